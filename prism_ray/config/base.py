@@ -1,0 +1,28 @@
+"""What every section of the config shares: frozen, no unknown keys, a description on each field."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+CropScale = tuple[
+    Annotated[float, Field(gt=0.0, le=1.0)],
+    Annotated[float, Field(gt=0.0, le=1.0)],
+]
+
+
+class Section(BaseModel):
+    """A frozen part of the config that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def check_crop_scale(scale: CropScale) -> CropScale:
+    """Return `scale` if it is (smallest, largest); raise ValueError otherwise."""
+    if scale[0] > scale[1]:
+        raise ValueError(f"crop_scale is (smallest, largest) share of the area, got {scale}")
+    return scale

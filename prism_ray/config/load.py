@@ -1,0 +1,229 @@
+"""YAML file and `--set` options in, a checked `Config` out; every complaint names file, key and value."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from prism_ray.config.run import Config
+from prism_ray.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as users mean it: 1e-3 is a number, a date is text, and a key given twice is an error."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base class declares it this way
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | None = None) -> Config:
+    """Read `path`, lay the `--set` options and `--store` over it, and check the result.
+
+    Raises ConfigError if the file is missing or not YAML, or if a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_similar_files(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
+    values = _parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys, got {values!r}")
+    sources: dict[str, str] = {}
+    for override in overrides:
+        key = _apply_override(values, override)
+        sources[key] = f"--set {override}"
+    if store is not None:
+        values["store"] = store
+        sources["store"] = f"--store {store}"
+    return parse_config(values, str(path), sources)
+
+
+def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None) -> Config:
+    """Check `values` (plain data, as from JSON) and return the Config; `origin` names them in errors.
+
+    Raises ConfigError with one line for each wrong key.
+    """
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{origin}: holds a value that is not plain data: {error}") from None
+    try:
+        return Config.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        complaints: dict[str, list[str]] = {}  # a union complains once for each of its members
+        for detail in error.errors(include_url=False):
+            subject, problem = _describe(detail, origin, sources or {})
+            complaints.setdefault(subject, []).append(problem)
+        lines = [subject + ", or ".join(problems) for subject, problems in complaints.items()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved config as YAML that `load_config` reads back to an equal Config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse_yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark else origin
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{where}: not valid YAML: {problem}") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> str:
+    """Lay one `a.b=c` over `values`; return its key. A number in the key is a place in a list."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override}: expected key=value, for example recover.ipc=1")
+    value = _parse_yaml(text, f"--set {override}")
+    node: Any = values
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                prefix = ".".join(parts[:depth])
+                raise ConfigError(
+                    f"--set {override}: {prefix} is a list of {len(node)}; {part!r} is no place "
+                    f"in it (0 to {len(node) - 1})"
+                )
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+        else:
+            prefix = ".".join(parts[:depth])
+            raise ConfigError(f"--set {override}: {prefix} is {node!r} and has no keys")
+        if last:
+            node[index] = value
+        else:
+            if isinstance(node, dict) and node.get(index) is None:
+                node[index] = {}
+            node = node[index]
+    return ".".join(parts)
+
+
+def _describe(detail: Any, origin: str, sources: dict[str, str]) -> tuple[str, str]:
+    """Say what is wrong with one key, as (where and which, what)."""
+    location = [part for part in detail["loc"] if not _is_union_tag(part)]
+    key = ".".join(str(part) for part in location)
+    where = _source_of(key, origin, sources)
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: {key} = {detail['input']!r}: ", f"unknown key{_nearest_key(location)}"
+    if detail["type"] == "missing":
+        field = _field_description(location)
+        return f"{where}: {key} ", f"is missing{f' ({field})' if field else ''}"
+    if detail["type"] == "value_error":
+        return f"{where}: {key + ': ' if key else ''}", str(detail["ctx"]["error"])
+    message = detail["msg"].removeprefix("Input ")
+    hint = ""
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        choices = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        hint = _did_you_mean(detail["input"], choices)
+    return f"{where}: {key} = {detail['input']!r}: ", f"{message}{hint}"
+
+
+def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:
+    """Name the option that set `key`; for a section, the file and every option that touched it."""
+    for name, text in sources.items():
+        if f"{key}.".startswith(f"{name}."):
+            return text
+    touched = [text for name, text in sources.items() if not key or name.startswith(f"{key}.")]
+    return f"{origin} with {' '.join(touched)}" if touched else origin
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """pydantic adds the tried member of a union (`int`, `literal['auto']`) to the location."""
+    return isinstance(part, str) and (
+        part in {"int", "float", "str", "bool"} or "[" in part or part.startswith("constrained")
+    )
+
+
+def _models_along(location: Sequence[str | int]) -> list[type[BaseModel]]:
+    """Return the models met on the way along `location`, the root first."""
+    models: list[type[BaseModel]] = [Config]
+    for part in location:
+        field = models[-1].model_fields.get(str(part))
+        if field is None:
+            continue
+        found = _find_model(field.annotation)
+        if found is not None:
+            models.append(found)
+    return models
+
+
+def _find_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _find_model(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _nearest_key(location: Sequence[str | int]) -> str:
+    """Suggest the nearest valid key: in the same section first, then anywhere in the config."""
+    prefix, wrong = [str(part) for part in location[:-1]], str(location[-1])
+    model = _models_along(location[:-1])[-1]
+    near = difflib.get_close_matches(wrong, model.model_fields, n=1)
+    if near:
+        return f"; did you mean {'.'.join([*prefix, near[0]])}?"
+    elsewhere = {full.rsplit(".", 1)[-1]: full for full in _all_keys(Config)}
+    near = difflib.get_close_matches(wrong, elsewhere, n=1)
+    if near:
+        return f"; did you mean {elsewhere[near[0]]}?"
+    return f"; the keys here are {', '.join(model.model_fields)}"
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        inner = _find_model(field.annotation)
+        if inner is not None:
+            yield from _all_keys(inner, f"{prefix}{name}.")
+
+
+def _field_description(location: Sequence[str | int]) -> str | None:
+    field = _models_along(location[:-1])[-1].model_fields.get(str(location[-1]))
+    return field.description if field else None
+
+
+def _did_you_mean(wrong: str, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(wrong, choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _similar_files(path: Path) -> str:
+    if not path.parent.is_dir():
+        return ""
+    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""

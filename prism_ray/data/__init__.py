@@ -1,0 +1,31 @@
+"""Real images in: digits, Fashion-MNIST, image folders. Index once, read only what is asked. No torch."""
+
+from prism_ray.config import DataConfig
+from prism_ray.data.base import DataFacts, RealImages, Split, check_config
+from prism_ray.data.folder import FolderImages, FolderIndex, index_folder
+
+__all__ = [
+    "DataFacts",
+    "FolderIndex",
+    "RealImages",
+    "Split",
+    "check_config",
+    "index_folder",
+    "open_data",
+]
+
+
+def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImages:
+    """Open the real images; an image folder takes its `index` (made by `index_folder`).
+
+    Raises DataError if files are missing or damaged.
+    """
+    if config.source == "digits":
+        from prism_ray.data.digits import open_digits  # late: scikit-learn takes a second to load
+
+        return open_digits(config)
+    if config.source == "fashion-mnist":
+        from prism_ray.data.idx import open_fashion_mnist
+
+        return open_fashion_mnist(config)
+    return FolderImages(config, index if index is not None else index_folder(config))

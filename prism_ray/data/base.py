@@ -1,0 +1,145 @@
+"""What every source of real images offers, and the checks of a config against the data. No torch here."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from prism_ray.config import Config
+from prism_ray.errors import ConfigError
+from prism_ray.seeds import derive_seed
+
+Split = Literal["train", "test"]
+Images = npt.NDArray[np.uint8]  # B, channels, H, W
+Labels = npt.NDArray[np.int64]  # B
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the plan must know of the data; `identity` is a hash of what the images are."""
+
+    class_names: tuple[str, ...]
+    train_counts: tuple[int, ...]
+    num_test_images: int
+    channels: int
+    identity: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+class RealImages(ABC):
+    """Real images with labels, in a train and a test split, read by index and only when asked."""
+
+    class_names: tuple[str, ...]
+    channels: int
+    labels: dict[Split, Labels]
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Return a hash of what the images are; equal hashes mean the same images and labels."""
+
+    @abstractmethod
+    def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
+        """Return the images at `indices` as uint8 (B, channels, H, W) at the run's image size.
+
+        Raises DataError that names every image among them which cannot be read.
+        """
+
+    def facts(self) -> DataFacts:
+        """Summarise the data for the plan."""
+        counts = np.bincount(self.labels["train"], minlength=len(self.class_names))
+        return DataFacts(
+            class_names=self.class_names,
+            train_counts=tuple(int(count) for count in counts),
+            num_test_images=len(self.labels["test"]),
+            channels=self.channels,
+            identity=self.identity(),
+        )
+
+    @cached_property
+    def _train_indices_by_class(self) -> list[npt.NDArray[np.int64]]:
+        return [np.flatnonzero(self.labels["train"] == k) for k in range(len(self.class_names))]
+
+    def train_indices(self, label: int) -> npt.NDArray[np.int64]:
+        """Return the indices of a class's training images, in the order of the source."""
+        return self._train_indices_by_class[label]
+
+
+class ArrayImages(RealImages):
+    """A source whose images all stand in memory as grey arrays."""
+
+    channels = 1
+
+    def __init__(
+        self,
+        name: str,
+        class_names: tuple[str, ...],
+        images: dict[Split, npt.NDArray[np.uint8]],  # B, h, w
+        labels: dict[Split, Labels],
+        image_size: int,
+    ) -> None:
+        self.name = name
+        self.class_names = class_names
+        self.labels = labels
+        self._images = images
+        self._image_size = image_size
+
+    def identity(self) -> str:
+        digest = hashlib.sha256(self.name.encode())
+        for split in ("train", "test"):
+            digest.update(np.ascontiguousarray(self._images[split]).tobytes())
+            digest.update(self.labels[split].astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
+        size = self._image_size
+        picked = self._images[split][indices]
+        if picked.shape[1:] != (size, size):
+            resized = [
+                np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+                for image in picked
+            ]
+            picked = np.stack(resized) if resized else np.empty((0, size, size), np.uint8)
+        return np.ascontiguousarray(picked[:, None])
+
+
+def held_out(name: str, label: int, count: int, fraction: float) -> npt.NDArray[np.bool_]:
+    """Choose which of a class's `count` images are test images: True at about `fraction` of them.
+
+    The choice depends on the source's name, the label and the place in the source alone, never on
+    the run's seed, so that all runs on one source are tested on the same images.
+    """
+    num_test = min(max(1, round(count * fraction)), count - 1)
+    order = sorted(range(count), key=lambda place: derive_seed("held-out", name, label, place))
+    chosen = np.zeros(count, dtype=np.bool_)
+    chosen[order[:num_test]] = True
+    return chosen
+
+
+def check_config(config: Config, facts: DataFacts, origin: str) -> None:
+    """Raise ConfigError if `config` (read from `origin`) asks for what the data does not have."""
+    wanted = config.data.num_classes
+    if wanted is not None and wanted != facts.num_classes:
+        raise ConfigError(
+            f"{origin}: data.num_classes = {wanted}: the data has {facts.num_classes} classes "
+            f"({_some(facts.class_names)}); correct the number or leave it out"
+        )
+    fewest = min(facts.train_counts)
+    if config.recover.init == "real" and config.recover.ipc > fewest:
+        smallest = facts.class_names[facts.train_counts.index(fewest)]
+        raise ConfigError(
+            f"{origin}: recover.ipc = {config.recover.ipc}: recover.init real needs as many "
+            f"training images in every class, and class {smallest!r} has {fewest}; lower "
+            "recover.ipc or set recover.init to noise"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -1,0 +1,25 @@
+"""The embedded default: scikit-learn's 1,797 digits (8x8, 17 grey levels), split once into train and test."""
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from prism_ray.config import DataConfig
+from prism_ray.data.base import ArrayImages, held_out
+
+
+def open_digits(config: DataConfig) -> ArrayImages:
+    """Return the digits; `config.test_fraction` of each class are test images."""
+    bunch = load_digits()
+    images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    is_test = np.zeros(len(labels), dtype=np.bool_)
+    for label in range(10):
+        places = np.flatnonzero(labels == label)
+        is_test[places] = held_out("digits", label, len(places), config.test_fraction)
+    return ArrayImages(
+        name="digits",
+        class_names=tuple(str(label) for label in range(10)),
+        images={"train": images[~is_test], "test": images[is_test]},
+        labels={"train": labels[~is_test], "test": labels[is_test]},
+        image_size=config.image_size,
+    )

@@ -1,0 +1,221 @@
+"""Anyone's own images: one folder per class. Indexed once (into the store), read only when asked."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from prism_ray.config import DataConfig
+from prism_ray.data.base import Images, RealImages, Split, held_out
+from prism_ray.errors import DataError
+
+_CACHE_BYTES = 2**30  # decoded images kept per actor; a larger set is decoded at each read
+_NUM_NAMED = 20  # how many bad files an error lists
+
+
+@dataclass(frozen=True)
+class FolderIndex:
+    """Which files are which class's images: paths relative to data.path or data.test_path."""
+
+    class_names: tuple[str, ...]
+    paths: dict[Split, tuple[str, ...]]
+    labels: dict[Split, npt.NDArray[np.int64]]
+
+    def to_parquet(self) -> bytes:
+        """Return the index as the bytes of a Parquet file."""
+        splits = [split for split in ("train", "test") for _ in self.paths[split]]
+        table = pa.table(
+            {
+                "path": [*self.paths["train"], *self.paths["test"]],
+                "label": np.concatenate([self.labels["train"], self.labels["test"]]),
+                "split": splits,
+            },
+            metadata={"class_names": "\n".join(self.class_names)},
+        )
+        sink = io.BytesIO()
+        pq.write_table(table, sink)
+        return sink.getvalue()
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> "FolderIndex":
+        """Read what `to_parquet` returned."""
+        table = pq.read_table(io.BytesIO(data))
+        names = tuple(table.schema.metadata[b"class_names"].decode().split("\n"))
+        split = np.asarray(table["split"].to_pylist())
+        labels = table["label"].to_numpy().astype(np.int64)
+        paths = np.asarray(table["path"].to_pylist(), dtype=object)
+        return cls(
+            class_names=names,
+            paths={key: tuple(paths[split == key]) for key in ("train", "test")},
+            labels={key: labels[split == key] for key in ("train", "test")},
+        )
+
+
+def index_folder(config: DataConfig) -> FolderIndex:
+    """List the class folders of `config.path` (and `config.test_path`), opening each file's header.
+
+    Raises DataError if a folder is missing or empty, or names the files that are no images.
+    """
+    assert config.path is not None
+    root = Path(config.path)
+    files = _list_classes(root, "data.path")
+    class_names = tuple(sorted(files))
+    paths: dict[Split, list[str]] = {"train": [], "test": []}
+    labels: dict[Split, list[int]] = {"train": [], "test": []}
+
+    def add(split: Split, label: int, names: list[str]) -> None:
+        paths[split] += names
+        labels[split] += [label] * len(names)
+
+    test_files = None
+    if config.test_path is not None:
+        test_files = _list_classes(Path(config.test_path), "data.test_path")
+        unknown = sorted(set(test_files) - set(class_names))
+        if unknown:
+            raise DataError(
+                f"data.test_path: {config.test_path} has the class folders {', '.join(unknown)}, "
+                f"which {config.path} has not"
+            )
+    for label, name in enumerate(class_names):
+        if test_files is not None:
+            add("train", label, files[name])
+            add("test", label, test_files.get(name, []))
+        elif len(files[name]) < 2:
+            raise DataError(
+                f"data.path: class folder {root / name} holds {len(files[name])} image; it needs "
+                "2 (one is held out for the test), or give data.test_path"
+            )
+        else:
+            is_test = held_out("image-folder", label, len(files[name]), config.test_fraction)
+            add(
+                "train",
+                label,
+                [f for f, test in zip(files[name], is_test, strict=True) if not test],
+            )
+            add("test", label, [f for f, test in zip(files[name], is_test, strict=True) if test])
+    return FolderIndex(
+        class_names=class_names,
+        paths={split: tuple(names) for split, names in paths.items()},
+        labels={split: np.asarray(values, dtype=np.int64) for split, values in labels.items()},
+    )
+
+
+class FolderImages(RealImages):
+    """Images of class folders, in RGB: shorter side resized to 8/7 of image_size, centre cropped."""
+
+    channels = 3
+
+    def __init__(self, config: DataConfig, index: FolderIndex) -> None:
+        assert config.path is not None
+        self.class_names = index.class_names
+        self.labels = index.labels
+        self._index = index
+        self._size = config.image_size
+        self._roots: dict[Split, Path] = {
+            "train": Path(config.path),
+            "test": Path(config.test_path or config.path),
+        }
+        self._cache: dict[Split, tuple[Images, npt.NDArray[np.bool_]]] = {}
+
+    def identity(self) -> str:
+        digest = hashlib.sha256()
+        for split in ("train", "test"):
+            for path, label in zip(self._index.paths[split], self.labels[split], strict=True):
+                digest.update(f"{split}\0{label}\0{path}\n".encode())
+        return digest.hexdigest()
+
+    def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
+        images, present = self._cache_of(split)
+        if images is None:
+            return self._decode(split, indices)
+        missing = indices[~present[indices]]
+        if len(missing):
+            images[missing] = self._decode(split, missing)
+            present[missing] = True
+        return images[indices]
+
+    def _cache_of(self, split: Split) -> tuple[Images | None, npt.NDArray[np.bool_]]:
+        count = len(self.labels[split])
+        if count * self.channels * self._size**2 > _CACHE_BYTES:
+            return None, np.zeros(0, dtype=np.bool_)
+        if split not in self._cache:
+            shape = (count, self.channels, self._size, self._size)
+            self._cache[split] = (np.empty(shape, np.uint8), np.zeros(count, dtype=np.bool_))
+        return self._cache[split]
+
+    def _decode(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
+        decoded = np.empty((len(indices), self.channels, self._size, self._size), np.uint8)
+        bad: list[str] = []
+        for place, index in enumerate(indices):
+            path = self._roots[split] / self._index.paths[split][index]
+            try:
+                decoded[place] = decode_image(path, self._size)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                bad.append(f"{path} ({error})")
+        if bad:
+            raise DataError(_name_bad_files(bad))
+        return decoded
+
+
+def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Return an image as RGB (3, size, size): shorter side to 8/7 of size, centre crop."""
+    with Image.open(path) as image:
+        width, height = image.size
+        scale = round(size * 8 / 7) / min(width, height)
+        resized = image.convert("RGB").resize(
+            (max(size, round(width * scale)), max(size, round(height * scale))),
+            Image.Resampling.BILINEAR,
+        )
+    left, top = (resized.width - size) // 2, (resized.height - size) // 2
+    return np.asarray(resized.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
+    """Return each class folder's image files, sorted, relative to `root`; check their headers."""
+    if not root.is_dir():
+        raise DataError(f"{key}: {root} is not a folder")
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if not folders:
+        raise DataError(f"{key}: {root} has no class folders; it needs one folder per class")
+    files = {folder.name: sorted(_image_files(folder, root)) for folder in folders}
+    empty = [name for name, names in files.items() if not names]
+    if empty:
+        raise DataError(f"{key}: no images in the class folders {', '.join(empty)} of {root}")
+    everything = [root / name for names in files.values() for name in names]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        bad = [problem for problem in pool.map(_check_header, everything) if problem]
+    if bad:
+        raise DataError(_name_bad_files(bad))
+    return files
+
+
+def _image_files(folder: Path, root: Path) -> Iterator[str]:
+    """Yield the files that Pillow knows by their suffix; anything else is not meant as an image."""
+    suffixes = Image.registered_extensions()
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            if name[0] != "." and Path(name).suffix.lower() in suffixes:
+                yield (Path(parent) / name).relative_to(root).as_posix()
+
+
+def _check_header(path: Path) -> str | None:
+    try:
+        with Image.open(path):
+            return None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"{path} ({error})"
+
+
+def _name_bad_files(bad: list[str]) -> str:
+    more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
+    named = "".join(f"\n  {problem}" for problem in bad[:_NUM_NAMED])
+    return f"{len(bad)} image files cannot be read; repair or remove them:{named}{more}"

@@ -1,0 +1,104 @@
+"""Fashion-MNIST from its four idx .gz files, given in a folder or downloaded through torchvision."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from prism_ray.config import DataConfig
+from prism_ray.data.base import ArrayImages, Split
+from prism_ray.errors import DataError
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+_PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+
+
+def open_fashion_mnist(config: DataConfig) -> ArrayImages:
+    """Return Fashion-MNIST (60,000 + 10,000 images of 28x28).
+
+    Raises DataError if a file is missing (and cannot be downloaded) or is not an idx file.
+    """
+    assert config.path is not None
+    folder = _find_folder(Path(config.path), config.download)
+    images: dict[Split, npt.NDArray[np.uint8]] = {}
+    labels: dict[Split, npt.NDArray[np.int64]] = {}
+    for split, prefix in _PREFIXES.items():
+        images_path = folder / f"{prefix}-images-idx3-ubyte.gz"
+        labels_path = folder / f"{prefix}-labels-idx1-ubyte.gz"
+        images[split] = read_idx(images_path, num_dimensions=3)
+        labels[split] = read_idx(labels_path, num_dimensions=1).astype(np.int64)
+        if len(images[split]) != len(labels[split]):
+            raise DataError(
+                f"{images_path} holds {len(images[split])} images, but {labels_path.name} "
+                f"{len(labels[split])} labels; get both files from one place"
+            )
+        if len(labels[split]) == 0 or labels[split].max() >= len(CLASS_NAMES):
+            raise DataError(f"{labels_path}: expected labels 0 to 9, one per image")
+    return ArrayImages("fashion-mnist", CLASS_NAMES, images, labels, config.image_size)
+
+
+def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
+    """Read a gzipped idx file of unsigned bytes (two zero bytes, type 8, rank, sizes, data).
+
+    Raises DataError if the file is missing, damaged or of another type or rank.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"data.path: {path} does not exist{_REMEDY}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"data.path: {path} cannot be read as gzip: {error}") from None
+    header = 4 + 4 * num_dimensions
+    if len(data) < header or data[:4] != bytes([0, 0, 8, num_dimensions]):
+        raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}")
+    shape = np.frombuffer(data, dtype=">u4", count=num_dimensions, offset=4).astype(int)
+    if len(data) != header + int(shape.prod()):
+        raise DataError(
+            f"data.path: {path} is damaged: its header says {tuple(int(n) for n in shape)}, "
+            f"but {len(data) - header} bytes follow"
+        )
+    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
+
+
+_REMEDY = (
+    "; name the folder of the four idx .gz files (Debian's package dataset-fashion-mnist brings "
+    "them), or set data.download to true"
+)
+
+
+def _find_folder(path: Path, download: bool) -> Path:
+    """Return the folder of the files: `path`, or where torchvision's download puts them."""
+    downloaded = path / "FashionMNIST" / "raw"
+    names = [f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k") for kind in _KINDS]
+    for folder in (path, downloaded):
+        if all((folder / name).is_file() for name in names):
+            return folder
+    if not download:
+        missing = [name for name in names if not (path / name).is_file()]
+        raise DataError(f"data.path: {path} lacks {', '.join(missing)}{_REMEDY}")
+    from torchvision.datasets import FashionMNIST  # late: it brings torch
+
+    try:
+        FashionMNIST(str(path), train=True, download=True)
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"data.download: Fashion-MNIST could not be downloaded into {path}: {error}; check "
+            "the network, or name a folder that holds the four idx .gz files in data.path"
+        ) from None
+    return downloaded
+
+
+_KINDS = ("images-idx3", "labels-idx1")

@@ -1,0 +1,42 @@
+"""The augmentation of recover: one crop, flip and roll for the whole batch per iteration."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prism_ray.config import RecoverConfig
+from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows, roll_rows
+
+
+class Augmentation:
+    """x' = roll(flip(random_resized_crop(x))), all iterations' parameters drawn beforehand from a seed.
+
+    The parameters wait on the device, so that a step needs nothing from the host; and iteration i is the
+    same whether or not the iterations before it ran in this process.
+    """
+
+    def __init__(
+        self, config: RecoverConfig, num_iterations: int, size: int, seed: int, device: torch.device
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        crops = draw_crops(rng, num_iterations, size, config.crop_scale)
+        flips = (rng.random(num_iterations) < 0.5) & config.flip
+        shifts = (rng.random((2, num_iterations)) * (config.jitter + 1)).astype(np.int64)
+        self._size = size
+        self._rows = self._to_device(device, crops.top, crops.height, shifts[0])
+        self._columns = self._to_device(device, crops.left, crops.width, shifts[1])
+        self._flips = torch.from_numpy(flips).to(device)
+
+    def __call__(self, x: Tensor, iteration: int) -> Tensor:
+        """Return x (B, channels, H, W) as iteration `iteration` sees it."""
+        now = slice(iteration, iteration + 1)
+        start, length, shift = (values[now] for values in self._rows)
+        rows = roll_rows(crop_matrix(start, length, self._size, self._size), shift)
+        start, length, shift = (values[now] for values in self._columns)
+        columns = crop_matrix(start, length, self._size, self._size)
+        columns = roll_rows(flip_rows(columns, self._flips[now]), shift)
+        return apply_matrices(x, rows, columns)
+
+    @staticmethod
+    def _to_device(device: torch.device, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(array).to(device) for array in arrays)

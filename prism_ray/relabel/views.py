@@ -1,0 +1,121 @@
+"""Views: drawing their parameters, and rendering them, for relabel and for student training alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prism_ray.config import RelabelConfig
+from prism_ray.errors import StoreError
+from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
+from prism_ray.plan import Slot
+from prism_ray.seeds import derive_seed
+from prism_ray.store.labels import Views
+from prism_ray.teachers.teacher import to_pixels
+
+
+def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:
+    """Draw one view of each image of a group for one epoch; the draw depends on seed and epoch alone.
+
+    Partners are a random permutation of the group. CutMix's box covers 1 - lambda of the view, lambda ~
+    Beta(alpha, alpha), around a uniform centre and cut off at the border.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "views", epoch))
+    count = len(slots)
+    labels = np.array([slot.label for slot in slots], dtype=np.int64)
+    ipc_indices = np.array([slot.ipc_index for slot in slots], dtype=np.int64)
+    crops = draw_crops(rng, count, size, config.crop_scale)
+    flip = (rng.random(count) < 0.5) & config.flip
+    partner = rng.permutation(count)
+    top = left = height = width = np.zeros(count, dtype=np.int64)
+    if config.cutmix_alpha > 0.0:
+        share = 1.0 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count)
+        half = (size * np.sqrt(share)).astype(np.int64) // 2
+        centre_y, centre_x = (rng.random((2, count)) * size).astype(np.int64)
+        top, left = np.maximum(centre_y - half, 0), np.maximum(centre_x - half, 0)
+        height = np.minimum(centre_y + half, size) - top
+        width = np.minimum(centre_x + half, size) - left
+    return Views(
+        label=labels,
+        ipc_index=ipc_indices,
+        crop_top=crops.top,
+        crop_left=crops.left,
+        crop_height=crops.height,
+        crop_width=crops.width,
+        flip=flip,
+        partner_label=labels[partner],
+        partner_ipc_index=ipc_indices[partner],
+        box_top=top,
+        box_left=left,
+        box_height=height,
+        box_width=width,
+    )
+
+
+@dataclass(frozen=True)
+class ViewTensors:
+    """The views of one epoch on the device, each field a tensor of B."""
+
+    image: Tensor  # row of the view's image among the images
+    partner: Tensor  # place of the partner's view among these views
+    crop_top: Tensor
+    crop_left: Tensor
+    crop_height: Tensor
+    crop_width: Tensor
+    flip: Tensor
+    box_top: Tensor
+    box_left: Tensor
+    box_height: Tensor
+    box_width: Tensor
+
+
+def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> ViewTensors:
+    """Look up the views' images among `slots`, their partners among the views; move all to the device.
+
+    Raises StoreError if a view is of an image, or names a partner, that is not there.
+    """
+    rows = {(slot.label, slot.ipc_index): row for row, slot in enumerate(slots)}
+    keys = list(zip(views.label.tolist(), views.ipc_index.tolist(), strict=True))
+    places = {key: place for place, key in enumerate(keys)}
+    partners = zip(views.partner_label.tolist(), views.partner_ipc_index.tolist(), strict=True)
+    try:
+        image = [rows[key] for key in keys]
+        partner = [places[key] for key in partners]
+    except KeyError as error:
+        raise StoreError(
+            f"the soft labels name the image (class, IPC index) = {error}, which is not in the set"
+        ) from None
+    copied = {
+        name: torch.from_numpy(getattr(views, name)).to(device)
+        for name in ViewTensors.__dataclass_fields__
+        if name not in ("image", "partner")
+    }
+    return ViewTensors(
+        image=torch.tensor(image, device=device), partner=torch.tensor(partner, device=device), **copied
+    )
+
+
+def render(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
+    """Return the picked views as pixels in [0, 1], (b, channels, H, W).
+
+    `images` is uint8 (N, channels, H, W); `pick` is (b,), places among the views.
+    """
+    size = images.shape[-1]
+    own = _crop(images, views, pick)
+    partner = _crop(images, views, views.partner[pick])
+    pixel = torch.arange(size, device=images.device)[None, :]
+    top, left = views.box_top[pick, None], views.box_left[pick, None]
+    in_rows = (pixel >= top) & (pixel < top + views.box_height[pick, None])  # b, H
+    in_columns = (pixel >= left) & (pixel < left + views.box_width[pick, None])  # b, W
+    in_box = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return torch.where(in_box, partner, own)
+
+
+def _crop(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
+    size = images.shape[-1]
+    rows = crop_matrix(views.crop_top[pick], views.crop_height[pick], size, size)
+    columns = crop_matrix(views.crop_left[pick], views.crop_width[pick], size, size)
+    columns = flip_rows(columns, views.flip[pick])
+    return apply_matrices(to_pixels(images[views.image[pick]]), rows, columns)

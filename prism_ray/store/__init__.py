@@ -1,0 +1,25 @@
+"""The run's store: layout, commit protocol, images, labels, progress. No torch, no Ray."""
+
+from prism_ray.store.commits import Commit, PartFile, read_commit, revoke, write_commit, write_part
+from prism_ray.store.files import StoreFiles, is_url
+from prism_ray.store.progress import RunProgress, StageProgress, read_progress
+from prism_ray.store.run import Run, load_run, new_run, refusal, save_run
+
+__all__ = [
+    "Commit",
+    "PartFile",
+    "Run",
+    "RunProgress",
+    "StageProgress",
+    "StoreFiles",
+    "is_url",
+    "load_run",
+    "new_run",
+    "read_commit",
+    "read_progress",
+    "refusal",
+    "revoke",
+    "save_run",
+    "write_commit",
+    "write_part",
+]

@@ -1,0 +1,112 @@
+"""The commit protocol: parts are written first, each under its own name; then one small commit names them.
+
+A unit is done if and only if its commit exists and the files it names have the right size and hash. Work may
+be done twice (a retry, a second driver), but it becomes visible once: the first commit wins. Units are
+deterministic, so an attempt that finds its very bytes already written takes the file over.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prism_ray.errors import StoreError
+from prism_ray.store import layout
+from prism_ray.store.files import StoreFiles
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A file that a commit names."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+    num_rows: int | None = None  # of a Parquet file
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A finished unit."""
+
+    unit: str
+    fingerprint: str
+    files: tuple[PartFile, ...]
+    stats: dict[str, Any]  # accuracies, losses: small, for reports
+    seconds: float  # the actor was busy with the unit
+    host: str
+    finished_at: str  # UTC, ISO 8601
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.num_bytes for file in self.files)
+
+
+def write_part(
+    files: StoreFiles, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None
+) -> PartFile:
+    """Write `data` under the first name `name_of(attempt)` that is free or already holds it."""
+    digest = hashlib.sha256(data).hexdigest()
+    attempt = 0
+    while True:
+        name = name_of(attempt)
+        if files.create(name, data) or _holds(files, name, len(data), digest):
+            return PartFile(name, len(data), digest, num_rows)
+        attempt += 1
+
+
+def _holds(files: StoreFiles, name: str, num_bytes: int, digest: str) -> bool:
+    if files.size(name) != num_bytes:
+        return False
+    return hashlib.sha256(files.read(name)).hexdigest() == digest
+
+
+def write_commit(files: StoreFiles, commit: Commit) -> bool:
+    """Make a unit's work visible; False if another attempt's commit was there first."""
+    text = json.dumps(asdict(commit), indent=1, allow_nan=False)
+    return files.create(layout.commit(commit.unit), text.encode())
+
+
+def read_commit(files: StoreFiles, unit_id: str) -> Commit:
+    """Read a unit's commit; raises StoreError if it is missing or damaged."""
+    name = layout.commit(unit_id)
+    data = files.read(name)
+    try:
+        values = json.loads(data)
+        parts = tuple(PartFile(**part) for part in values.pop("files"))
+        commit = Commit(files=parts, **values)
+        for part in parts:
+            files.path(part.name)
+        if commit.unit != unit_id:
+            raise ValueError(f"it is the commit of {commit.unit!r}")
+    except (ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
+        raise StoreError(
+            f"{files.location}/{name} is not a commit: {error}; delete it, and its unit is done again"
+        ) from None
+    return commit
+
+
+def committed_units(files: StoreFiles) -> Iterator[str]:
+    """Yield the ids of all units that have a commit, in sorted order, without reading any."""
+    for name, _ in files.list(layout.COMMITS):
+        if name.endswith(".json"):
+            yield name[len(layout.COMMITS) + 1 : -len(".json")]
+
+
+def find_damage(files: StoreFiles, commit: Commit, *, deep: bool = False) -> str | None:
+    """Say what is wrong with a commit's files, None if nothing: existence and size, with `deep` the hash."""
+    for part in commit.files:
+        size = files.size(part.name)
+        if size is None:
+            return f"{part.name} is missing"
+        if size != part.num_bytes:
+            return f"{part.name} has {size} bytes, its commit says {part.num_bytes}"
+        if deep and hashlib.sha256(files.read(part.name)).hexdigest() != part.sha256:
+            return f"{part.name} has another SHA-256 than its commit says"
+    return None
+
+
+def revoke(files: StoreFiles, unit_id: str) -> None:
+    """Set a unit back to pending by deleting its commit; its files stay until they are collected."""
+    files.delete(layout.commit(unit_id))

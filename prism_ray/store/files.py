@@ -1,0 +1,166 @@
+"""Files of a store, local or remote through fsspec: created once and whole, never changed, read by name."""
+
+import os
+import posixpath
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from prism_ray.errors import StoreError, UsageError
+
+
+def is_url(location: str) -> bool:
+    """True for s3://... and the like, False for a path of this machine."""
+    return "://" in location
+
+
+class StoreFiles:
+    """The files below one folder or URL, under names with forward slashes.
+
+    Pickles as its location, so that actors can be handed one.
+    """
+
+    def __init__(self, location: str) -> None:
+        """Raises UsageError if no file system for the URL is installed."""
+        if is_url(location):
+            self.location = location.rstrip("/")
+        else:
+            self.location = os.path.abspath(location)
+        try:
+            self._fs, self._root = url_to_fs(self.location)
+        except (ImportError, ValueError) as error:
+            scheme = urlsplit(location).scheme
+            extra = "; install prism-ray[s3]" if scheme == "s3" else ""
+            raise UsageError(f"store {location!r} cannot be opened: {error}{extra}") from None
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (StoreFiles, (self.location,))
+
+    def path(self, name: str) -> str:
+        """Return the full path of `name`; raises StoreError if it would lie outside the store."""
+        normal = posixpath.normpath(name)
+        if normal != name or name.startswith(("/", "..")) or name in ("", ".") or "\\" in name:
+            raise StoreError(f"{self.location}: {name!r} is not a name inside the store")
+        return f"{self._root}/{name}"
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a new file whole and durably; return False, changing nothing, if it is there.
+
+        Raises StoreError if it cannot be written (no space, no permission).
+        """
+        path = self.path(name)
+        try:
+            if self.is_local:
+                return self._create_local(path, data)
+            try:
+                self._fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        except OSError as error:
+            raise self._write_error(name, error) from error
+
+    def _create_local(self, path: str, data: bytes) -> bool:
+        """Exclusive and crash-safe: write aside, flush to disk, then link under the name."""
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        aside = self._write_aside(data)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(aside)
+        _sync_folder(folder)
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file whole over whatever is there; only for copies that a person reads."""
+        path = self.path(name)
+        try:
+            if self.is_local:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.replace(self._write_aside(data), path)
+            else:
+                self._fs.pipe_file(path, data)
+        except OSError as error:
+            raise self._write_error(name, error) from error
+
+    def _write_aside(self, data: bytes) -> str:
+        folder = self.path("wip")
+        os.makedirs(folder, exist_ok=True)
+        aside = os.path.join(folder, f"aside-{secrets.token_hex(8)}")
+        try:
+            with open(aside, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            if os.path.exists(aside):
+                os.unlink(aside)
+            raise
+        return aside
+
+    def _write_error(self, name: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.location}/{name} cannot be written: {error}; make room or permit writing and "
+            "run the same command again, everything committed is kept"
+        )
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes; raises StoreError if it is missing or cannot be read."""
+        try:
+            data: bytes = self._fs.cat_file(self.path(name))
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name} cannot be read: {error}") from error
+        return data
+
+    def open(self, name: str) -> Any:
+        """Open a file for reading at any place; raises StoreError if it cannot be opened."""
+        try:
+            return self._fs.open(self.path(name), "rb")
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name} cannot be opened: {error}") from error
+
+    def exists(self, name: str) -> bool:
+        return bool(self._fs.exists(self.path(name)))
+
+    def size(self, name: str) -> int | None:
+        """Return a file's size in bytes, None if there is no such file."""
+        try:
+            return int(self._fs.size(self.path(name)))
+        except FileNotFoundError:
+            return None
+
+    def list(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield name and size in bytes of every file anywhere below `folder`, in sorted order."""
+        top = self.path(folder)
+        try:
+            found = self._fs.find(top, detail=True)
+        except FileNotFoundError:
+            return
+        for path in sorted(found):
+            yield f"{folder}/{path[len(top) + 1 :]}", int(found[path]["size"])
+
+    def delete(self, name: str) -> None:
+        """Delete a file; it may be gone already."""
+        try:
+            self._fs.rm_file(self.path(name))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name} cannot be deleted: {error}") from error
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a new name durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,58 @@
+"""Where everything stands in a store; the one place that knows the names.
+
+RUN/
+  config.yaml  plan.json                    resolved config, for people; the run's plan, created exclusively
+  data/index.parquet                        the files of an image folder, listed once
+  teachers/<name>/weights-<attempt>.safetensors  teacher-<attempt>.json
+  images/part-<key>-<attempt>.parquet       the distilled images
+  labels/part-<group>-<attempt>.parquet     their soft labels, keyed by (image, epoch)
+  controls/<set>/images/  labels/           the same for the control sets
+  students/<set>/student-<attempt>.json     test accuracy of each student
+  commits/<stage>/...json                   one small file per finished unit; nothing counts without it
+  failures/<stage>/...json                  traceback of each failed attempt
+  wip/                                      files not yet whole; safe to delete when no run is alive
+"""
+
+from prism_ray.plan import DISTILLED, EvaluateUnit, RecoverUnit, RelabelUnit
+
+PLAN = "plan.json"
+CONFIG = "config.yaml"
+DATA_INDEX = "data/index.parquet"
+COMMITS = "commits"
+FAILURES = "failures"
+
+
+def commit(unit_id: str) -> str:
+    """Name of a unit's commit."""
+    return f"{COMMITS}/{unit_id}.json"
+
+
+def failure(unit_id: str, number: int) -> str:
+    """Name of the record of a unit's failed attempt."""
+    return f"{FAILURES}/{unit_id}-{number}.json"
+
+
+def weights(teacher: str, attempt: int) -> str:
+    return f"teachers/{teacher}/weights-{attempt}.safetensors"
+
+
+def teacher_card(teacher: str, attempt: int) -> str:
+    return f"teachers/{teacher}/teacher-{attempt}.json"
+
+
+def image_part(unit: RecoverUnit, attempt: int) -> str:
+    return f"{_set_folder(unit.image_set)}images/part-{unit.key}-{attempt}.parquet"
+
+
+def label_part(unit: RelabelUnit, attempt: int) -> str:
+    key = unit.id.rsplit("/", 1)[-1]
+    return f"{_set_folder(unit.image_set)}labels/part-{key}-{attempt}.parquet"
+
+
+def student_card(unit: EvaluateUnit, attempt: int) -> str:
+    key = unit.id.rsplit("/", 1)[-1]
+    return f"students/{unit.image_set}/{key}-{attempt}.json"
+
+
+def _set_folder(image_set: str) -> str:
+    return "" if image_set == DISTILLED else f"controls/{image_set}/"

@@ -1,0 +1,49 @@
+"""A loaded teacher: its network, frozen, and how it wants its input."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prism_ray.geometry import resize
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network was trained on: RGB in [0, 1], minus mean, over std, at `size` pixels."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int
+
+    def mean_std(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and std as (3, 1, 1), on the device and in the dtype of `like`."""
+        mean = torch.tensor(self.mean, dtype=like.dtype, device=like.device)
+        std = torch.tensor(self.std, dtype=like.dtype, device=like.device)
+        return mean[:, None, None], std[:, None, None]
+
+    def apply(self, pixels: Tensor) -> Tensor:
+        """Return pixels (B, 1 or 3, H, W) in [0, 1] as input (B, 3, size, size) of the network."""
+        mean, std = self.mean_std(pixels)
+        normalised = (resize(pixels, self.size).expand(-1, 3, -1, -1) - mean) / std
+        return normalised.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network in evaluation mode whose parameters take no gradient."""
+
+    name: str
+    network: nn.Module
+    preprocessing: Preprocessing
+
+
+def freeze(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network on `device`, in evaluation mode, channels last, without parameter gradients."""
+    network = network.to(device).to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Return uint8 images as float in [0, 1]."""
+    return images.to(torch.get_default_dtype()) / 255.0
