@@ -3,7 +3,15 @@
 from prism_ray.store.commits import Commit, PartFile, read_commit, revoke, write_commit, write_part
 from prism_ray.store.files import StoreFiles, is_url
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
-from prism_ray.store.run import Run, load_run, new_run, refusal, save_run
+from prism_ray.store.run import (
+    Run,
+    has_commits,
+    load_run,
+    new_run,
+    package_versions,
+    refusal,
+    save_run,
+)
 
 __all__ = [
     "Commit",
@@ -12,9 +20,11 @@ __all__ = [
     "RunProgress",
     "StageProgress",
     "StoreFiles",
+    "has_commits",
     "is_url",
     "load_run",
     "new_run",
+    "package_versions",
     "read_commit",
     "read_progress",
     "refusal",

@@ -41,11 +41,11 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
     return network
 
 
-def check_networks(config: Config, num_classes: int, channels_size: tuple[int, int]) -> None:
+def check_networks(config: Config, num_classes: int) -> None:
     """Build every network of the config without memory and send one image shape through it.
 
-    `channels_size` is (3, image size). Raises ConfigError for a network that cannot be built, has no
-    BatchNorm layer (a BN teacher needs one), or does not take images of this size.
+    Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
+    or does not take images of data.image_size.
     """
     teachers = [(f"teachers.pool.{i}", net) for i, net in enumerate(config.teachers.pool)]
     students = [("evaluate.student", config.evaluate.student)]
@@ -57,9 +57,9 @@ def check_networks(config: Config, num_classes: int, channels_size: tuple[int, i
                     f"{key}.arch = {network_config.arch!r}: has no BatchNorm layer, so there are no "
                     "statistics to match; choose a network with BatchNorm"
                 )
-            channels, size = channels_size
+            size = config.data.image_size
             try:
-                logits = network(torch.empty(2, channels, size, size))
+                logits = network(torch.empty(2, 3, size, size))
             except (RuntimeError, ValueError, AssertionError) as error:
                 raise ConfigError(
                     f"{key}.arch = {network_config.arch!r}: does not take images of {size} x {size} "

@@ -1,0 +1,77 @@
+"""Contact sheets: a row per class, a column per IPC index, for a person to look at. Needs no torch."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from prism_ray.errors import UsageError
+from prism_ray.plan import IMAGE_SETS, Plan, Slot
+from prism_ray.store import RunProgress, StoreFiles
+from prism_ray.store.images import read_images
+
+_MIN_CELL = 48  # pixels: smaller images are enlarged by whole factors
+_GAP = 4
+_MARGIN = 110  # for the class names
+_TITLE = 22
+
+
+def contact_sheet(
+    files: StoreFiles, plan: Plan, progress: RunProgress, max_classes: int, max_ipc: int
+) -> bytes:
+    """Return a PNG of the first images of the first classes, one block per image set that has any.
+
+    Raises UsageError if no images are committed yet.
+    """
+    num_classes = min(max_classes, plan.facts.num_classes)
+    num_ipc = min(max_ipc, plan.config.recover.ipc)
+    blocks = []
+    for image_set in IMAGE_SETS:
+        commits = [
+            progress.commits[unit.id]
+            for unit in plan.recover_units(image_set)
+            if unit.id in progress.commits
+            and any(slot.label < num_classes and slot.ipc_index < num_ipc for slot in unit.slots)
+        ]
+        if commits:
+            stored = read_images(files, commits)
+            found = dict(zip(stored.slots, stored.images, strict=True))
+            blocks.append(_block(image_set, found, plan.facts.class_names[:num_classes], num_ipc))
+    if not blocks:
+        raise UsageError(f"{files.location} has no committed images yet; run `prism-ray distill` first")
+    width = sum(block.width for block in blocks)
+    sheet = Image.new("RGB", (width, max(block.height for block in blocks)), "white")
+    left = 0
+    for block in blocks:
+        sheet.paste(block, (left, 0))
+        left += block.width
+    sink = io.BytesIO()
+    sheet.save(sink, format="PNG")
+    return sink.getvalue()
+
+
+def _block(
+    title: str, found: dict[Slot, np.ndarray], class_names: tuple[str, ...], num_ipc: int
+) -> Image.Image:
+    """Draw one image set; a slot whose image is not there yet stays grey."""
+    size = next(iter(found.values())).shape[-1]
+    cell = size * max(1, -(-_MIN_CELL // size))
+    step = cell + _GAP
+    width, height = _MARGIN + num_ipc * step + _GAP, _TITLE + len(class_names) * step + _GAP
+    block = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(block)
+    font = ImageFont.load_default(size=13)
+    draw.text((_MARGIN, 3), title, fill="black", font=font)
+    for label, name in enumerate(class_names):
+        top = _TITLE + label * step
+        draw.text((6, top + cell // 2 - 8), name[:14], fill="black", font=font)
+        for ipc_index in range(num_ipc):
+            left = _MARGIN + ipc_index * step
+            image = found.get(Slot(label, ipc_index))
+            if image is None:
+                draw.rectangle((left, top, left + cell, top + cell), fill="lightgrey")
+                continue
+            pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+            picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+            block.paste(picture.resize((cell, cell), Image.Resampling.NEAREST), (left, top))
+    return block

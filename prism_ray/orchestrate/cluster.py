@@ -1,0 +1,101 @@
+"""Reaching a Ray cluster: the one that RAY_ADDRESS names (set inside a Ray job), else a local one."""
+
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from prism_ray.config import Config
+from prism_ray.errors import OrchestrateError
+
+# Pixels never pass through Ray's object store, so a local one can be small.
+_OBJECT_STORE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many actors a run gets, and what each of them asks of the cluster."""
+
+    num_actors: int
+    num_threads: int  # per actor, also its CPUs
+    num_gpus: float  # per actor
+
+
+@contextmanager
+def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
+    """Join the cluster of RAY_ADDRESS, or start a local Ray that ends with the context.
+
+    `num_threads` per actor is that of the config or of the run being resumed; None: cores / actors.
+    Raises OrchestrateError if the cluster cannot be reached or has too little.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        else:
+            _start_local(config, num_threads)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = f"RAY_ADDRESS = {address}" if address else "a local Ray"
+        raise OrchestrateError(
+            f"{where} cannot be reached or started: {error}; unset RAY_ADDRESS to start one here, or "
+            "set RAY_AUTH_MODE as the cluster has it (token by default)"
+        ) from error
+    try:
+        yield _shape(config, num_threads)
+    finally:
+        ray.shutdown()
+
+
+def _start_local(config: Config, num_threads: int | None) -> None:
+    # A token of this process's own keeps other users of the machine out and leaves no file in the home
+    # folder, which would switch authentication on in clusters that the user starts later.
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not (
+        os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    cores = num_cores()
+    wanted = _int_or(config.orchestrate.actors, 1) * (num_threads or 1)
+    ray.init(
+        address="local",
+        num_cpus=max(cores, wanted),
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+
+
+def num_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shape(config: Config, num_threads: int | None) -> Shape:
+    """Settle what the config leaves to the cluster."""
+    orchestrate = config.orchestrate
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cluster_gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    if orchestrate.gpus_per_actor == "auto":
+        num_gpus = 1.0 if cluster_gpus else 0.0
+    else:
+        num_gpus = orchestrate.gpus_per_actor
+    if orchestrate.actors == "auto":
+        num_actors = max(1, math.floor(cluster_gpus / num_gpus)) if num_gpus else 1
+    else:
+        num_actors = orchestrate.actors
+    if num_threads is None:
+        total = sum(node.get("CPU", 0.0) for node in nodes)
+        largest = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
+        num_threads = max(1, int(min(total / num_actors, largest)))
+    return Shape(num_actors=num_actors, num_threads=num_threads, num_gpus=num_gpus)
+
+
+def _int_or(value: int | str, default: int) -> int:
+    return value if isinstance(value, int) else default

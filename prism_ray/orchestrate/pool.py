@@ -1,0 +1,206 @@
+"""The driver's pool of actors: hands out what the scheduler says, replaces actors that die, records failures.
+
+Actors are never restarted by Ray (max_restarts=0): the pool makes new ones, which may come up on another
+node, and it can count. Keys and small statistics pass through here; pixels never do.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from prism_ray.config import Config
+from prism_ray.errors import BY_NAME, OrchestrateError
+from prism_ray.orchestrate.actor import ActorInfo, UnitFailure, WorkerActor
+from prism_ray.orchestrate.cluster import Shape
+from prism_ray.orchestrate.scheduler import Scheduler
+from prism_ray.plan import Unit
+from prism_ray.store import Commit, Run, StoreFiles, layout
+
+_TICK_S = 0.5
+_CHECK_TIMEOUT_S = 300.0
+
+
+class Listener(Protocol):
+    """Who is told how a stage goes on."""
+
+    def done(self, commit: Commit) -> None: ...
+
+    def failed(self, failure: UnitFailure, again: bool) -> None: ...
+
+    def tick(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A call under way; `unit` is None for the actor's first sign of life."""
+
+    actor: str
+    unit: Unit | None
+
+
+class WorkerPool:
+    """The actors of a run; they live from stage to stage, with what they have loaded."""
+
+    def __init__(self, config: Config, files: StoreFiles, shape: Shape) -> None:
+        self._config = config
+        self._files = files
+        self._shape = shape
+        self._actors: dict[str, Any] = {}
+        self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
+        self._num_started = 0  # actors that have given a sign of life
+        self._deaths_in_a_row = 0
+        self._created_at = time.monotonic()
+        for _ in range(shape.num_actors):
+            self._add_actor()
+
+    def check(self, config: Config, num_classes: int) -> None:
+        """Let an actor build the config's networks; raise what is wrong with them."""
+        self._wait_for_first_actor()
+        actor = next(iter(self._actors.values()))
+        problem = ray.get(actor.check.remote(config, num_classes), timeout=_CHECK_TIMEOUT_S)
+        if problem is not None:
+            raise BY_NAME[problem.error](problem.message)
+
+    def do(self, run: Run, units: Iterable[Unit], queue_depth: int, listener: Listener) -> list[str]:
+        """Do all units; return the ids of those that failed for good.
+
+        Raises the error of a unit that failed because of the user's input, OrchestrateError if actors
+        cannot start or keep dying.
+        """
+        scheduler = Scheduler(units, self._config.orchestrate.max_attempts, queue_depth)
+        for name in self._actors:
+            scheduler.add_actor(name)
+        while not scheduler.finished:
+            self._dispatch(run, scheduler)
+            ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=_TICK_S)
+            for reference in ready:
+                self._receive(reference, scheduler, listener)
+            self._check_start()
+            listener.tick()
+        return scheduler.set_aside
+
+    def peak_bytes(self) -> int:
+        """Return the sum over the live actors of the largest resident size each has had."""
+        sizes = [actor.peak_bytes.remote() for actor in self._actors.values()]
+        try:
+            return sum(ray.get(sizes, timeout=_CHECK_TIMEOUT_S))
+        except (RayActorError, ray.exceptions.GetTimeoutError):
+            return 0
+
+    def close(self) -> None:
+        """End the actors at once."""
+        for actor in self._actors.values():
+            ray.kill(actor)
+        self._actors.clear()
+
+    def _add_actor(self) -> str:
+        name = uuid.uuid4().hex[:8]
+        actor = WorkerActor.options(  # type: ignore[attr-defined]
+            num_cpus=self._shape.num_threads, num_gpus=self._shape.num_gpus
+        ).remote(self._files, self._shape.num_threads)
+        self._actors[name] = actor
+        self._flights[actor.start.remote()] = _Flight(name, None)
+        return name
+
+    def _dispatch(self, run: Run, scheduler: Scheduler) -> None:
+        """Fill the actors round by round, so that each has one unit before any has two."""
+        assigned = True
+        while assigned:
+            assigned = False
+            for name, actor in self._actors.items():
+                unit = scheduler.assign(name)
+                if unit is not None:
+                    self._flights[actor.do.remote(run, unit)] = _Flight(name, unit)
+                    assigned = True
+
+    def _receive(self, reference: "ray.ObjectRef[Any]", scheduler: Scheduler, listener: Listener) -> None:
+        flight = self._flights.pop(reference, None)
+        if flight is None:  # of an actor that died meanwhile
+            return
+        try:
+            result = ray.get(reference)
+        except RayActorError as error:
+            self._replace(flight.actor, str(error), scheduler, listener)
+            return
+        except RayTaskError as error:  # the actor could not even report: its arguments, its imports
+            result = _unreported(flight, error)
+        if isinstance(result, ActorInfo):
+            self._num_started += 1
+            return
+        self._deaths_in_a_row = 0
+        assert flight.unit is not None
+        if isinstance(result, Commit):
+            scheduler.done(flight.actor, flight.unit.id)
+            listener.done(result)
+            return
+        if result.is_usage_error:
+            raise BY_NAME[result.error](result.message)
+        again = scheduler.failed(flight.actor, flight.unit.id)
+        self._record(result, scheduler.num_failed_attempts(flight.unit.id))
+        listener.failed(result, again)
+
+    def _replace(self, name: str, reason: str, scheduler: Scheduler, listener: Listener) -> None:
+        """An actor died: give its units back and put a new actor in its place."""
+        self._actors.pop(name)
+        self._flights = {ref: flight for ref, flight in self._flights.items() if flight.actor != name}
+        running = scheduler.lost(name)
+        if running is not None:
+            failure = UnitFailure(running.id, "ActorDied", reason, reason, host="unknown")
+            self._record(failure, scheduler.num_failed_attempts(running.id))
+            listener.failed(failure, again=running.id not in scheduler.set_aside)
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row > self._shape.num_actors + self._config.orchestrate.max_attempts:
+            raise OrchestrateError(
+                f"{self._deaths_in_a_row} actors died one after another without finishing anything; the "
+                f"last said: {reason}"
+            )
+        scheduler.add_actor(self._add_actor())
+
+    def _record(self, failure: UnitFailure, number: int) -> None:
+        """Keep the traceback of a failed attempt in the store; numbers go on over a resume."""
+        record = {
+            **asdict(failure),
+            "attempt": number,
+            "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        text = json.dumps(record, indent=1).encode()
+        while not self._files.create(layout.failure(failure.unit_id, number), text):
+            number += 1
+
+    def _wait_for_first_actor(self) -> None:
+        while not self._num_started:
+            ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=_TICK_S)
+            for reference in ready:
+                try:
+                    ray.get(reference)
+                except RayActorError as error:
+                    raise OrchestrateError(f"an actor could not start: {error}") from error
+                self._flights.pop(reference)
+                self._num_started += 1
+            self._check_start()
+
+    def _check_start(self) -> None:
+        limit = self._config.orchestrate.actor_start_timeout_s
+        if self._num_started or time.monotonic() - self._created_at < limit:
+            return
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        raise OrchestrateError(
+            f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): each of "
+            f"{self._shape.num_actors} asks for {self._shape.num_threads} CPUs and "
+            f"{self._shape.num_gpus:g} GPUs, and the cluster has {total}, free "
+            f"{free}; lower orchestrate.threads_per_actor or "
+            "orchestrate.gpus_per_actor, or enlarge the cluster"
+        )
+
+
+def _unreported(flight: _Flight, error: RayTaskError) -> UnitFailure:
+    unit_id = flight.unit.id if flight.unit else "start"
+    return UnitFailure(unit_id, type(error).__name__, str(error), str(error), host="unknown")

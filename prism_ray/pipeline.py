@@ -1,0 +1,190 @@
+"""The stages of one run in order: what is asked is held against the store, what is missing is done."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prism_ray.config import Config
+from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
+from prism_ray.errors import ConfigError, IncompleteError, StoreError
+from prism_ray.plan import STAGES, Stage
+from prism_ray.store import (
+    Run,
+    RunProgress,
+    StoreFiles,
+    has_commits,
+    is_url,
+    layout,
+    load_run,
+    new_run,
+    package_versions,
+    read_progress,
+    refusal,
+    revoke,
+    save_run,
+)
+
+if TYPE_CHECKING:
+    from prism_ray.orchestrate.progress import ProgressDisplay
+
+# Recover and relabel units are many and alike: one waits at each actor. The others are few and long.
+_QUEUE_DEPTH: dict[Stage, int] = {"squeeze": 1, "recover": 2, "relabel": 2, "evaluate": 1}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of `distill` came to."""
+
+    run: Run
+    progress: RunProgress
+    stage_seconds: dict[Stage, float]  # wall seconds of the stages worked on in this call
+    start_seconds: float | None  # until Ray's first actor lived; None if nothing was left to do
+    peak_bytes: int | None  # memory of all processes; None if nothing was left to do
+
+
+def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> Outcome:
+    """Do what is missing of `stages` in the run of `config`, which was read from `origin`.
+
+    Raises UsageError for wrong input, FingerprintError if the store holds another run, IncompleteError if
+    units failed for good, and the errors of the rooms.
+    """
+    refuse_relative_paths_in_a_job(config, origin)
+    files = StoreFiles(config.store)
+    held = load_run(files) if files.exists(layout.PLAN) and has_commits(files) else None
+    facts = _data_facts(config, files, fresh=held is None)
+    check_config(config, facts, origin)
+    num_threads = config.orchestrate.threads_per_actor
+    if held is not None:
+        if num_threads == "auto":
+            num_threads = held.num_threads
+        run = new_run(config, facts, num_threads)
+        if run.fingerprint != held.fingerprint:
+            raise refusal(files, held, run)
+        progress = read_progress(files, run)
+        _check_needs(progress, stages)
+        if all(stage.complete for stage in progress.stages if stage.stage in stages):
+            return Outcome(run, progress, {}, None, None)
+    elif stages[0] != STAGES[0]:
+        raise StoreError(_nothing_before(stages[0], files.location))
+    return _work(config, files, facts, None if num_threads == "auto" else num_threads, stages)
+
+
+def _work(
+    config: Config,
+    files: StoreFiles,
+    facts: DataFacts,
+    num_threads: int | None,
+    stages: tuple[Stage, ...],
+) -> Outcome:
+    """Start Ray and do the units that have no commit."""
+    from prism_ray.orchestrate.cluster import connect  # late: a finished run needs no Ray
+    from prism_ray.orchestrate.memory import MemorySampler
+    from prism_ray.orchestrate.pool import WorkerPool
+    from prism_ray.orchestrate.progress import ProgressDisplay
+
+    started = time.monotonic()
+    stage_seconds: dict[Stage, float] = {}
+    with (
+        MemorySampler() as memory,
+        connect(config, num_threads) as shape,
+        ProgressDisplay(config.orchestrate.log_interval_s) as display,
+    ):
+        pool = WorkerPool(config, files, shape)
+        try:
+            pool.check(config, facts.num_classes)
+            start_seconds = time.monotonic() - started
+            run = save_run(files, new_run(config, facts, shape.num_threads))
+            _warn_of_other_versions(run, display)
+            progress = read_progress(files, run)
+            for unit_id, problem in progress.damaged.items():
+                display.message(f"{unit_id} is done again: {problem}")
+                revoke(files, unit_id)
+            for stage in stages:
+                pending = (unit for unit in run.plan.units(stage) if unit.id not in progress.commits)
+                before = next(each for each in progress.stages if each.stage == stage)
+                display.start_stage(stage, before.num_done, before.num_units)
+                if not before.complete:
+                    failed = pool.do(run, pending, _QUEUE_DEPTH[stage], display)
+                    if failed:
+                        raise _incomplete(files, stage, failed)
+                stage_seconds[stage] = display.end_stage()
+            peak_bytes = max(memory.peak_bytes, pool.peak_bytes())
+        finally:
+            pool.close()
+    return Outcome(run, read_progress(files, run), stage_seconds, start_seconds, peak_bytes)
+
+
+def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
+    """Inside a Ray job the working directory is a temporary copy, lost with the job: take no path in it."""
+    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        return
+    paths = {
+        "store": config.store,
+        "data.path": config.data.path,
+        "data.test_path": config.data.test_path,
+    }
+    for key, path in paths.items():
+        if path is not None and not is_url(path) and not Path(path).is_absolute():
+            remedy = "--store" if key == "store" else f"--set {key}="
+            raise ConfigError(
+                f"{origin}: {key} = {path!r} is relative, and a Ray job's working directory is a "
+                "temporary copy that is lost with the job; give an absolute path that every node sees "
+                f"or a URL, with {remedy}"
+            )
+
+
+def _data_facts(config: Config, files: StoreFiles, *, fresh: bool) -> DataFacts:
+    """Open the data far enough to know its facts; an image folder is listed once, into the store."""
+    if config.data.source != "image-folder":
+        return open_data(config.data).facts()
+    if fresh or not files.exists(layout.DATA_INDEX):
+        index = index_folder(config.data)
+        files.replace(layout.DATA_INDEX, index.to_parquet())
+    else:
+        index = FolderIndex.from_parquet(files.read(layout.DATA_INDEX))
+    return open_data(config.data, index).facts()
+
+
+def _check_needs(progress: RunProgress, stages: tuple[Stage, ...]) -> None:
+    """A single stage needs the stages before it to be complete."""
+    for stage in progress.stages:
+        if stage.stage == stages[0]:
+            return
+        if not stage.complete:
+            raise StoreError(
+                f"{stages[0]} needs a complete {stage.stage} stage, of which {stage.num_done} of "
+                f"{stage.num_units} units are done; run `prism-ray {stage.stage}` or `prism-ray "
+                "distill` first"
+            )
+
+
+def _nothing_before(stage: Stage, location: str) -> str:
+    return (
+        f"{stage} needs what the stages before it make, and {location} holds nothing yet; run "
+        "`prism-ray squeeze` or `prism-ray distill` first"
+    )
+
+
+def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
+    now = package_versions()
+    changed = [
+        f"{name} {old} -> {now.get(name, 'none')}"
+        for name, old in run.versions.items()
+        if now.get(name) != old
+    ]
+    if changed:
+        display.message(
+            f"note: the run was begun with other versions ({', '.join(changed)}); what is done from "
+            "here on may differ in its last bits"
+        )
+
+
+def _incomplete(files: StoreFiles, stage: Stage, failed: list[str]) -> IncompleteError:
+    named = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
+    return IncompleteError(
+        f"{len(failed)} units of {stage} failed for good ({named}); their tracebacks are in "
+        f"{files.location}/{layout.FAILURES}/{stage}. All else is committed; mend the cause and run the "
+        "same command again"
+    )
