@@ -115,7 +115,7 @@ def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stage
 def _same_command() -> str:
     import shlex
 
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join(["prism-ray", *sys.argv[1:]])
 
 
 @main.command()

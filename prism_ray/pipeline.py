@@ -79,6 +79,9 @@ def _work(
     stages: tuple[Stage, ...],
 ) -> Outcome:
     """Start Ray and do the units that have no commit."""
+    from prism_ray.orchestrate.environment import prepare_for_local_ray
+
+    prepare_for_local_ray()
     from prism_ray.orchestrate.cluster import connect  # late: a finished run needs no Ray
     from prism_ray.orchestrate.memory import MemorySampler
     from prism_ray.orchestrate.pool import WorkerPool

@@ -12,7 +12,7 @@ from prism_ray.store.images import read_images
 
 _MIN_CELL = 48  # pixels: smaller images are enlarged by whole factors
 _GAP = 4
-_MARGIN = 110  # for the class names
+_MARGIN = 100  # for the class names
 _TITLE = 22
 
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,14 +51,6 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
 
 
 def _start_local(config: Config, num_threads: int | None) -> None:
-    # A token of this process's own keeps other users of the machine out and leaves no file in the home
-    # folder, which would switch authentication on in clusters that the user starts later.
-    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not (
-        os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    ):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     cores = num_cores()
     wanted = _int_or(config.orchestrate.actors, 1) * (num_threads or 1)
     ray.init(

@@ -1,16 +1,18 @@
 """The label codec: float16 logits keyed by (image, epoch), each with the parameters of its view.
 
-A part holds one group of images over a range of epochs, one row group per epoch, so that a student can
-read epoch after epoch in little memory and in whatever batches it likes.
+A part holds one group of images over a range of epochs in order. Its row groups hold whole epochs, as few
+as make about 4,096 rows, so that a student can read epoch after epoch in little memory and in whatever
+batches it likes, and small groups do not pay for a row group's header in each epoch.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
@@ -56,6 +58,7 @@ class EpochLabels:
     logits: npt.NDArray[np.float16]  # B, C
 
 
+_ROWS_PER_ROW_GROUP = 4096
 _KEYS = ("label", "ipc_index", "partner_label", "partner_ipc_index")
 
 
@@ -73,73 +76,93 @@ def encode_labels(epochs: Sequence[EpochLabels]) -> bytes:
         + [(field.name, _type_of(field.name)) for field in fields(Views)]
         + [("logits", pa.list_(pa.float16(), num_classes))]
     )
+    num_images = len(epochs[0].views)
+    step = max(1, _ROWS_PER_ROW_GROUP // num_images)
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=False) as writer:
-        for labels in epochs:
-            columns = [pa.array(np.full(len(labels.views), labels.epoch, np.int32))]
-            columns += [
-                pa.array(getattr(labels.views, field.name)).cast(_type_of(field.name))
-                for field in fields(Views)
-            ]
-            flat = pa.array(np.ascontiguousarray(labels.logits).reshape(-1))
-            columns.append(pa.FixedSizeListArray.from_arrays(flat, num_classes))
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=len(labels.views))
+        for first in range(0, len(epochs), step):
+            table = _to_table(epochs[first : first + step], schema)
+            writer.write_table(table, row_group_size=len(table))
     return sink.getvalue()
+
+
+def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema) -> pa.Table:
+    epoch_column = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
+    columns = [pa.array(epoch_column.astype(np.int32))]
+    for field in fields(Views):
+        values = np.concatenate([getattr(labels.views, field.name) for labels in epochs])
+        columns.append(pa.array(values).cast(_type_of(field.name)))
+    logits = np.concatenate([labels.logits for labels in epochs])
+    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 class LabelReader:
     """Reads the labels of an image set epoch by epoch from the parts that commits name."""
 
     def __init__(self, files: StoreFiles, commits: Sequence[Commit]) -> None:
-        """Open the parts' footers; raises StoreError if one is damaged."""
+        """Open the parts; raises StoreError if one is damaged."""
+        self._parts = [_PartReader(files, part.name) for commit in commits for part in commit.files]
         self._location = files.location
-        self._parts: list[tuple[str, pq.ParquetFile]] = []
-        self._row_groups: dict[int, list[tuple[int, int]]] = {}  # epoch -> (part, row group)
-        for commit in commits:
-            for part in commit.files:
-                try:
-                    parquet = pq.ParquetFile(files.open(part.name))
-                    first_epoch = int(commit.stats["first_epoch"])
-                except (pa.ArrowException, OSError, KeyError) as error:
-                    raise self._damaged(part.name, error) from error
-                for row_group in range(parquet.metadata.num_row_groups):
-                    place = (len(self._parts), row_group)
-                    self._row_groups.setdefault(first_epoch + row_group, []).append(place)
-                self._parts.append((part.name, parquet))
 
     def epoch(self, epoch: int) -> EpochLabels:
         """Return the labels of every image of the set in one epoch.
 
         Raises StoreError if there are none, or if a part is damaged.
         """
-        parts = list(self._read(epoch))
-        if not parts:
+        found = [labels for part in self._parts if (labels := part.epoch(epoch)) is not None]
+        if not found:
             raise StoreError(f"{self._location} has no soft labels of epoch {epoch}")
         views = {
-            field.name: np.concatenate([getattr(part.views, field.name) for part in parts])
+            field.name: np.concatenate([getattr(labels.views, field.name) for labels in found])
             for field in fields(Views)
         }
-        return EpochLabels(epoch, Views(**views), np.concatenate([part.logits for part in parts]))
+        return EpochLabels(epoch, Views(**views), np.concatenate([labels.logits for labels in found]))
 
-    def _read(self, epoch: int) -> Iterator[EpochLabels]:
-        for part, row_group in self._row_groups.get(epoch, []):
-            name, parquet = self._parts[part]
+
+class _PartReader:
+    """One part, of which the row group read last stays in memory."""
+
+    def __init__(self, files: StoreFiles, name: str) -> None:
+        self._where = f"{files.location}/{name}"
+        try:
+            self._parquet = pq.ParquetFile(files.open(name))
+            self._epochs = [self._bounds(number) for number in range(self._parquet.num_row_groups)]
+        except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+            raise self._damaged(error) from error
+        self._held: tuple[int, pa.Table] | None = None
+
+    def _bounds(self, row_group: int) -> tuple[int, int]:
+        """First and last epoch of a row group, from the footer's statistics."""
+        column = self._parquet.schema_arrow.get_field_index("epoch")
+        statistics = self._parquet.metadata.row_group(row_group).column(column).statistics
+        return statistics.min, statistics.max
+
+    def epoch(self, epoch: int) -> EpochLabels | None:
+        """Return the part's labels of an epoch, None if it has none."""
+        for row_group, (first, last) in enumerate(self._epochs):
+            if first <= epoch <= last:
+                table = self._read(row_group)
+                return self._decode(epoch, table.filter(pc.equal(table["epoch"], epoch)))
+        return None
+
+    def _read(self, row_group: int) -> pa.Table:
+        if self._held is None or self._held[0] != row_group:
             try:
-                table = parquet.read_row_group(row_group)
+                self._held = (row_group, self._parquet.read_row_group(row_group))
             except (pa.ArrowException, OSError) as error:
-                raise self._damaged(name, error) from error
-            epochs = table["epoch"].to_numpy()
-            if not np.all(epochs == epoch):
-                raise self._damaged(name, f"row group {row_group} is not of epoch {epoch} alone")
-            views = {
-                field.name: table[field.name]
-                .to_numpy()
-                .astype(np.bool_ if field.name == "flip" else np.int64)
-                for field in fields(Views)
-            }
-            logits = table["logits"].combine_chunks()
-            values = logits.flatten().to_numpy(zero_copy_only=False)
-            yield EpochLabels(epoch, Views(**views), values.reshape(len(table), -1))
+                raise self._damaged(error) from error
+        return self._held[1]
 
-    def _damaged(self, name: str, why: object) -> StoreError:
-        return StoreError(f"{self._location}/{name} is damaged: {why}; run `prism-ray verify`")
+    @staticmethod
+    def _decode(epoch: int, table: pa.Table) -> EpochLabels:
+        views = {
+            field.name: table[field.name].to_numpy().astype(np.bool_ if field.name == "flip" else np.int64)
+            for field in fields(Views)
+        }
+        logits = table["logits"].combine_chunks()
+        values = logits.flatten().to_numpy(zero_copy_only=False)
+        return EpochLabels(epoch, Views(**views), values.reshape(len(table), -1))
+
+    def _damaged(self, why: object) -> StoreError:
+        return StoreError(f"{self._where} is damaged: {why}; run `prism-ray verify`")

@@ -1,0 +1,94 @@
+"""What tests share: the digits job made small, and the command line as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Seconds instead of a minute, yet every stage has more than one unit.
+SMALL_OVERRIDES = (
+    "teachers.pool=[{name: resnet, arch: timm:test_resnet}, {name: byobnet, arch: timm:test_byobnet}]",
+    "teachers.squeeze.epochs=1",
+    "recover.primary=resnet",
+    "recover.ipc=4",
+    "recover.iterations=12",
+    "recover.iterations_step=2",
+    "recover.ipc_indices_per_batch=2",
+    "relabel.epochs=6",
+    "relabel.epochs_per_unit=3",
+    "relabel.images_per_group=20",
+    "evaluate.seeds=1",
+    "orchestrate.threads_per_actor=1",
+)
+
+
+@pytest.fixture
+def digits_config() -> Path:
+    """The config of the main job."""
+    return REPOSITORY / "jobs" / "digits.yaml"
+
+
+@pytest.fixture
+def small_overrides() -> tuple[str, ...]:
+    """What `--set` takes to make the digits job small."""
+    return SMALL_OVERRIDES
+
+
+@pytest.fixture
+def small_options() -> list[str]:
+    """The same as command-line options."""
+    return [word for override in SMALL_OVERRIDES for word in ("--set", override)]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment for processes of ours: no trace of another Ray, home folder and all."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return kept | {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture
+def start_cli(
+    tmp_path: Path, environment: dict[str, str]
+) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start `prism-ray ARGUMENTS` in tmp_path; what still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, **more: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prism_ray", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def cli(
+    start_cli: Callable[..., "subprocess.Popen[str]"],
+) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run `prism-ray ARGUMENTS` to its end and return what it printed."""
+
+    def run(
+        *arguments: str | Path, timeout: float = 240.0, **more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        process = start_cli(*arguments, **more)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return run

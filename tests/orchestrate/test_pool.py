@@ -1,0 +1,137 @@
+"""The pool on a real Ray: actors that die, units that fail, input that is wrong, a cluster too small."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+# Runs in a process of its own, because a local Ray's environment must be settled before Ray is imported.
+# Argument 1: what goes wrong; 2: the store; 3: the config; then overrides.
+PROGRAM = """
+import json, os, signal, sys
+from prism_ray.orchestrate.environment import prepare_for_local_ray
+prepare_for_local_ray()
+from prism_ray.config import load_config
+from prism_ray.data import open_data
+from prism_ray.errors import PrismRayError
+from prism_ray.orchestrate.cluster import connect
+from prism_ray.orchestrate.pool import WorkerPool
+from prism_ray.plan import RecoverUnit, Slot
+from prism_ray.store import StoreFiles, new_run, save_run
+
+fault, store, path, *overrides = sys.argv[1:]
+config = load_config(path, overrides, store)
+files = StoreFiles(store)
+heard = []
+
+class Listener:
+    def done(self, commit):
+        heard.append(["done", commit.unit])
+        if fault == "kill" and len(heard) == 1:
+            victim = next(iter(pool._actors.values()))
+            pid = __import__("ray").get(victim.start.remote()).pid
+            os.kill(pid, signal.SIGKILL)
+    def failed(self, failure, again):
+        heard.append(["failed", failure.unit_id, failure.error, again])
+    def tick(self):
+        pass
+
+try:
+    with connect(config, 1) as shape:
+        run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
+        pool = WorkerPool(config, files, shape)
+        try:
+            if fault == "arch":
+                pool.check(config, 10)
+            if fault == "unit":
+                bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), ("resnet",), 5, 1)
+                good = next(u for u in run.plan.recover_units("random-real"))
+                print(json.dumps({"set_aside": pool.do(run, [bad, good], 1, Listener()), "heard": heard}))
+            elif fault == "kill":
+                units = run.plan.recover_units("random-real")
+                print(json.dumps({"set_aside": pool.do(run, units, 2, Listener()), "heard": heard}))
+            else:
+                pool.do(run, run.plan.units("squeeze"), 1, Listener())
+        finally:
+            pool.close()
+except PrismRayError as error:
+    print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+"""
+
+
+def run_pool(
+    fault: str, store: Path, config: Path, overrides: list[str], environment: dict[str, str]
+) -> dict[str, object]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, fault, str(store), str(config), *overrides],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=150)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, err
+    result: dict[str, object] = json.loads(out.strip().splitlines()[-1])
+    return result
+
+
+def test_a_failing_unit_is_set_aside_and_the_rest_goes_on(
+    tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Catches a unit that fails for good stopping the others, retried for ever, or leaving no traceback."""
+    overrides = [*small_overrides, "orchestrate.actors=1", "orchestrate.max_attempts=2"]
+    result = run_pool("unit", tmp_path / "run", digits_config, overrides, environment)
+    assert result["set_aside"] == ["recover/distilled/bad"]
+    heard = result["heard"]
+    assert isinstance(heard, list)
+    assert [event for event in heard if event[0] == "failed"] == [
+        ["failed", "recover/distilled/bad", "StoreError", True],
+        ["failed", "recover/distilled/bad", "StoreError", False],
+    ]
+    assert ["done", "recover/random-real/i00000-c00000"] in heard
+    records = sorted((tmp_path / "run" / "failures").rglob("*.json"))
+    assert [path.name for path in records] == ["bad-1.json", "bad-2.json"]
+    assert "Traceback" in json.loads(records[0].read_text())["traceback"]
+
+
+def test_a_killed_actor_is_replaced(
+    tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Catches a pool that loses an actor's units with it, or ends when its only actor is killed."""
+    overrides = [*small_overrides, "orchestrate.actors=1", "recover.ipc_indices_per_batch=1"]
+    result = run_pool("kill", tmp_path / "run", digits_config, overrides, environment)
+    assert result["set_aside"] == []
+    assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4
+
+
+def test_wrong_architecture_is_found_before_any_work(
+    tmp_path: Path, digits_config: Path, environment: dict[str, str]
+) -> None:
+    """Catches a typo in an architecture that is found only by the squeeze, or retried."""
+    overrides = ["teachers.pool.1.arch=timm:test_resnett", "orchestrate.actors=1"]
+    result = run_pool("arch", tmp_path / "run", digits_config, overrides, environment)
+    assert result["error"] == "ConfigError"
+    assert "teachers.pool.1.arch = 'timm:test_resnett'" in str(result["message"])
+    assert "timm:test_resnet" in str(result["message"])
+
+
+def test_a_cluster_too_small_is_an_error_not_a_wait(
+    tmp_path: Path, digits_config: Path, environment: dict[str, str]
+) -> None:
+    """Catches waiting for ever for a GPU that no node has."""
+    overrides = ["orchestrate.gpus_per_actor=1", "orchestrate.actor_start_timeout_s=3"]
+    result = run_pool("start", tmp_path / "run", digits_config, overrides, environment)
+    assert result["error"] == "OrchestrateError"
+    assert "orchestrate.actor_start_timeout_s" in str(result["message"])
+    assert "1 GPUs" in str(result["message"])

@@ -1,0 +1,161 @@
+"""The command line as a new user meets it: bad input first. None of these starts Ray."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from prism_ray.cli import main
+from prism_ray.config import load_config
+from prism_ray.data import open_data
+from prism_ray.store import StoreFiles, new_run, save_run
+
+
+def invoke(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["distill", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
+        (["distill", "CONFIG", "--set", "recover.iteratons=5"], ["recover.iteratons", "recover.iterations?"]),
+        (["plan", "CONFIG", "--set", "recover.ipc=ten"], ["recover.ipc = 'ten'"]),
+        (["plan", "CONFIG", "--set", "data.num_classes=12"], ["digits.yaml", "data.num_classes = 12", "10"]),
+        (["distill", "CONFIG", "--set", "data.num_classes=12"], ["digits.yaml", "data.num_classes = 12"]),
+        (["distill", "CONFIG", "--set", "recover.ipc=500"], ["recover.ipc = 500", "recover.init"]),
+        (["plan", "CONFIG", "--set", "data={source: image-folder, path: absent, image_size: 8}"], ["absent"]),
+        (["plan", "CONFIG", "--set", "data={source: fashion-mnist, path: nowhere, image_size: 28}"],
+         ["train-images-idx3-ubyte.gz", "data.download"]),
+        (["plan", "CONFIG", "--store", "s4://bucket/run"], ["s4://bucket/run"]),
+        (["status", "digits.yaml"], ["is a config"]),
+        (["config", "show", "CONFIG", "--set", "seed=-1"], ["seed = -1"]),
+    ],
+)  # fmt: skip
+def test_wrong_input_exits_2_and_names_it(
+    arguments: list[str], named: list[str], digits_config: Path, tmp_path: Path
+) -> None:
+    """Catches a traceback, a wrong exit code, or a message without file, key, value or remedy."""
+    words = [str(digits_config) if word == "CONFIG" else word for word in arguments]
+    if words[0] in ("distill", "plan") and "--store" not in words:
+        words += ["--store", str(tmp_path / "run")]
+    code, output = invoke(*words)
+    assert code == 2, output
+    for name in named:
+        assert name in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_status_of_nothing_says_how_to_start(tmp_path: Path) -> None:
+    """Catches reporting an empty folder as a complete run."""
+    code, output = invoke("status", tmp_path / "nothing")
+    assert code == 1
+    assert "prism-ray distill" in output
+
+
+def test_plan_prints_the_work_and_changes_nothing(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a preview that writes into the store, or numbers that are not those of the config."""
+    store = tmp_path / "run"
+    options = ["--store", store, "--set", "recover.ipc=3", "--set", "recover.ipc_indices_per_batch=1"]
+    code, output = invoke("plan", digits_config, *options)
+    assert code == 0
+    assert re.search(r"Batches\s+3,", output)
+    assert re.search(r"Images\s+30,", output)
+    assert "prism-ray distill" in output
+    code, output = invoke("plan", digits_config, *options, "--json")
+    figures = json.loads(output)
+    assert figures["num_images"] == 30
+    assert figures["stages"]["recover"] == [0, 6]
+    assert [unit["key"] for unit in figures["batches"]] == [f"i0000{k}-c00000" for k in range(3)]
+    assert not store.exists()
+
+
+def test_status_counts_from_the_store_alone(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a `status` that exits 0 on an incomplete run, or names no way on."""
+    store = tmp_path / "run"
+    config = load_config(digits_config, store=str(store))
+    save_run(StoreFiles(str(store)), new_run(config, open_data(config.data).facts(), 1))
+    code, output = invoke("status", store)
+    assert code == 3
+    assert "0/4" in output
+    assert f"prism-ray distill {store}/config.yaml" in output
+    code, output = invoke("status", store, "--json")
+    assert code == 3
+    assert json.loads(output)["complete"] is False
+    code, output = invoke("verify", store)
+    assert code == 3
+    code, output = invoke("show", store)
+    assert code == 2
+    assert "no committed images" in output
+    assert load_config(store / "config.yaml") == config
+
+
+def test_another_runs_store_is_refused_before_ray_starts(digits_config: Path, tmp_path: Path) -> None:
+    """Catches mixing images of two configs in one store."""
+    store = tmp_path / "run"
+    config = load_config(digits_config, store=str(store))
+    files = StoreFiles(str(store))
+    run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
+    files.create("commits/squeeze/resnet.json", b"{}")
+    code, output = invoke("distill", digits_config, "--store", store, "--set", "recover.iterations=120")
+    assert code == 2
+    assert "recover.iterations: the store has 100, now 120" in output
+    assert run.fingerprint in (store / "plan.json").read_text()
+    code, output = invoke(
+        "distill", digits_config, "--store", store, "--set", "orchestrate.threads_per_actor=7"
+    )
+    assert code == 2
+    assert "threads_per_actor: the store has 1, now 7" in output
+
+
+def test_a_stage_needs_the_stages_before_it(digits_config: Path, tmp_path: Path) -> None:
+    """Catches `recover` on an empty store starting Ray only to fail in every unit."""
+    code, output = invoke("recover", digits_config, "--store", tmp_path / "run")
+    assert code == 1
+    assert "prism-ray squeeze" in output
+
+
+def test_relative_paths_are_refused_in_a_job(
+    digits_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run stored in the temporary folder of a Ray job, lost with it."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    code, output = invoke("distill", digits_config)
+    assert code == 2
+    assert "store = './runs/digits' is relative" in output
+    assert "--store" in output
+
+
+def test_config_show_and_schema(digits_config: Path) -> None:
+    """Catches a resolved config that does not load again, and settings without a description."""
+    code, output = invoke("config", "show", digits_config, "--set", "recover.ipc=2")
+    assert code == 0
+    assert yaml.safe_load(output)["recover"]["ipc"] == 2
+    assert yaml.safe_load(output)["recover"]["betas"] == [0.5, 0.9]
+    code, output = invoke("config", "schema")
+    schema = json.loads(output)
+    models = [schema, *schema["$defs"].values()]
+    assert all(
+        "description" in field or "$ref" in field for m in models for field in m["properties"].values()
+    )
+
+
+def test_status_is_quick_and_light(cli: Callable[..., object], digits_config: Path, tmp_path: Path) -> None:
+    """Catches an import of torch, Ray or scikit-learn on the way to `status`."""
+    store = tmp_path / "run"
+    config = load_config(digits_config, store=str(store))
+    save_run(StoreFiles(str(store)), new_run(config, open_data(config.data).facts(), 1))
+    cli("status", store)  # compiles the byte code
+    started = time.monotonic()
+    result = cli("status", store)
+    assert time.monotonic() - started < 2.0  # half a second here; room for a busy machine
+    assert result.returncode == 3  # type: ignore[attr-defined]

@@ -1,0 +1,107 @@
+"""`ray job submit -- prism-ray distill ...` against a real local head."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head node of ours: where jobs are submitted, and with which environment."""
+
+    url: str
+    environment: dict[str, str]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture
+def head(environment: dict[str, str], tmp_path: Path) -> Iterator[Head]:
+    """`ray start --head --block` with a token in a temporary file; ended with its process group."""
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    environment = environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    ray = str(Path(sys.executable).parent / "ray")
+    port, dashboard, agent, client = free_ports(4)
+    log = (tmp_path / "head.log").open("w")
+    process = subprocess.Popen(
+        [
+            ray, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2",
+            f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+            f"--dashboard-agent-listen-port={agent}", "--object-store-memory=100000000",
+            f"--temp-dir=/tmp/prism-ray-test-{os.getpid()}",
+        ],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )  # fmt: skip
+    head = Head(f"http://127.0.0.1:{dashboard}", environment)
+    try:
+        deadline = time.monotonic() + 60.0
+        while submit(head, "--", "true").returncode != 0:
+            assert time.monotonic() < deadline, (tmp_path / "head.log").read_text()
+            time.sleep(1.0)
+        yield head
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=20)
+        log.close()
+
+
+def submit(head: Head, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    ray = str(Path(sys.executable).parent / "ray")
+    return subprocess.run(
+        [ray, "job", "submit", "--address", head.url, *map(str, arguments)],
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_job_runs_and_refuses_relative_paths(
+    head: Head, digits_config: Path, small_options: list[str], tmp_path: Path
+) -> None:
+    """Catches a job that cannot join its cluster, and a store that would vanish with the job's folder."""
+    program = Path(sys.executable).parent / "prism-ray"
+    entrypoint = [program, "distill", digits_config, *small_options]
+
+    refused = submit(head, "--", *entrypoint, "--store", "runs/digits")
+    assert refused.returncode == 1
+    assert re.search(r"store = 'runs/digits' is relative", refused.stdout + refused.stderr)
+
+    store = tmp_path / "run"
+    done = submit(head, "--", *entrypoint, "--store", store)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "distilled + soft labels" in done.stdout
+    assert "stage=recover event=ended done=4 total=4" in done.stdout
+    assert list(store.glob("commits/evaluate/distilled/*.json"))
+
+    again = submit(head, "--", *entrypoint, "--store", store)
+    assert again.returncode == 0
+    assert "Nothing to do" in again.stdout
