@@ -27,6 +27,7 @@ from prism_ray.store import (
 )
 
 if TYPE_CHECKING:
+    from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
 
 # Recover and relabel units are many and alike: one waits at each actor. The others are few and long.
@@ -51,6 +52,7 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
     units failed for good, and the errors of the rooms.
     """
     refuse_relative_paths_in_a_job(config, origin)
+    config = with_absolute_paths(config)
     files = StoreFiles(config.store)
     held = load_run(files) if files.exists(layout.PLAN) and has_commits(files) else None
     facts = _data_facts(config, files, fresh=held is None)
@@ -88,35 +90,38 @@ def _work(
     from prism_ray.orchestrate.progress import ProgressDisplay
 
     started = time.monotonic()
-    stage_seconds: dict[Stage, float] = {}
-    with (
-        MemorySampler() as memory,
-        connect(config, num_threads) as shape,
-        ProgressDisplay(config.orchestrate.log_interval_s) as display,
-    ):
-        pool = WorkerPool(config, files, shape)
-        try:
+    with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
+        display.message("starting Ray and its actors")
+        with connect(config, num_threads) as shape, WorkerPool(config, files, shape) as pool:
             pool.check(config, facts.num_classes)
             start_seconds = time.monotonic() - started
             run = save_run(files, new_run(config, facts, shape.num_threads))
             _warn_of_other_versions(run, display)
-            progress = read_progress(files, run)
-            for unit_id, problem in progress.damaged.items():
-                display.message(f"{unit_id} is done again: {problem}")
-                revoke(files, unit_id)
-            for stage in stages:
-                pending = (unit for unit in run.plan.units(stage) if unit.id not in progress.commits)
-                before = next(each for each in progress.stages if each.stage == stage)
-                display.start_stage(stage, before.num_done, before.num_units)
-                if not before.complete:
-                    failed = pool.do(run, pending, _QUEUE_DEPTH[stage], display)
-                    if failed:
-                        raise _incomplete(files, stage, failed)
-                stage_seconds[stage] = display.end_stage()
+            stage_seconds = _run_stages(run, files, stages, pool, display)
             peak_bytes = max(memory.peak_bytes, pool.peak_bytes())
-        finally:
-            pool.close()
     return Outcome(run, read_progress(files, run), stage_seconds, start_seconds, peak_bytes)
+
+
+def _run_stages(
+    run: Run, files: StoreFiles, stages: tuple[Stage, ...], pool: "WorkerPool", display: "ProgressDisplay"
+) -> dict[Stage, float]:
+    """Do each stage's units that have no good commit; return the stages' wall seconds."""
+    stage_seconds: dict[Stage, float] = {}
+    progress = read_progress(files, run)
+    for unit_id, problem in progress.damaged.items():
+        display.message(f"{unit_id} is done again: {problem}")
+        revoke(files, unit_id)
+    for before in progress.stages:
+        if before.stage not in stages:
+            continue
+        display.start_stage(before.stage, before.num_done, before.num_units)
+        if not before.complete:
+            pending = (unit for unit in run.plan.units(before.stage) if unit.id not in progress.commits)
+            failed = pool.do(run, pending, _QUEUE_DEPTH[before.stage], display)
+            if failed:
+                raise _incomplete(files, before.stage, failed)
+        stage_seconds[before.stage] = display.end_stage()
+    return stage_seconds
 
 
 def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
@@ -136,6 +141,18 @@ def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
                 "temporary copy that is lost with the job; give an absolute path that every node sees "
                 f"or a URL, with {remedy}"
             )
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return the config with its local paths made absolute, so that it means the same from any folder."""
+    data = config.data.model_copy(
+        update={
+            "path": None if config.data.path is None else os.path.abspath(config.data.path),
+            "test_path": None if config.data.test_path is None else os.path.abspath(config.data.test_path),
+        }
+    )
+    store = config.store if is_url(config.store) else os.path.abspath(config.store)
+    return config.model_copy(update={"data": data, "store": store})
 
 
 def _data_facts(config: Config, files: StoreFiles, *, fresh: bool) -> DataFacts:

@@ -218,4 +218,5 @@ def _check_header(path: Path) -> str | None:
 def _name_bad_files(bad: list[str]) -> str:
     more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
     named = "".join(f"\n  {problem}" for problem in bad[:_NUM_NAMED])
-    return f"{len(bad)} image files cannot be read; repair or remove them:{named}{more}"
+    files = "1 image file" if len(bad) == 1 else f"{len(bad)} image files"
+    return f"{files} cannot be read; repair or remove:{named}{more}"

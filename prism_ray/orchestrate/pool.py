@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -46,7 +47,7 @@ class _Flight:
 
 
 class WorkerPool:
-    """The actors of a run; they live from stage to stage, with what they have loaded."""
+    """The actors of a run; they live from stage to stage, with what they have loaded. Used as a context."""
 
     def __init__(self, config: Config, files: StoreFiles, shape: Shape) -> None:
         self._config = config
@@ -94,7 +95,15 @@ class WorkerPool:
         except (RayActorError, ray.exceptions.GetTimeoutError):
             return 0
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         """End the actors at once."""
         for actor in self._actors.values():
             ray.kill(actor)

@@ -45,11 +45,10 @@ class Listener:
 try:
     with connect(config, 1) as shape:
         run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
-        pool = WorkerPool(config, files, shape)
-        try:
+        with WorkerPool(config, files, shape) as pool:
             if fault == "arch":
                 pool.check(config, 10)
-            if fault == "unit":
+            elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), ("resnet",), 5, 1)
                 good = next(u for u in run.plan.recover_units("random-real"))
                 print(json.dumps({"set_aside": pool.do(run, [bad, good], 1, Listener()), "heard": heard}))
@@ -58,8 +57,6 @@ try:
                 print(json.dumps({"set_aside": pool.do(run, units, 2, Listener()), "heard": heard}))
             else:
                 pool.do(run, run.plan.units("squeeze"), 1, Listener())
-        finally:
-            pool.close()
 except PrismRayError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 """

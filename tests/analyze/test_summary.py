@@ -1,0 +1,46 @@
+"""The figures that `distill` and `status` print."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from prism_ray.analyze.summary import print_summary, summarise
+from prism_ray.config import load_config
+from prism_ray.data import open_data
+from prism_ray.store import Commit, PartFile, StoreFiles, new_run, read_progress, save_run, write_commit
+
+
+def commit(unit: str, fingerprint: str, stats: dict[str, object], num_bytes: int, seconds: float) -> Commit:
+    part = PartFile(f"students/{unit}.json", num_bytes, "0" * 64)
+    return Commit(unit, fingerprint, (part,), stats, seconds, "host", "2026-11-23T00:00:00+00:00")
+
+
+def test_figures_are_those_of_the_commits(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a mean over the wrong students, a wrong spread, or bytes and seconds of units not counted."""
+    files = StoreFiles(str(tmp_path / "run"))
+    config = load_config(digits_config, store=files.location)
+    run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
+    for number, accuracy in enumerate((0.9, 0.96)):
+        unit = f"evaluate/distilled/s{number:03d}"
+        files.create(f"students/{unit}.json", b"x" * 10)
+        stats: dict[str, object] = {"test_accuracy": accuracy, "train_loss": 1.0}
+        write_commit(files, commit(unit, run.fingerprint, stats, 10, 2.5))
+    summary = summarise(files.location, run, read_progress(files, run))
+    assert not summary.complete
+    (student,) = summary.students
+    assert student.image_set == "distilled"
+    assert student.mean == pytest.approx(0.93)
+    assert student.spread == pytest.approx(0.0424264, abs=1e-6)
+    evaluate = next(stage for stage in summary.stages if stage.stage == "evaluate")
+    assert (evaluate.num_done, evaluate.num_units) == (2, 4)
+    assert (evaluate.num_bytes, evaluate.actor_seconds) == (20, 5.0)
+    assert summary.num_bytes == 20
+    assert summary.to_json()["students"][0]["mean"] == pytest.approx(0.93)
+
+    text = io.StringIO()
+    print_summary(summary, Console(file=text, width=120), {"evaluate": 3.21})
+    assert "93.00 +- 4.24 %" in text.getvalue()
+    assert "2/4" in text.getvalue()
+    assert "3.2" in text.getvalue()

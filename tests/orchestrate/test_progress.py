@@ -1,0 +1,48 @@
+"""What a run says of itself while it goes on."""
+
+import io
+
+from prism_ray.orchestrate.actor import UnitFailure
+from prism_ray.orchestrate.progress import ProgressDisplay
+from prism_ray.store import Commit
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def commit(unit: str) -> Commit:
+    return Commit(unit, "f", (), {}, 1.0, "host", "now")
+
+
+def play(stream: io.StringIO, interval: float) -> str:
+    with ProgressDisplay(interval, stream) as display:
+        display.start_stage("recover", num_done=2, num_units=4)
+        display.done(commit("recover/distilled/i00002-c00000"))
+        display.tick()
+        display.failed(UnitFailure("recover/x", "EngineError", "not finite\nmore", "tb", "host"), again=True)
+        display.done(commit("recover/distilled/i00003-c00000"))
+        display.end_stage()
+    return stream.getvalue()
+
+
+def test_lines_are_key_value_pairs_without_a_terminal() -> None:
+    """Catches bars in a log file, totals that start anew after a resume, and a failure that is not told."""
+    lines = play(io.StringIO(), interval=0.0).splitlines()
+    assert lines[0].startswith("stage=recover event=started done=2 total=4 failed=0 elapsed_s=")
+    assert lines[1].startswith("stage=recover event=running done=3 total=4 failed=0")
+    assert lines[2] == "recover/x failed: EngineError: not finite; it will be tried again"
+    assert lines[3].startswith("stage=recover event=ended done=4 total=4 failed=1")
+
+
+def test_lines_keep_their_interval() -> None:
+    """Catches a line at every tick, which fills a job's log."""
+    assert "event=running" not in play(io.StringIO(), interval=60.0)
+
+
+def test_bars_on_a_terminal() -> None:
+    """Catches key=value lines on a terminal, or bars that never reach their end."""
+    text = play(Terminal(), interval=0.0)
+    assert "4/4" in text
+    assert "event=" not in text
