@@ -14,6 +14,7 @@ from prism_ray.store import (
     Run,
     RunProgress,
     StoreFiles,
+    absolute,
     has_commits,
     is_url,
     layout,
@@ -145,13 +146,11 @@ def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
 
 def with_absolute_paths(config: Config) -> Config:
     """Return the config with its local paths made absolute, so that it means the same from any folder."""
+    paths = {"path": config.data.path, "test_path": config.data.test_path}
     data = config.data.model_copy(
-        update={
-            "path": None if config.data.path is None else os.path.abspath(config.data.path),
-            "test_path": None if config.data.test_path is None else os.path.abspath(config.data.test_path),
-        }
+        update={key: path if path is None else absolute(path) for key, path in paths.items()}
     )
-    store = config.store if is_url(config.store) else os.path.abspath(config.store)
+    store = config.store if is_url(config.store) else absolute(config.store)
     return config.model_copy(update={"data": data, "store": store})
 
 

@@ -8,7 +8,7 @@ tried is the scheduler's business and cannot change anything here. No torch, no 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prism_ray.config import Config
@@ -26,9 +26,11 @@ RANDOM_REAL = "random-real"
 # The recovered images, then the controls that are labelled and evaluated exactly like them.
 IMAGE_SETS = (DISTILLED, RANDOM_REAL)
 
-# Settings that cannot change a pixel or a label: where things are, and how the work is spread.
+# Settings that cannot change a pixel, a label or a student: where things are, how the work is spread, and
+# how many students there are, each of which has a seed of its own.
 _FREE_KEYS = {
     "": {"store", "orchestrate"},
+    "evaluate": {"seeds"},
     "data": {"path", "test_path", "download", "num_classes"},
 }
 
@@ -247,7 +249,7 @@ def fingerprint_inputs(config: Config, facts: DataFacts, num_threads: int) -> di
     return {
         **settings,
         "orchestrate": {"threads_per_actor": num_threads},
-        "data_identity": facts.identity,
+        "data_facts": asdict(facts),
         "plan_version": PLAN_VERSION,
     }
 
@@ -264,12 +266,17 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
         lines = []
         for name in sorted(old.keys() | new.keys()):
             inner = f"{key}.{name}" if key else name
-            lines += differences(old.get(name), new.get(name), inner)
+            if name in old and name in new:
+                lines += differences(old[name], new[name], inner)
+            elif name in old:
+                lines.append(f"{inner}: the store has {old[name]!r}, now nothing")
+            else:
+                lines.append(f"{inner}: the store has nothing, now {new[name]!r}")
         return lines
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for i, (a, b) in pairs for line in differences(a, b, f"{key}.{i}")]
-    return [] if old == new else [f"{key}: the store has {old!r}, now {new!r}"]
+    return [] if json.dumps(old) == json.dumps(new) else [f"{key}: the store has {old!r}, now {new!r}"]
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

@@ -19,7 +19,7 @@ class RelabelConfig(Section):
     """Soft labels, FKD style: logits of a teacher ensemble on one stored view per image and epoch."""
 
     teachers: tuple[str, ...] | None = Field(
-        default=None, description="Names of the ensemble's teachers; default: the whole pool."
+        default=None, min_length=1, description="Names of the ensemble's teachers; default: the whole pool."
     )
     epochs: PositiveInt = Field(
         default=300, description="Views per image; a student trains for as many epochs."

@@ -1,5 +1,6 @@
 """YAML file and `--set` options in, a checked `Config` out; every complaint names file, key and value."""
 
+import copy
 import difflib
 import json
 import re
@@ -22,7 +23,18 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._checked: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        self._check_keys(node)
+        super().flatten_mapping(node)
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        if id(node) in self._checked:
+            return
+        self._checked.add(id(node))
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
@@ -31,12 +43,18 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that `_Loader` would read as a number."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | None = None) -> Config:
@@ -78,7 +96,7 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
     except ValidationError as error:
         complaints: dict[str, list[str]] = {}  # a union complains once for each of its members
         for detail in error.errors(include_url=False):
-            subject, problem = _describe(detail, origin, sources or {})
+            subject, problem = _describe(detail, values, origin, sources or {})
             complaints.setdefault(subject, []).append(problem)
         lines = [subject + ", or ".join(problems) for subject, problems in complaints.items()]
         raise ConfigError("\n".join(lines)) from None
@@ -86,7 +104,7 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
 
 def dump_config(config: Config) -> str:
     """Return the resolved config as YAML that `load_config` reads back to an equal Config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _parse_yaml(text: str, origin: str) -> Any:
@@ -110,7 +128,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not (part.isascii() and part.isdigit()) or int(part) >= len(node):
                 prefix = ".".join(parts[:depth])
                 raise ConfigError(
                     f"--set {override}: {prefix} is a list of {len(node)}; {part!r} is no place "
@@ -127,13 +145,14 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
         else:
             if isinstance(node, dict) and node.get(index) is None:
                 node[index] = {}
+            node[index] = copy.copy(node[index])  # an alias of YAML shares it with its anchor
             node = node[index]
     return ".".join(parts)
 
 
-def _describe(detail: Any, origin: str, sources: dict[str, str]) -> tuple[str, str]:
+def _describe(detail: Any, values: Any, origin: str, sources: dict[str, str]) -> tuple[str, str]:
     """Say what is wrong with one key, as (where and which, what)."""
-    location = [part for part in detail["loc"] if not _is_union_tag(part)]
+    location = _location(detail, values)
     key = ".".join(str(part) for part in location)
     where = _source_of(key, origin, sources)
     if detail["type"] == "extra_forbidden":
@@ -160,11 +179,19 @@ def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:
     return f"{origin} with {' '.join(touched)}" if touched else origin
 
 
-def _is_union_tag(part: str | int) -> bool:
-    """pydantic adds the tried member of a union (`int`, `literal['auto']`) to the location."""
-    return isinstance(part, str) and (
-        part in {"int", "float", "str", "bool"} or "[" in part or part.startswith("constrained")
-    )
+def _location(detail: Any, values: Any) -> list[str | int]:
+    """Return where in `values` an error is, without the member of a union that pydantic tried."""
+    location: list[str | int] = []
+    for part in detail["loc"]:
+        held = isinstance(values, dict) and str(part) in {str(key) for key in values}
+        if held:
+            values = next(value for key, value in values.items() if str(key) == str(part))
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part] if part < len(values) else None
+        elif detail["type"] != "missing":
+            continue
+        location.append(part)
+    return location
 
 
 def _models_along(location: Sequence[str | int]) -> list[type[BaseModel]]:

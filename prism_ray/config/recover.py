@@ -15,6 +15,8 @@ from prism_ray.config.base import (
     check_crop_scale,
 )
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
 
 class RecoverConfig(Section):
     """PRISM: a primary teacher gives the logits, a random subset of the pool the BN alignment."""
@@ -55,7 +57,7 @@ class RecoverConfig(Section):
         "noise: from Gaussian noise.",
     )
     learning_rate: PositiveFloat = Field(default=0.05, description="Adam's first learning rate; cosine to 0.")
-    betas: tuple[Fraction, Fraction] = Field(default=(0.5, 0.9), description="Adam's betas.")
+    betas: tuple[Beta, Beta] = Field(default=(0.5, 0.9), description="Adam's betas.")
     bn_weight: NonNegativeFloat = Field(
         default=0.01, description="Weight r_bn of the BN alignment in the loss."
     )

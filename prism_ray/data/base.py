@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -110,16 +111,16 @@ class ArrayImages(RealImages):
         return np.ascontiguousarray(picked[:, None])
 
 
-def held_out(name: str, label: int, count: int, fraction: float) -> npt.NDArray[np.bool_]:
-    """Choose which of a class's `count` images are test images: True at about `fraction` of them.
+def held_out(source: str, class_name: str, items: Sequence[str], fraction: float) -> npt.NDArray[np.bool_]:
+    """Choose which of a class's items are test images: True at about `fraction` of them, at least one.
 
-    The choice depends on the source's name, the label and the place in the source alone, never on
-    the run's seed, so that all runs on one source are tested on the same images.
+    The choice ranks items by a hash of source, class and item alone, never of the run's seed, so that all
+    runs on one source are tested on the same images, and other classes or files change it little or not.
     """
-    num_test = min(max(1, round(count * fraction)), count - 1)
-    order = sorted(range(count), key=lambda place: derive_seed("held-out", name, label, place))
-    chosen = np.zeros(count, dtype=np.bool_)
-    chosen[order[:num_test]] = True
+    num_test = min(max(1, round(len(items) * fraction)), len(items) - 1)
+    ranked = sorted(range(len(items)), key=lambda i: derive_seed("held-out", source, class_name, items[i]))
+    chosen = np.zeros(len(items), dtype=np.bool_)
+    chosen[ranked[:num_test]] = True
     return chosen
 
 

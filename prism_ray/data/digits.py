@@ -15,7 +15,9 @@ def open_digits(config: DataConfig) -> ArrayImages:
     is_test = np.zeros(len(labels), dtype=np.bool_)
     for label in range(10):
         places = np.flatnonzero(labels == label)
-        is_test[places] = held_out("digits", label, len(places), config.test_fraction)
+        is_test[places] = held_out(
+            "digits", str(label), [str(place) for place in places], config.test_fraction
+        )
     return ArrayImages(
         name="digits",
         class_names=tuple(str(label) for label in range(10)),

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageOps
 
 from prism_ray.config import DataConfig
 from prism_ray.data.base import Images, RealImages, Split, held_out
@@ -39,7 +40,7 @@ class FolderIndex:
                 "label": np.concatenate([self.labels["train"], self.labels["test"]]),
                 "split": splits,
             },
-            metadata={"class_names": "\n".join(self.class_names)},
+            metadata={"class_names": json.dumps(self.class_names)},
         )
         sink = io.BytesIO()
         pq.write_table(table, sink)
@@ -49,7 +50,7 @@ class FolderIndex:
     def from_parquet(cls, data: bytes) -> "FolderIndex":
         """Read what `to_parquet` returned."""
         table = pq.read_table(io.BytesIO(data))
-        names = tuple(table.schema.metadata[b"class_names"].decode().split("\n"))
+        names = tuple(json.loads(table.schema.metadata[b"class_names"]))
         split = np.asarray(table["split"].to_pylist())
         labels = table["label"].to_numpy().astype(np.int64)
         paths = np.asarray(table["path"].to_pylist(), dtype=object)
@@ -95,7 +96,7 @@ def index_folder(config: DataConfig) -> FolderIndex:
                 "2 (one is held out for the test), or give data.test_path"
             )
         else:
-            is_test = held_out("image-folder", label, len(files[name]), config.test_fraction)
+            is_test = held_out("image-folder", name, files[name], config.test_fraction)
             add(
                 "train",
                 label,
@@ -167,16 +168,20 @@ class FolderImages(RealImages):
 
 
 def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """Return an image as RGB (3, size, size): shorter side to 8/7 of size, centre crop."""
-    with Image.open(path) as image:
-        width, height = image.size
-        scale = round(size * 8 / 7) / min(width, height)
-        resized = image.convert("RGB").resize(
-            (max(size, round(width * scale)), max(size, round(height * scale))),
-            Image.Resampling.BILINEAR,
-        )
-    left, top = (resized.width - size) // 2, (resized.height - size) // 2
-    return np.asarray(resized.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+    """Return an image as RGB (3, size, size), upright: shorter side to 8/7 of size, centre crop."""
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I;16"):  # Pillow would clip it to 255
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {image.mode} have no known range; save it with 8 bits")
+        elif image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        side = min(image.size) * size / round(size * 8 / 7)  # of the crop, in pixels of the file
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        cropped = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(cropped).transpose(2, 0, 1)
 
 
 def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
@@ -201,10 +206,30 @@ def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
 def _image_files(folder: Path, root: Path) -> Iterator[str]:
     """Yield the files that Pillow knows by their suffix; anything else is not meant as an image."""
     suffixes = Image.registered_extensions()
-    for parent, _, names in os.walk(folder, followlinks=True):
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        seen.add(os.path.realpath(parent))
+        folders[:] = [
+            name
+            for name in folders
+            if name[0] != "." and os.path.realpath(os.path.join(parent, name)) not in seen
+        ]
         for name in names:
             if name[0] != "." and Path(name).suffix.lower() in suffixes:
-                yield (Path(parent) / name).relative_to(root).as_posix()
+                yield _readable((Path(parent) / name).relative_to(root).as_posix())
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be listed: {error.strerror}")
+
+
+def _readable(path: str) -> str:
+    """Return `path` if it is Unicode, so that the index can hold it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the name of the image file {path!r} is not UTF-8; rename it") from None
+    return path
 
 
 def _check_header(path: Path) -> str | None:

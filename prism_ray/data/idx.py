@@ -1,6 +1,7 @@
 """Fashion-MNIST from its four idx .gz files, given in a folder or downloaded through torchvision."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -64,11 +65,10 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
     header = 4 + 4 * num_dimensions
     if len(data) < header or data[:4] != bytes([0, 0, 8, num_dimensions]):
         raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}")
-    shape = np.frombuffer(data, dtype=">u4", count=num_dimensions, offset=4).astype(int)
-    if len(data) != header + int(shape.prod()):
+    shape = tuple(int(n) for n in np.frombuffer(data, dtype=">u4", count=num_dimensions, offset=4))
+    if len(data) != header + math.prod(shape):
         raise DataError(
-            f"data.path: {path} is damaged: its header says {tuple(int(n) for n in shape)}, "
-            f"but {len(data) - header} bytes follow"
+            f"data.path: {path} is damaged: its header says {shape}, but {len(data) - header} bytes follow"
         )
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
 

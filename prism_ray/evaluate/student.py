@@ -8,7 +8,7 @@ import torch
 
 from prism_ray.config import EvaluateConfig
 from prism_ray.data import RealImages
-from prism_ray.errors import EngineError
+from prism_ray.errors import EngineError, StoreError
 from prism_ray.evaluate.protocol import learning_rate_factor, make_optimizer, student_loss
 from prism_ray.relabel.views import render, to_device
 from prism_ray.store.images import StoredImages
@@ -40,7 +40,7 @@ def train_student(
 
     The caller has seeded torch, which draws the first weights; the order of the images is drawn from
     `seed`. Labels are looked up by (image, epoch), so the batch size is free. Raises EngineError if the
-    loss is not finite.
+    loss is not finite, StoreError if images lack labels.
     """
     student = build_network(config.student, len(data.class_names), "evaluate.student")
     student.to(device).to(memory_format=torch.channels_last)
@@ -51,6 +51,11 @@ def train_student(
     student.train()
     for epoch in range(num_epochs):
         labels = read_epoch(epoch)
+        if len(labels.views) != len(stored.slots):
+            raise StoreError(
+                f"epoch {epoch} has {len(labels.views)} soft labels for {len(stored.slots)} images; run "
+                "`prism-ray verify`"
+            )
         views = to_device(labels.views, stored.slots, device)
         soft_labels = torch.from_numpy(labels.logits).to(device, torch.get_default_dtype())
         hard_labels = torch.from_numpy(labels.views.label).to(device)

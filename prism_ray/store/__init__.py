@@ -1,7 +1,7 @@
 """The run's store: layout, commit protocol, images, labels, progress. No torch, no Ray."""
 
 from prism_ray.store.commits import Commit, PartFile, read_commit, revoke, write_commit, write_part
-from prism_ray.store.files import StoreFiles, is_url
+from prism_ray.store.files import StoreFiles, absolute, is_url
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
     Run,
@@ -20,6 +20,7 @@ __all__ = [
     "RunProgress",
     "StageProgress",
     "StoreFiles",
+    "absolute",
     "has_commits",
     "is_url",
     "load_run",

@@ -18,6 +18,11 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
+def absolute(path: str) -> str:
+    """Return a local path with `~` expanded and made absolute."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
 class StoreFiles:
     """The files below one folder or URL, under names with forward slashes.
 
@@ -29,7 +34,7 @@ class StoreFiles:
         if is_url(location):
             self.location = location.rstrip("/")
         else:
-            self.location = os.path.abspath(location)
+            self.location = absolute(location)
         try:
             self._fs, self._root = url_to_fs(self.location)
         except (ImportError, ValueError) as error:
@@ -44,7 +49,13 @@ class StoreFiles:
     def path(self, name: str) -> str:
         """Return the full path of `name`; raises StoreError if it would lie outside the store."""
         normal = posixpath.normpath(name)
-        if normal != name or name.startswith(("/", "..")) or name in ("", ".") or "\\" in name:
+        if (
+            normal != name
+            or name.startswith(("/", ".."))
+            or name in ("", ".")
+            or "\\" in name
+            or "\0" in name
+        ):
             raise StoreError(f"{self.location}: {name!r} is not a name inside the store")
         return f"{self._root}/{name}"
 
@@ -85,7 +96,12 @@ class StoreFiles:
         try:
             if self.is_local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                os.replace(self._write_aside(data), path)
+                aside = self._write_aside(data)
+                try:
+                    os.replace(aside, path)
+                except OSError:
+                    os.unlink(aside)
+                    raise
             else:
                 self._fs.pipe_file(path, data)
         except OSError as error:
@@ -134,7 +150,7 @@ class StoreFiles:
         """Return a file's size in bytes, None if there is no such file."""
         try:
             return int(self._fs.size(self.path(name)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def list(self, folder: str) -> Iterator[tuple[str, int]]:

@@ -128,7 +128,7 @@ class _PartReader:
         try:
             self._parquet = pq.ParquetFile(files.open(name))
             self._epochs = [self._bounds(number) for number in range(self._parquet.num_row_groups)]
-        except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+        except (pa.ArrowException, OSError, LookupError, AttributeError) as error:
             raise self._damaged(error) from error
         self._held: tuple[int, pa.Table] | None = None
 
@@ -143,7 +143,11 @@ class _PartReader:
         for row_group, (first, last) in enumerate(self._epochs):
             if first <= epoch <= last:
                 table = self._read(row_group)
-                return self._decode(epoch, table.filter(pc.equal(table["epoch"], epoch)))
+                try:
+                    return self._decode(epoch, table.filter(pc.equal(table["epoch"], epoch)))
+                except (pa.ArrowException, LookupError) as error:
+                    raise self._damaged(error) from error
+        self._held = None  # a student reads epochs in order: this part is not needed for now
         return None
 
     def _read(self, row_group: int) -> pa.Table:

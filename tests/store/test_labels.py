@@ -1,0 +1,237 @@
+"""Soft labels: bit-exact, and read epoch by epoch from however many parts there are."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import prism_ray.store.labels
+from prism_ray.errors import StoreError
+from prism_ray.store import Commit, StoreFiles, write_part
+from prism_ray.store.labels import EpochLabels, LabelReader, Views, encode_labels
+
+# float16 values that a detour through another type or a text would change: a subnormal, -0, the largest,
+# infinities and a NaN.
+ODD_BITS = np.asarray([0x0001, 0x8000, 0x7BFF, 0x7C00, 0xFC00, 0x7E00], np.uint16)
+
+
+def epoch_of(epoch: int, count: int, num_classes: int, first_label: int = 0) -> EpochLabels:
+    """Return labels of `count` images that depend on the epoch and on the first label."""
+    rng = np.random.default_rng([epoch, count, num_classes, first_label])
+    columns: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.bool_]] = {
+        field.name: rng.integers(0, 2**15, count) for field in fields(Views)
+    }
+    columns["label"] = first_label + np.arange(count)
+    columns["partner_label"] = rng.integers(0, 2**31, count)
+    columns["flip"] = rng.random(count) < 0.5
+    bits = rng.integers(0, 2**16, (count, num_classes)).astype(np.uint16)
+    bits.reshape(-1)[: len(ODD_BITS)] = ODD_BITS[: bits.size]
+    return EpochLabels(epoch, Views(**columns), bits.view(np.float16))  # type: ignore[arg-type]
+
+
+def commit_epochs(files: StoreFiles, name: str, epochs: Sequence[EpochLabels]) -> Commit:
+    return commit_bytes(files, name, encode_labels(epochs))
+
+
+def commit_bytes(files: StoreFiles, name: str, data: bytes) -> Commit:
+    part = write_part(files, lambda attempt: f"labels/{name}-{attempt}.parquet", data)
+    return Commit(f"relabel/{name}", "abc", (part,), {"first_epoch": 0}, 1.0, "here", "now")
+
+
+def assert_equal(found: EpochLabels, expected: EpochLabels) -> None:
+    assert found.epoch == expected.epoch
+    for field in fields(Views):
+        one, other = getattr(found.views, field.name), getattr(expected.views, field.name)
+        assert one.dtype == (np.bool_ if field.name == "flip" else np.int64)
+        assert np.array_equal(one, other), field.name
+    assert found.logits.dtype == np.float16
+    assert found.logits.shape == expected.logits.shape
+    assert np.array_equal(found.logits.view(np.uint16), expected.logits.view(np.uint16))
+
+
+def joined(parts: Sequence[EpochLabels]) -> EpochLabels:
+    views = {
+        field.name: np.concatenate([getattr(part.views, field.name) for part in parts])
+        for field in fields(Views)
+    }
+    return EpochLabels(parts[0].epoch, Views(**views), np.concatenate([part.logits for part in parts]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(1, 40),
+    num_classes=st.integers(1, 20),
+    first_epoch=st.integers(0, 1000),
+    num_epochs=st.integers(1, 6),
+    rows_per_row_group=st.integers(1, 100),
+    data=st.data(),
+)
+def test_labels_are_read_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory,
+    count: int,
+    num_classes: int,
+    first_epoch: int,
+    num_epochs: int,
+    rows_per_row_group: int,
+    data: st.DataObject,
+) -> None:
+    """An epoch mixed with its neighbours, logits rounded, or views beside other images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prism_ray.store.labels, "_ROWS_PER_ROW_GROUP", rows_per_row_group)
+        epochs = [epoch_of(first_epoch + k, count, num_classes) for k in range(num_epochs)]
+        files = StoreFiles(str(tmp_path_factory.mktemp("labels")))
+        commit = commit_epochs(files, "part", epochs)
+    reader = LabelReader(files, [commit])
+    for k in data.draw(st.lists(st.integers(0, num_epochs - 1), max_size=8)):
+        assert_equal(reader.epoch(first_epoch + k), epochs[k])
+
+
+def test_float16_is_bit_exact(files: StoreFiles) -> None:
+    """-0, subnormals, infinities and NaN changed by a detour through another type."""
+    labels = epoch_of(0, 1, len(ODD_BITS))
+    reader = LabelReader(files, [commit_epochs(files, "part", [labels])])
+    assert np.array_equal(reader.epoch(0).logits.view(np.uint16)[0], ODD_BITS)
+
+
+def test_the_memory_order_of_the_logits_does_not_matter(files: StoreFiles) -> None:
+    """A transposed array whose raw memory is written: every image has another's logits."""
+    labels = epoch_of(0, 5, 7)
+    turned = EpochLabels(0, labels.views, np.asfortranarray(labels.logits))
+    assert encode_labels([turned]) == encode_labels([labels])
+    assert_equal(LabelReader(files, [commit_epochs(files, "part", [turned])]).epoch(0), labels)
+
+
+def test_the_same_labels_give_the_same_bytes() -> None:
+    """A time or a random name in the part: a retry does not recognise its own work."""
+    assert encode_labels([epoch_of(k, 9, 4) for k in range(3)]) == encode_labels(
+        [epoch_of(k, 9, 4) for k in range(3)]
+    )
+
+
+@pytest.mark.parametrize(("count", "num_epochs", "expected"), [(1000, 10, 3), (5000, 3, 3), (10, 100, 1)])
+def test_row_groups_hold_whole_epochs_of_a_few_thousand_rows(
+    count: int, num_epochs: int, expected: int
+) -> None:
+    """A part that must be read whole for one epoch, or one that pays for a header per handful of rows."""
+    data = encode_labels([epoch_of(k, count, 2) for k in range(num_epochs)])
+    parquet = pq.ParquetFile(io.BytesIO(data))
+    assert parquet.num_row_groups == expected
+    for number in range(expected):
+        rows = np.bincount(parquet.read_row_group(number, ["epoch"])["epoch"].to_numpy())
+        assert set(rows[rows > 0]) == {count}
+
+
+def test_parts_are_plain_parquet() -> None:
+    """Columns that only this package can read."""
+    table = pq.read_table(io.BytesIO(encode_labels([epoch_of(3, 4, 5)])))
+    assert table.column_names == ["epoch", *(field.name for field in fields(Views)), "logits"]
+    assert table.schema.field("logits").type == pa.list_(pa.float16(), 5)
+    assert table["epoch"].to_pylist() == [3] * 4
+    assert table.schema.field("flip").type == pa.bool_()
+
+
+def test_groups_and_ranges_of_epochs_are_joined(files: StoreFiles) -> None:
+    """Epochs of the second range counted from zero, or a group that is left out."""
+    groups = {
+        "g0": [epoch_of(k, 4, 3) for k in range(5)],
+        "g1": [epoch_of(k, 2, 3, first_label=4) for k in range(5)],
+        "g2": [epoch_of(k, 1, 3, first_label=6) for k in range(5)],
+    }
+    commits = [
+        commit_epochs(files, f"{name}-{first}", epochs[first:last])
+        for first, last in ((0, 2), (2, 4), (4, 5))
+        for name, epochs in groups.items()
+    ]
+    reader = LabelReader(files, commits)
+    for k in (0, 4, 1, 2, 3, 0):
+        found = reader.epoch(k)
+        assert_equal(found, joined([epochs[k] for epochs in groups.values()]))
+        assert len(found.views) == 7
+
+
+def test_a_commit_may_name_several_parts(files: StoreFiles) -> None:
+    """Only the first file of a commit is read."""
+    one = commit_epochs(files, "one", [epoch_of(0, 2, 3)])
+    two = commit_epochs(files, "two", [epoch_of(0, 3, 3, first_label=2)])
+    both = Commit("relabel/x", "abc", one.files + two.files, {"first_epoch": 0}, 1.0, "here", "now")
+    assert LabelReader(files, [both]).epoch(0).views.label.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("epoch", [-1, 0, 4, 100])
+def test_an_absent_epoch_is_a_store_error(files: StoreFiles, epoch: int) -> None:
+    """A student that trains on nothing, or on another epoch's labels, when the labels end early."""
+    commit = commit_epochs(files, "part", [epoch_of(k, 3, 2) for k in range(1, 4)])
+    with pytest.raises(StoreError, match=f"no soft labels of epoch {epoch}"):
+        LabelReader(files, [commit]).epoch(epoch)
+
+
+def test_no_commits_mean_no_labels(files: StoreFiles) -> None:
+    """np.concatenate of nothing."""
+    with pytest.raises(StoreError, match="no soft labels of epoch 0"):
+        LabelReader(files, []).epoch(0)
+
+
+def test_views_too_large_for_their_column_are_refused() -> None:
+    """A crop position beyond 16 bits that is stored as a negative number."""
+    labels = epoch_of(0, 2, 2)
+    labels.views.crop_top[0] = 2**15
+    with pytest.raises(pa.ArrowInvalid):
+        encode_labels([labels])
+
+
+# Damage
+
+
+def images_in_place_of_labels(data: bytes) -> bytes:
+    """Return a sound Parquet file of something else."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"label": [1, 2], "image": ["a", "b"]}), sink)
+    return sink.getvalue()
+
+
+def forget_the_logits(data: bytes) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pq.read_table(io.BytesIO(data)).drop_columns(["logits"]), sink)
+    return sink.getvalue()
+
+
+def spoil_the_middle(data: bytes) -> bytes:
+    """Return the part with its footer whole and its pages overwritten."""
+    return data[:4] + b"\xff" * (len(data) // 2) + data[4 + len(data) // 2 :]
+
+
+HARMS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "no parquet": lambda data: b"not parquet at all",
+    "cut at the end": lambda data: data[:-8],
+    "cut in half": lambda data: data[: len(data) // 2],
+    "another table": images_in_place_of_labels,
+    "no logits": forget_the_logits,
+    "spoilt pages": spoil_the_middle,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS.keys())
+def test_a_damaged_part_is_named(files: StoreFiles, harm: Callable[[bytes], bytes]) -> None:
+    """ArrowInvalid, KeyError or wrong labels in the middle of a student's training."""
+    data = harm(encode_labels([epoch_of(k, 50, 10) for k in range(3)]))
+    commit = commit_bytes(files, "damaged", data)
+    with pytest.raises(StoreError) as caught:  # noqa: PT012 - the footer or the pages may give it away
+        reader = LabelReader(files, [commit])
+        reader.epoch(0)
+    assert str(caught.value).startswith(f"{files.location}/labels/damaged-0.parquet is damaged: ")
+
+
+def test_a_missing_part_is_a_store_error(files: StoreFiles) -> None:
+    """FileNotFoundError on an actor for a part that somebody deleted."""
+    commit = commit_epochs(files, "part", [epoch_of(0, 3, 2)])
+    files.delete(commit.files[0].name)
+    with pytest.raises(StoreError, match="part-0"):
+        LabelReader(files, [commit])

@@ -1,0 +1,53 @@
+"""The names in a store: apart for different units, and inside the store."""
+
+import re
+from collections.abc import Callable
+
+from prism_ray.plan import DISTILLED, RANDOM_REAL, STAGES, EvaluateUnit, RecoverUnit, RelabelUnit
+from prism_ray.store import Run, StoreFiles, layout
+
+
+def file_of(unit: object, attempt: int) -> str:
+    """Return the name of the file that a unit's attempt writes first."""
+    if isinstance(unit, RecoverUnit):
+        return layout.image_part(unit, attempt)
+    if isinstance(unit, RelabelUnit):
+        return layout.label_part(unit, attempt)
+    if isinstance(unit, EvaluateUnit):
+        return layout.student_card(unit, attempt)
+    return layout.weights(unit.teacher, attempt)  # type: ignore[attr-defined]
+
+
+def test_no_two_units_or_attempts_share_a_file(make_run: Callable[..., Run], local: StoreFiles) -> None:
+    """A batch written over another's part, or over that of the control set."""
+    plan = make_run(recover__ipc=5, recover__classes_per_batch=2, evaluate__seeds=3).plan
+    names: list[str] = []
+    for stage in STAGES:
+        for unit in plan.units(stage):
+            names += [file_of(unit, attempt) for attempt in range(3)]
+            names += [layout.commit(unit.id)]
+            names += [layout.failure(unit.id, number) for number in range(3)]
+    names += [layout.teacher_card(teacher.name, k) for teacher in plan.config.teachers.pool for k in range(3)]
+    names += [layout.PLAN, layout.CONFIG, layout.DATA_INDEX]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert local.path(name).startswith(local.location)
+        assert re.fullmatch(r"[A-Za-z0-9_./-]+", name)
+
+
+def test_commits_and_failures_are_apart(make_run: Callable[..., Run]) -> None:
+    """A failure record counted as a commit: a failed unit is done."""
+    unit = next(make_run().plan.units("recover"))
+    assert layout.commit(unit.id) == f"{layout.COMMITS}/{unit.id}.json"
+    assert layout.failure(unit.id, 0).startswith(f"{layout.FAILURES}/{unit.id}")
+
+
+def test_the_distilled_images_stand_where_users_are_told(make_run: Callable[..., Run]) -> None:
+    """`load_dataset("parquet", data_files="RUN/images/*")` that finds the controls too, or nothing."""
+    plan = make_run().plan
+    for unit in plan.recover_units(DISTILLED):
+        assert layout.image_part(unit, 0).startswith("images/part-")
+    for unit in plan.recover_units(RANDOM_REAL):
+        assert layout.image_part(unit, 0).startswith("controls/random-real/images/part-")
+    for label_unit in plan.relabel_units(DISTILLED):
+        assert layout.label_part(label_unit, 0).startswith("labels/part-")

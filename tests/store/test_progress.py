@@ -1,0 +1,140 @@
+"""How far a run is, from its commits alone."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prism_ray.plan import STAGES, Unit
+from prism_ray.store import Commit, Run, StoreFiles, layout, read_progress, save_run, write_commit, write_part
+
+
+def finish(files: StoreFiles, run: Run, unit: Unit, data: bytes = b"work") -> str:
+    """Commit a unit with one file; return the file's name."""
+    part = write_part(files, lambda attempt: f"files/{unit.id}-{attempt}", data)
+    write_commit(files, Commit(unit.id, run.fingerprint, (part,), {"a": 1}, 1.0, "here", "now"))
+    return part.name
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    """3 classes in batches of 2, IPC 2: 2 teachers, 8 batches, 4 label units, 2 students."""
+    return make_run(recover__classes_per_batch=2)
+
+
+def counts(files: StoreFiles, run: Run) -> list[tuple[int, int]]:
+    return [(stage.num_done, stage.num_units) for stage in read_progress(files, run).stages]
+
+
+def test_an_empty_store_has_done_nothing(files: StoreFiles, run: Run) -> None:
+    """A fresh run that is complete, because no unit is missing among none."""
+    progress = read_progress(files, run)
+    assert [stage.stage for stage in progress.stages] == list(STAGES)
+    assert counts(files, run) == [(0, 2), (0, 8), (0, 4), (0, 2)]
+    assert not progress.complete
+    assert not any(stage.complete for stage in progress.stages)
+    assert (progress.commits, progress.damaged) == ({}, {})
+
+
+def test_finished_units_are_counted_in_their_stage(files: StoreFiles, run: Run) -> None:
+    """Progress that counts files, attempts or the other image set."""
+    units = {stage: list(run.plan.units(stage)) for stage in STAGES}
+    done = [*units["squeeze"], *units["recover"][5:7], units["relabel"][0]]
+    for unit in done:
+        finish(files, run, unit)
+    assert counts(files, run) == [(2, 2), (2, 8), (1, 4), (0, 2)]
+    progress = read_progress(files, run)
+    assert [stage.complete for stage in progress.stages] == [True, False, False, False]
+    assert set(progress.commits) == {unit.id for unit in done}
+    assert progress.commits[done[0].id].stats == {"a": 1}
+    assert not progress.complete
+
+
+def test_a_run_is_complete_when_every_unit_is(files: StoreFiles, run: Run) -> None:
+    """Exit code 0 with one student missing; or 3 with all there."""
+    units = list(itertools.chain.from_iterable(run.plan.units(stage) for stage in STAGES))
+    for unit in units[:-1]:
+        finish(files, run, unit)
+    assert not read_progress(files, run).complete
+    finish(files, run, units[-1])
+    assert read_progress(files, run).complete
+    assert read_progress(files, run, deep=True).complete
+
+
+def test_a_unit_with_a_missing_or_resized_file_is_not_done(files: StoreFiles, run: Run) -> None:
+    """Images that the next stage does not find, though `status` says complete."""
+    first, second, third = itertools.islice(run.plan.units("recover"), 3)
+    missing, resized, _ = (finish(files, run, unit) for unit in (first, second, third))
+    files.delete(missing)
+    files.replace(resized, b"longer than before")
+    progress = read_progress(files, run)
+    assert progress.damaged == {
+        first.id: f"{missing} is missing",
+        second.id: f"{resized} has 18 bytes, its commit says 4",
+    }
+    assert list(progress.commits) == [third.id]
+    assert counts(files, run)[1] == (1, 8)
+
+
+def test_altered_bytes_are_found_by_the_deep_look(files: StoreFiles, run: Run) -> None:
+    """`verify --deep` that does not hash, or `status` that reads every byte of the store."""
+    unit = next(run.plan.units("recover"))
+    name = finish(files, run, unit, b"abcd")
+    files.replace(name, b"abcx")
+    assert read_progress(files, run).damaged == {}
+    deep = read_progress(files, run, deep=True)
+    assert deep.damaged == {unit.id: f"{name} has another SHA-256 than its commit says"}
+    assert deep.stages[1].num_done == 0
+
+
+def test_a_commit_of_another_run_is_damaged(
+    files: StoreFiles, run: Run, make_run: Callable[..., Run]
+) -> None:
+    """Images of other settings counted as this run's."""
+    unit = next(run.plan.units("recover"))
+    finish(files, make_run(recover__classes_per_batch=2, seed=1), unit)
+    progress = read_progress(files, run)
+    assert progress.damaged == {unit.id: "it was committed by a run with other settings"}
+    assert progress.commits == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"unit": 1}', b"\xff"])
+def test_a_damaged_commit_is_reported_and_the_others_count(
+    files: StoreFiles, run: Run, content: bytes
+) -> None:
+    """One broken commit among a thousand that ends `status` with a traceback."""
+    broken, whole = itertools.islice(run.plan.units("recover"), 2)
+    files.create(layout.commit(broken.id), content)
+    finish(files, run, whole)
+    progress = read_progress(files, run)
+    assert list(progress.damaged) == [broken.id]
+    assert "is not a commit" in progress.damaged[broken.id]
+    assert list(progress.commits) == [whole.id]
+
+
+def test_a_commit_that_names_a_path_below_a_file_is_damaged(local: StoreFiles, run: Run) -> None:
+    """NotADirectoryError from `status` for a commit that was edited or forged."""
+    unit, whole = itertools.islice(run.plan.units("recover"), 2)
+    name = finish(local, run, whole)
+    part = write_part(local, lambda attempt: f"other-{attempt}", b"work")
+    below = replace(part, name=f"{name}/x")
+    write_commit(local, Commit(unit.id, run.fingerprint, (below,), {}, 1.0, "here", "now"))
+    assert list(read_progress(local, run).damaged) == [unit.id]
+
+
+def test_commits_of_no_unit_of_the_plan_do_not_count(files: StoreFiles, run: Run) -> None:
+    """Units left by another plan that lift the count above the whole."""
+    files.create(layout.commit("recover/distilled/i99999-c00000"), b"{}")
+    progress = read_progress(files, run)
+    assert (progress.commits, progress.damaged) == ({}, {})
+
+
+def test_reading_the_progress_changes_nothing(local: StoreFiles, run: Run) -> None:
+    """`status` that makes folders or files in somebody else's store."""
+    save_run(local, run)
+    finish(local, run, next(run.plan.units("recover")))
+    before = sorted(Path(local.location).rglob("*"))
+    read_progress(local, run, deep=True)
+    assert sorted(Path(local.location).rglob("*")) == before

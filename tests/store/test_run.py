@@ -1,0 +1,200 @@
+"""plan.json: created once, held against every later command."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from prism_ray.config import load_config
+from prism_ray.errors import FingerprintError, StoreError
+from prism_ray.store import Commit, Run, StoreFiles, layout, load_run, refusal, save_run, write_commit
+from prism_ray.store.run import has_commits, package_versions
+
+
+def commit_something(files: StoreFiles, run: Run) -> None:
+    unit = next(run.plan.units("squeeze"))
+    write_commit(files, Commit(unit.id, run.fingerprint, (), {}, 1.0, "here", "now"))
+
+
+def edit(files: StoreFiles, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change plan.json as with an editor."""
+    values = json.loads(files.read(layout.PLAN))
+    change(values)
+    files.replace(layout.PLAN, json.dumps(values).encode())
+
+
+# Saving and loading
+
+
+def test_a_saved_run_is_loaded_equal(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A run that another command sees with other settings, facts or threads."""
+    run = make_run(num_threads=3, recover__crop_scale=[0.25, 0.75], seed=9)
+    assert save_run(files, run) == run
+    held = load_run(files)
+    assert held == run
+    assert held.fingerprint == run.fingerprint
+    assert list(held.plan.units("recover")) == list(run.plan.units("recover"))
+
+
+def test_the_resolved_config_loads_from_the_store(local: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """config.yaml for people that `distill` does not take."""
+    run = save_run(local, make_run())
+    assert load_config(local.path(layout.CONFIG)) == run.config
+
+
+def test_a_store_without_a_run_says_how_to_start_one(files: StoreFiles) -> None:
+    """`status` on a wrong folder: FileNotFoundError."""
+    with pytest.raises(StoreError) as caught:
+        load_run(files)
+    assert str(caught.value).startswith(f"{files.location} holds no run (no plan.json)")
+    assert f"prism-ray distill CONFIG --store {files.location}" in str(caught.value)
+
+
+def test_the_same_settings_resume(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A resumed run that is refused, or that takes the time and versions of the second start."""
+    first = save_run(files, replace(make_run(), created_at="2026-01-01", versions={"torch": "old"}))
+    commit_something(files, first)
+    plan = files.read(layout.PLAN)
+    again = save_run(files, make_run())
+    assert (again.created_at, again.versions) == ("2026-01-01", {"torch": "old"})
+    assert files.read(layout.PLAN) == plan
+
+
+def test_free_settings_may_change_on_the_way(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A run that must be finished with the number of actors that it began with."""
+    commit_something(files, save_run(files, make_run(orchestrate__actors=1)))
+    again = save_run(files, make_run(orchestrate__actors=5, orchestrate__max_attempts=7))
+    assert (again.config.orchestrate.actors, again.config.orchestrate.max_attempts) == (5, 7)
+    assert b"actors: 5" in files.read(layout.CONFIG)
+
+
+def test_other_settings_are_refused_once_there_is_work(
+    files: StoreFiles, make_run: Callable[..., Run]
+) -> None:
+    """A store that mixes images of two settings; or a refusal without the key and both values."""
+    held = save_run(files, make_run())
+    commit_something(files, held)
+    plan, config = files.read(layout.PLAN), files.read(layout.CONFIG)
+    with pytest.raises(FingerprintError) as caught:
+        save_run(files, make_run(recover__iterations=50, seed=3))
+    message = str(caught.value)
+    assert message.startswith(f"{files.location} holds another run")
+    assert "\n  recover.iterations: the store has 9, now 50\n  seed: the store has 0, now 3\n" in message
+    assert (files.read(layout.PLAN), files.read(layout.CONFIG)) == (plan, config)
+
+
+@pytest.mark.parametrize("change", [{"num_threads": 2}, {"identity": "other data"}])
+def test_other_threads_and_other_data_are_refused_too(
+    files: StoreFiles, make_run: Callable[..., Run], change: dict[str, Any]
+) -> None:
+    """Only the config guarded: the last bits, or the images, change in the middle of a run."""
+    commit_something(files, save_run(files, make_run()))
+    with pytest.raises(FingerprintError, match="the store has"):
+        save_run(files, make_run(**change))
+
+
+def test_a_refusal_always_gives_a_reason(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """1 and true are equal to Python and different to the fingerprint: a refusal without a line."""
+    pool = [{"name": "a", "arch": "timm:x", "kwargs": {"width": 1}}]
+    other = [{"name": "a", "arch": "timm:x", "kwargs": {"width": True}}]
+    held, asked = make_run(teachers__pool=pool), make_run(teachers__pool=other)
+    assert held.fingerprint != asked.fingerprint
+    assert "teachers.pool.0.kwargs.width" in str(refusal(files, held, asked))
+
+
+def test_other_settings_replace_a_run_without_work(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A first attempt with a wrong setting that must be deleted by hand."""
+    save_run(files, make_run())
+    asked = make_run(recover__iterations=50)
+    assert save_run(files, asked) == asked
+    assert load_run(files) == asked
+    assert b"iterations: 50" in files.read(layout.CONFIG)
+
+
+def test_work_is_noticed(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A store with commits taken for an empty one: its run would be replaced."""
+    run = save_run(files, make_run())
+    assert has_commits(files) is False
+    commit_something(files, run)
+    assert has_commits(files) is True
+
+
+# Damage
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"5", b"{}", b"\xff\xfe\x00"])
+def test_a_plan_that_is_none_is_a_store_error(
+    files: StoreFiles, make_run: Callable[..., Run], content: bytes
+) -> None:
+    """A traceback in every command on a store whose plan.json was cut short."""
+    save_run(files, make_run())
+    files.replace(layout.PLAN, content)
+    with pytest.raises(StoreError) as caught:
+        load_run(files)
+    assert str(caught.value).startswith(f"{files.location}/plan.json is damaged: ")
+
+
+@pytest.mark.parametrize("key", ["format", "fingerprint", "num_threads", "versions", "facts", "config"])
+def test_a_plan_without_a_key_is_a_store_error(
+    files: StoreFiles, make_run: Callable[..., Run], key: str
+) -> None:
+    """KeyError for a plan of which an editor lost a part."""
+    save_run(files, make_run())
+    edit(files, lambda values: values.pop(key))
+    with pytest.raises(StoreError, match=r"plan\.json is damaged"):
+        load_run(files)
+
+
+def test_a_plan_of_another_format_is_a_store_error(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A store of a later version read as if nothing had changed."""
+    save_run(files, make_run())
+    edit(files, lambda values: values.update(format=2))
+    with pytest.raises(StoreError, match="its format is 2, this version reads 1"):
+        load_run(files)
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "seed": lambda values: values["config"].update(seed=1),
+    "iterations": lambda values: values["config"]["recover"].update(iterations=8),
+    "threads": lambda values: values.update(num_threads=2),
+    "threads as text": lambda values: values.update(num_threads="1"),
+    "identity": lambda values: values["facts"].update(identity="other"),
+    "fingerprint": lambda values: values.update(fingerprint="0" * 64),
+    "unknown key": lambda values: values["config"].update(bogus=1),
+    "wrong type": lambda values: values["config"]["recover"].update(ipc="two"),
+    "config a list": lambda values: values.update(config=[1]),
+    "facts null": lambda values: values.update(facts=None),
+    "fewer classes": lambda values: values["facts"].update(class_names=["x", "y"]),
+    "other class names": lambda values: values["facts"].update(class_names=["z", "y", "x"]),
+    "more channels": lambda values: values["facts"].update(channels=3),
+    "other counts": lambda values: values["facts"].update(train_counts=[5, 5, 4]),
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS.keys())
+def test_an_edited_plan_is_a_store_error(
+    files: StoreFiles, make_run: Callable[..., Run], change: Callable[[dict[str, Any]], None]
+) -> None:
+    """Settings or classes changed in plan.json by hand: the rest of the run would not fit what is done."""
+    save_run(files, make_run())
+    edit(files, change)
+    with pytest.raises(StoreError, match=r"plan\.json is damaged"):
+        load_run(files)
+
+
+def test_a_damaged_plan_is_not_replaced(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """`distill` on a damaged store that overwrites the only record of what its images are."""
+    save_run(files, make_run())
+    files.replace(layout.PLAN, b"{")
+    with pytest.raises(StoreError, match=r"plan\.json is damaged"):
+        save_run(files, make_run())
+    assert files.read(layout.PLAN) == b"{"
+
+
+def test_versions_name_what_can_change_a_byte() -> None:
+    """A run whose bytes nobody can make again, because it does not say with what they were made."""
+    versions = package_versions()
+    assert {"python", "torch", "numpy", "pillow", "pyarrow"} <= set(versions)
+    assert all(versions.values())
