@@ -15,7 +15,7 @@ _BATCH = 256
 def split_evenly(count: int, batch_size: int) -> list[slice]:
     """Cut `count` items into as few batches of at most `batch_size` as it takes, of nearly equal sizes.
 
-    Nothing is dropped, and no last batch of a single image upsets a BatchNorm layer.
+    Nothing is dropped, and from a batch size of 3 on no batch of a single image upsets a BatchNorm layer.
     """
     num_batches = max(1, -(-count // batch_size))
     bounds = [count * number // num_batches for number in range(num_batches + 1)]

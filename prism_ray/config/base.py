@@ -9,6 +9,8 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+# Batches are cut into nearly equal ones; from 3 on none has a single image, which BatchNorm cannot take.
+BatchSize = Annotated[int, Field(ge=3)]
 CropScale = tuple[
     Annotated[float, Field(gt=0.0, le=1.0)],
     Annotated[float, Field(gt=0.0, le=1.0)],

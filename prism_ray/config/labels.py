@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from prism_ray.config.base import (
+    BatchSize,
     CropScale,
     NonNegativeFloat,
     PositiveFloat,
@@ -50,7 +51,7 @@ class EvaluateConfig(Section):
     )
     student: NetworkConfig = Field(description="The student's architecture.")
     seeds: PositiveInt = Field(default=3, description="Students trained per image set.")
-    batch_size: PositiveInt = Field(default=50, description="Images per step.")
+    batch_size: BatchSize = Field(default=50, description="Images per step.")
     learning_rate: PositiveFloat = Field(default=1e-3, description="AdamW's first learning rate.")
     weight_decay: NonNegativeFloat = Field(
         default=0.01, description="AdamW's weight decay, on parameters of 2 or more dimensions."

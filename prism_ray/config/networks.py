@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from prism_ray.config.base import (
+    BatchSize,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -28,8 +29,9 @@ class NetworkConfig(Section):
     )
     stem: Literal["imagenet", "small"] = Field(
         default="imagenet",
-        description="small: the first convolution gets stride 1 and a max-pooling before the "
-        "second BatchNorm layer is removed, for images of about 32 pixels.",
+        description="small: the first convolution gets stride 1, and the first max-pooling is removed "
+        "if it belongs to the stem (at most three convolutions before it, the first with a stride); "
+        "for images of about 32 pixels.",
     )
 
 
@@ -43,7 +45,7 @@ class SqueezeConfig(Section):
     """How the teachers are trained on the real images (AdamW, one-cycle learning rate)."""
 
     epochs: PositiveInt = Field(default=20, description="Passes over the training images.")
-    batch_size: Annotated[int, Field(ge=2)] = Field(default=64, description="Images per step.")
+    batch_size: BatchSize = Field(default=64, description="Images per step.")
     learning_rate: PositiveFloat = Field(default=0.005, description="Peak of the one-cycle learning rate.")
     weight_decay: NonNegativeFloat = Field(default=0.01, description="AdamW's weight decay.")
     shift: NonNegativeInt = Field(

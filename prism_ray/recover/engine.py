@@ -81,8 +81,8 @@ def optimise(
 ) -> tuple[Losses, Losses]:
     """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration.
 
-    Adam with a cosine to 0; after each step x is clipped to valid pixels. Raises EngineError if a loss was
-    not finite; this is looked at every 50 iterations, so that the device need not wait for the host.
+    Adam with a cosine to 0; after each step x is clipped to valid pixels. Raises EngineError if a loss or a
+    pixel was not finite; that is looked at every 50 iterations, so that the device seldom waits for the host.
     """
     x.requires_grad_(True)
     optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
@@ -97,7 +97,7 @@ def optimise(
         optimizer.step()
         with torch.no_grad():
             space.clamp_(x)
-            all_finite &= torch.isfinite(losses.total)
+            all_finite &= torch.isfinite(losses.total) & torch.isfinite(x).all()
         losses = losses.detached()
         first = first or losses
         at_end = iteration == unit.num_iterations - 1
@@ -151,7 +151,7 @@ def _not_finite(unit: RecoverUnit, config: RecoverConfig, iteration: int, losses
     record = LossRecord.of(losses)
     terms = ", ".join(f"{name} {value:.4g}" for name, value in record.alignments.items())
     return EngineError(
-        f"{unit.id}: the loss is not finite by iteration {iteration} of {unit.num_iterations} "
+        f"{unit.id}: the loss or a pixel is not finite by iteration {iteration} of {unit.num_iterations} "
         f"(cross-entropy {record.ce:.4g}; BN alignment {terms}); lower recover.learning_rate "
         f"(now {config.learning_rate}) or recover.bn_weight (now {config.bn_weight})"
     )

@@ -1,6 +1,14 @@
 """The run's store: layout, commit protocol, images, labels, progress. No torch, no Ray."""
 
-from prism_ray.store.commits import Commit, PartFile, read_commit, revoke, write_commit, write_part
+from prism_ray.store.commits import (
+    Commit,
+    PartFile,
+    read_commit,
+    read_part,
+    revoke,
+    write_commit,
+    write_part,
+)
 from prism_ray.store.files import StoreFiles, absolute, is_url
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
@@ -27,6 +35,7 @@ __all__ = [
     "new_run",
     "package_versions",
     "read_commit",
+    "read_part",
     "read_progress",
     "refusal",
     "revoke",

@@ -62,6 +62,14 @@ def _holds(files: StoreFiles, name: str, num_bytes: int, digest: str) -> bool:
     return hashlib.sha256(files.read(name)).hexdigest() == digest
 
 
+def read_part(files: StoreFiles, part: PartFile) -> bytes:
+    """Return the bytes of a file that a commit names; raises StoreError if they are not those committed."""
+    data = files.read(part.name)
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
+    return data
+
+
 def write_commit(files: StoreFiles, commit: Commit) -> bool:
     """Make a unit's work visible; False if another attempt's commit was there first."""
     text = json.dumps(asdict(commit), indent=1, allow_nan=False)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from prism_ray.errors import StoreError
 from prism_ray.plan import RecoverUnit, Slot
-from prism_ray.store.commits import Commit
+from prism_ray.store.commits import Commit, read_part
 from prism_ray.store.files import StoreFiles
 
 _SCHEMA = pa.schema(
@@ -116,11 +116,11 @@ def read_images(files: StoreFiles, commits: Sequence[Commit]) -> StoredImages:
         for part in commit.files:
             try:
                 table = pq.read_table(
-                    io.BytesIO(files.read(part.name)), columns=["image", "label", "ipc_index"]
+                    io.BytesIO(read_part(files, part)), columns=["image", "label", "ipc_index"]
                 )
                 rows: list[dict[str, Any]] = table.to_pylist()
                 images += [decode_png(row["image"]["bytes"]) for row in rows]
-            except (pa.ArrowException, OSError, SyntaxError) as error:
+            except (StoreError, pa.ArrowException, OSError, SyntaxError) as error:
                 raise StoreError(
                     f"{files.location}/{part.name} is damaged: {error}; delete "
                     f"commits/{commit.unit}.json, and its batch is made again"

@@ -12,6 +12,22 @@ from prism_ray.config import Config, NetworkConfig
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
 
+# Arguments that prism-ray sets itself, or that bring in weights which the fingerprint would not know.
+_RESERVED = frozenset(
+    {
+        "cache_dir",
+        "checkpoint_path",
+        "features_only",
+        "in_chans",
+        "num_classes",
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "weights",
+        "weights_backbone",
+    }
+)
+
 
 def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Module:
     """Return a freshly initialised network for RGB input; draw its weights from torch's global generator.
@@ -20,18 +36,23 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
     take the arguments, or cannot be built.
     """
     library, _, arch = config.arch.partition(":")
-    names = timm.list_models() if library == "timm" else torchvision.models.list_models()
+    names = timm.list_models() if library == "timm" else _torchvision_classifiers()
     if arch not in names:
         near = difflib.get_close_matches(arch, names, n=3)
         hint = f"; did you mean {', '.join(f'{library}:{name}' for name in near)}?" if near else ""
         raise ConfigError(f"{key}.arch = {config.arch!r}: {library} has no such model{hint}")
+    reserved = sorted(_RESERVED & config.kwargs.keys())
+    if reserved:
+        raise ConfigError(
+            f"{key}.kwargs: {', '.join(reserved)} of {config.arch} cannot be set here; leave it out"
+        )
     kwargs: dict[str, Any] = dict(config.kwargs)
     try:
         if library == "timm":
             network = timm.create_model(arch, pretrained=False, num_classes=num_classes, in_chans=3, **kwargs)
         else:
             network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **kwargs)
-    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, AssertionError, LookupError) as error:
         raise ConfigError(
             f"{key}: {config.arch} cannot be built with kwargs = {config.kwargs!r}: {error}"
         ) from error
@@ -42,49 +63,68 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
 
 
 def check_networks(config: Config, num_classes: int) -> None:
-    """Build every network of the config without memory and send one image shape through it.
+    """Build every network of the config, if it can be without memory, and send two images through it.
 
     Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
-    or does not take images of data.image_size.
+    does not take images of data.image_size, or does not answer with logits.
     """
-    teachers = [(f"teachers.pool.{i}", net) for i, net in enumerate(config.teachers.pool)]
-    students = [("evaluate.student", config.evaluate.student)]
-    for key, network_config in [*teachers, *students]:
-        with torch.device("meta"):
-            network = build_network(network_config, num_classes, key).eval()
-            if key != "evaluate.student" and not find_batchnorm(network):
-                raise ConfigError(
-                    f"{key}.arch = {network_config.arch!r}: has no BatchNorm layer, so there are no "
-                    "statistics to match; choose a network with BatchNorm"
-                )
-            size = config.data.image_size
-            try:
-                logits = network(torch.empty(2, 3, size, size))
-            except (RuntimeError, ValueError, AssertionError) as error:
-                raise ConfigError(
-                    f"{key}.arch = {network_config.arch!r}: does not take images of {size} x {size} "
-                    f"(data.image_size): {error}"
-                ) from error
-        if tuple(logits.shape) != (2, num_classes):
+    for number, teacher in enumerate(config.teachers.pool):
+        key = f"teachers.pool.{number}"
+        network = _try_out(teacher, num_classes, config.data.image_size, key)
+        if not find_batchnorm(network):
             raise ConfigError(
-                f"{key}.arch = {network_config.arch!r}: gives {tuple(logits.shape)} for 2 images, "
-                f"expected logits of {num_classes} classes"
+                f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
+                "match; choose a network with BatchNorm"
             )
+    _try_out(config.evaluate.student, num_classes, config.data.image_size, "evaluate.student")
+
+
+def _try_out(config: NetworkConfig, num_classes: int, size: int, key: str) -> nn.Module:
+    """Build a network and send two images through it, as in training and as in use."""
+    device = torch.device("meta")
+    try:
+        with device:
+            network = build_network(config, num_classes, key)
+    except NotImplementedError:  # its initialisation looks at values, which a meta tensor has not
+        device = torch.device("cpu")
+        network = build_network(config, num_classes, key)
+    for training in (True, False):
+        try:
+            logits = network.train(training)(torch.empty(2, 3, size, size, device=device))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: does not take images of {size} x {size} "
+                f"(data.image_size): {error}"
+            ) from error
+        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):
+            shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: answers with {shape} for 2 images, expected logits of "
+                f"{num_classes} classes; choose a plain classifier"
+            )
+    return network
+
+
+def _torchvision_classifiers() -> list[str]:
+    return torchvision.models.list_models(module=torchvision.models)  # type: ignore[no-any-return]
 
 
 def _shrink_stem(network: nn.Module, key: str) -> None:
-    """Give the first convolution stride 1; take out a max-pooling before the second BatchNorm layer."""
-    modules = list(network.named_modules())
-    convolution = next((m for _, m in modules if isinstance(m, nn.Conv2d)), None)
-    if convolution is None:
-        raise ConfigError(f"{key}.stem = 'small': the network has no convolution; leave it out")
-    convolution.stride = (1, 1)
-    batchnorms = [i for i, (_, m) in enumerate(modules) if isinstance(m, nn.BatchNorm2d)]
-    end = batchnorms[1] if len(batchnorms) > 1 else len(modules)
-    for name, module in modules[:end]:
+    """Give the first convolution stride 1; take out the max-pooling of a stem of up to three convolutions.
+
+    A network whose first convolution has stride 1 already (VGG) has no such stem and stays as it is.
+    """
+    convolutions: list[nn.Conv2d] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            convolutions.append(module)
         if isinstance(module, nn.MaxPool2d):
-            network.set_submodule(name, nn.Identity())
-            return
+            if len(convolutions) <= 3 and convolutions[0].stride != (1, 1):
+                network.set_submodule(name, nn.Identity())
+            break
+    if not convolutions:
+        raise ConfigError(f"{key}.stem = 'small': the network has no convolution; leave it out")
+    convolutions[0].stride = (1, 1)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from prism_ray.config import NetworkConfig
-from prism_ray.errors import StoreError
-from prism_ray.store import Commit, StoreFiles
+from prism_ray.errors import ConfigError, StoreError
+from prism_ray.store import Commit, StoreFiles, read_part
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 
@@ -47,18 +47,18 @@ def encode_weights(network: nn.Module) -> bytes:
 
 
 def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Teacher:
-    """Load the teacher that a squeeze unit committed.
+    """Load the teacher that a squeeze unit committed; draws nothing from torch's global generator.
 
     Raises StoreError if a file is damaged or does not fit its architecture.
     """
     weights_part, card_part = commit.files
     try:
-        card = TeacherCard.from_json(files.read(card_part.name))
+        card = TeacherCard.from_json(read_part(files, card_part))
         network_config = NetworkConfig.model_validate(card.network)
-        network = build_network(network_config, card.num_classes, f"teacher {card.name}")
-        state = safetensors.torch.load(files.read(weights_part.name))
-        network.load_state_dict(state)
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        with torch.random.fork_rng(devices=[]):  # its first weights are overwritten at once
+            network = build_network(network_config, card.num_classes, f"teacher {card.name}")
+        network.load_state_dict(safetensors.torch.load(read_part(files, weights_part)))
+    except (StoreError, ConfigError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{files.location}: teacher {commit.unit} cannot be loaded: {error}; delete "
             f"commits/{commit.unit}.json, and it is squeezed again"

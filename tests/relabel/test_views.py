@@ -1,0 +1,195 @@
+"""Views: what is drawn for each image and epoch, and how it is rendered."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from prism_ray.config import RelabelConfig
+from prism_ray.errors import StoreError
+from prism_ray.plan import Slot
+from prism_ray.relabel.views import draw_views, render, to_device
+from prism_ray.store.images import StoredImages
+from prism_ray.store.labels import Views
+
+CPU = torch.device("cpu")
+SIZE = 16
+SLOTS = [Slot(label, ipc_index) for ipc_index in range(4) for label in range(10)]
+
+
+def configure(**values: Any) -> RelabelConfig:
+    return RelabelConfig.model_validate(values)
+
+
+def same(a: Views, b: Views) -> bool:
+    return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(Views))
+
+
+def test_views_depend_on_seed_and_epoch_alone() -> None:
+    """Would catch views that change with what was drawn before, or are the same in every epoch."""
+    config = configure()
+    first = draw_views(SLOTS, 3, 11, config, SIZE)
+    np.random.default_rng(0).random(9)
+    torch.rand(4)
+    draw_views(SLOTS, 2, 11, config, SIZE)
+    assert same(draw_views(SLOTS, 3, 11, config, SIZE), first)
+    for other in (draw_views(SLOTS, 4, 11, config, SIZE), draw_views(SLOTS, 3, 12, config, SIZE)):
+        for name in ("crop_top", "crop_width", "flip", "partner_label", "box_top", "box_height"):
+            assert not np.array_equal(getattr(other, name), getattr(first, name)), name
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.integers(1, 64),
+    count=st.integers(1, 60),
+    seed=st.integers(0, 2**62),
+    alpha=st.sampled_from([0.0, 0.2, 1.0]),
+    bounds=st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 1.0)),
+)
+def test_views_are_possible(
+    size: int, count: int, seed: int, alpha: float, bounds: tuple[float, float]
+) -> None:
+    """Would catch crops or boxes over the edge, partners that come twice, and a scale that is ignored."""
+    scale = (min(bounds), max(bounds))
+    slots = [Slot(number % 7, number // 7) for number in range(count)]
+    views = draw_views(slots, 0, seed, configure(crop_scale=scale, cutmix_alpha=alpha), size)
+    assert len(views) == count
+    keys = list(zip(views.label.tolist(), views.ipc_index.tolist(), strict=True))
+    assert keys == [(slot.label, slot.ipc_index) for slot in slots]
+    partners = zip(views.partner_label.tolist(), views.partner_ipc_index.tolist(), strict=True)
+    assert sorted(partners) == sorted(keys)
+
+    top, left, height, width = views.crop_top, views.crop_left, views.crop_height, views.crop_width
+    assert min(top.min(), left.min()) >= 0
+    assert min(height.min(), width.min()) >= 1
+    assert max((top + height).max(), (left + width).max()) <= size
+    whole = (height == size) & (width == size)  # what is left when ten tries do not fit
+    largest = (height + 0.5) * (width + 0.5) + 1e-6  # sides are whole pixels
+    smallest = (height - 0.5) * (width - 0.5) - 1e-6
+    assert (whole | ((largest >= scale[0] * size**2) & (smallest <= scale[1] * size**2))).all()
+
+    assert min(views.box_top.min(), views.box_left.min()) >= 0
+    assert min(views.box_height.min(), views.box_width.min()) >= 0
+    assert max((views.box_top + views.box_height).max(), (views.box_left + views.box_width).max()) <= size
+    if alpha == 0.0:
+        assert not (views.box_height * views.box_width).any()
+
+
+def test_flips_can_be_turned_off() -> None:
+    """Would catch mirrored digits in a job that forbids them."""
+    slots = [Slot(0, number) for number in range(500)]
+    assert not draw_views(slots, 0, 0, configure(flip=False), SIZE).flip.any()
+    assert 200 < draw_views(slots, 0, 0, configure(flip=True), SIZE).flip.sum() < 300
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_boxes_follow_torchvisions_cutmix(alpha: float) -> None:
+    """Would catch lambda and 1 - lambda, or the box's side and its area, being mixed up."""
+    count, size = 3000, 32
+    slots = [Slot(0, number) for number in range(count)]
+    views = draw_views(slots, 0, 0, configure(cutmix_alpha=alpha), size)
+    ours = views.box_height * views.box_width / size**2
+    torch.manual_seed(0)
+    transform = v2.CutMix(num_classes=2, alpha=alpha)
+    image = torch.zeros(2, 3, size, size)
+    theirs = np.array([1.0 - transform.make_params([image])["lam_adjusted"] for _ in range(count)])
+    for power in (1, 2):
+        a, b = ours**power, theirs**power
+        assert abs(a.mean() - b.mean()) < 4 * np.sqrt((a.var() + b.var()) / count)
+
+
+def plain_view(pixels: Tensor, views: Views, place: int) -> Tensor:
+    """One image's crop, resized and mirrored, by torchvision."""
+    names = ("crop_top", "crop_left", "crop_height", "crop_width")
+    box = [int(getattr(views, name)[place]) for name in names]
+    view = TF.resized_crop(pixels[place] / 255.0, *box, [SIZE, SIZE], antialias=True)
+    return TF.horizontal_flip(view) if views.flip[place] else view
+
+
+def plain_render(stored: StoredImages, views: Views) -> Tensor:
+    """Image by image: the view, with the partner's view pasted into the box."""
+    pixels = torch.from_numpy(stored.images)
+    places = {slot: place for place, slot in enumerate(stored.slots)}
+    out = []
+    for place in range(len(views)):
+        view = plain_view(pixels, views, place).clone()
+        partner = places[Slot(int(views.partner_label[place]), int(views.partner_ipc_index[place]))]
+        top, left = int(views.box_top[place]), int(views.box_left[place])
+        bottom, right = top + int(views.box_height[place]), left + int(views.box_width[place])
+        view[:, top:bottom, left:right] = plain_view(pixels, views, partner)[:, top:bottom, left:right]
+        out.append(view)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_rendering_is_torchvisions(stored: StoredImages, epoch: int, grey: bool) -> None:
+    """Would catch a partner shown by the wrong crop, a mirrored box, or a box outside the view's pixels."""
+    if grey:
+        stored = replace(stored, images=stored.images[:, :1])
+    views = draw_views(stored.slots, epoch, 5, configure(), SIZE)
+    assert (views.box_height * views.box_width > 0).sum() > 20
+    tensors = to_device(views, stored.slots, CPU)
+    out = render(torch.from_numpy(stored.images), tensors, torch.arange(len(views)))
+    torch.testing.assert_close(out, plain_render(stored, views), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_student_sees_what_the_teachers_saw(stored: StoredImages, batch_size: int) -> None:
+    """Would catch a rendering that depends on the batch: labels would then belong to other pixels."""
+    views = to_device(draw_views(stored.slots, 0, 5, configure(), SIZE), stored.slots, CPU)
+    images = torch.from_numpy(stored.images)
+    whole = render(images, views, torch.arange(40))
+    order = torch.from_numpy(np.random.default_rng(0).permutation(40))
+    for pick in order.split(batch_size):
+        torch.testing.assert_close(render(images, views, pick), whole[pick], rtol=0, atol=1e-6)
+
+
+def test_images_are_found_by_class_and_ipc_index(stored: StoredImages) -> None:
+    """Would catch labels keyed by position: rows stored in another order must give the same pairs."""
+    views = draw_views(stored.slots, 0, 5, configure(), SIZE)
+    before = render(
+        torch.from_numpy(stored.images), to_device(views, stored.slots, CPU), torch.arange(len(views))
+    )
+    order = np.random.default_rng(1).permutation(len(stored.slots))
+    slots = [stored.slots[place] for place in order]
+    shuffled = torch.from_numpy(stored.images[order])
+    after = render(shuffled, to_device(views, slots, CPU), torch.arange(len(views)))
+    assert torch.equal(before, after)
+
+
+def test_views_in_another_order_keep_their_partners(stored: StoredImages) -> None:
+    """Would catch a partner looked up by its place: groups read in another order must look the same."""
+    views = draw_views(stored.slots, 0, 5, configure(), SIZE)
+    order = np.random.default_rng(2).permutation(len(views))
+    moved = Views(**{field.name: getattr(views, field.name)[order] for field in fields(Views)})
+    images, pick = torch.from_numpy(stored.images), torch.arange(len(views))
+    before = render(images, to_device(views, stored.slots, CPU), pick)
+    after = render(images, to_device(moved, stored.slots, CPU), pick)
+    assert torch.equal(before[torch.from_numpy(order)], after)
+
+
+@pytest.mark.parametrize("missing", [0, 39])
+def test_labels_of_unknown_images_are_an_error(stored: StoredImages, missing: int) -> None:
+    """Would catch labels of another run being paired with whatever image stands at their place."""
+    views = draw_views(stored.slots, 0, 5, configure(), SIZE)
+    slots = [slot for place, slot in enumerate(stored.slots) if place != missing]
+    with pytest.raises(StoreError) as caught:
+        to_device(views, slots, CPU)
+    gone = stored.slots[missing]
+    assert f"({gone.label}, {gone.ipc_index})" in str(caught.value)
+
+
+def test_unknown_partners_are_an_error(stored: StoredImages) -> None:
+    """Would catch a box filled from another image because half of a group's labels is missing."""
+    views = draw_views(stored.slots, 0, 5, configure(), SIZE)
+    half = Views(**{field.name: getattr(views, field.name)[:20] for field in fields(Views)})
+    with pytest.raises(StoreError, match="not in the set"):
+        to_device(half, stored.slots, CPU)

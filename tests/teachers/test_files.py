@@ -1,0 +1,124 @@
+"""Teachers as files: what is written is what is loaded, and damage is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from prism_ray.config import NetworkConfig
+from prism_ray.errors import StoreError
+from prism_ray.store import Commit, PartFile, StoreFiles, write_part
+from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.teachers.build import build_network, count_parameters
+from prism_ray.teachers.files import TeacherCard, encode_weights, load_teacher
+from prism_ray.teachers.teacher import Preprocessing
+
+CPU = torch.device("cpu")
+DENSENET = NetworkConfig(
+    arch="timm:densenet121", stem="small", kwargs={"growth_rate": 8, "block_config": [2, 2]}
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> StoreFiles:
+    return StoreFiles(str(tmp_path))
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    """A network whose running statistics are not those of a fresh one, in the layout of training."""
+    torch.manual_seed(0)
+    network = build_network(DENSENET, 5, "key").to(memory_format=torch.channels_last).train()
+    with torch.no_grad():
+        network(torch.rand(4, 3, 16, 16))
+    return network
+
+
+def make_card(network: nn.Module, config: NetworkConfig) -> TeacherCard:
+    return TeacherCard(
+        name="dense",
+        network=config.model_dump(mode="json"),
+        num_classes=5,
+        preprocessing=Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 16),
+        num_parameters=count_parameters(network),
+        num_bn_layers=len(find_batchnorm(network)),
+        test_accuracy=0.5,
+        weights_sha256="",
+    )
+
+
+def commit(files: StoreFiles, weights: bytes, card: bytes) -> Commit:
+    parts: tuple[PartFile, ...] = (
+        write_part(files, lambda attempt: f"teachers/dense/weights-{attempt}.safetensors", weights),
+        write_part(files, lambda attempt: f"teachers/dense/teacher-{attempt}.json", card),
+    )
+    return Commit("squeeze/dense", "", parts, {}, 0.0, "", "")
+
+
+def test_round_trip_keeps_every_bit(files: StoreFiles, network: nn.Module) -> None:
+    """Would catch running statistics, constructor arguments, the stem or the preprocessing being lost."""
+    card = make_card(network, DENSENET)
+    teacher = load_teacher(files, commit(files, encode_weights(network), card.to_json()), CPU)
+    assert teacher.name == "dense"
+    assert teacher.preprocessing == card.preprocessing
+    assert not teacher.network.training
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    state = teacher.network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(teacher.network(x), network.eval()(x))
+
+
+def test_weights_are_the_same_bytes_in_every_layout(network: nn.Module) -> None:
+    """Would catch bytes that depend on how the tensors lie in memory."""
+    layout = encode_weights(network)
+    assert encode_weights(network.to(memory_format=torch.contiguous_format)) == layout
+
+
+def test_card_round_trip(network: nn.Module) -> None:
+    """Would catch lists where tuples were, so that equal cards compare unequal."""
+    card = make_card(network, DENSENET)
+    assert TeacherCard.from_json(card.to_json()) == card
+
+
+def test_weights_of_another_architecture_are_refused(files: StoreFiles, network: nn.Module) -> None:
+    """Would catch weights that load in part (strict=False), leaving layers at random."""
+    card = make_card(network, NetworkConfig(arch="timm:test_resnet"))
+    with pytest.raises(StoreError, match="squeeze/dense"):
+        load_teacher(files, commit(files, encode_weights(network), card.to_json()), CPU)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 1000, -1])
+def test_truncated_weights_are_refused(files: StoreFiles, network: nn.Module, keep: int) -> None:
+    """Would catch half a file being taken for a network, or a traceback without the store's name."""
+    weights = encode_weights(network)[:keep]
+    with pytest.raises(StoreError) as caught:
+        load_teacher(files, commit(files, weights, make_card(network, DENSENET).to_json()), CPU)
+    assert files.location in str(caught.value)
+    assert "commits/squeeze/dense.json" in str(caught.value)
+
+
+def test_weights_of_another_hash_are_refused(files: StoreFiles, network: nn.Module) -> None:
+    """Would catch a flipped bit, or swapped weights of the same shape, supervising all further images."""
+    done = commit(files, encode_weights(network), make_card(network, DENSENET).to_json())
+    path = Path(files.location) / done.files[0].name
+    damaged = bytearray(path.read_bytes())
+    damaged[-2] ^= 0x40
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match="squeeze/dense"):
+        load_teacher(files, done, CPU)
+
+
+def test_damaged_cards_are_refused(files: StoreFiles, network: nn.Module) -> None:
+    """Would catch a card that is no JSON, lacks a key, or names no architecture ending in a traceback."""
+    weights = encode_weights(network)
+    good = json.loads(make_card(network, DENSENET).to_json())
+    unknown = {**good, "network": {**good["network"], "arch": "timm:no_such_network"}}
+    wrong = {**good, "network": {**good["network"], "colour": "red"}}
+    lacking = {key: value for key, value in good.items() if key != "num_classes"}
+    for card in (b"", b"{", b"[]", *(json.dumps(values).encode() for values in (unknown, wrong, lacking))):
+        with pytest.raises(StoreError, match="squeeze/dense"):
+            load_teacher(files, commit(files, weights, card), CPU)

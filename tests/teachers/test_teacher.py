@@ -1,0 +1,38 @@
+"""A teacher's preprocessing and its freezing."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as TF
+
+from prism_ray.teachers.teacher import Preprocessing, freeze, to_pixels
+
+MEAN, STD = (0.4, 0.5, 0.1), (0.2, 0.3, 0.7)
+
+
+@pytest.mark.parametrize("size", [16, 24, 9])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_preprocessing_is_torchvisions(size: int, channels: int) -> None:
+    """Would catch channels that are mixed up, grey images that fail, or a resize after the normalisation."""
+    pixels = torch.rand(2, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    resized = TF.resize(pixels, [size, size], antialias=True).expand(-1, 3, -1, -1)
+    expected = TF.normalize(resized, list(MEAN), list(STD))
+    torch.testing.assert_close(Preprocessing(MEAN, STD, size).apply(pixels), expected, rtol=0, atol=1e-5)
+
+
+def test_pixels_are_shares_of_255() -> None:
+    """Would catch a division by 256, or white that is not 1."""
+    assert torch.equal(to_pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)), torch.tensor([0, 0.2, 1]))
+
+
+def test_frozen_networks_stay_as_they_are() -> None:
+    """Would catch running statistics that drift with the synthetic images, or gradients that cost memory."""
+    network = freeze(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)), torch.device("cpu")
+    )
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x = torch.rand(2, 3, 8, 8, requires_grad=True)
+    network(x).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert x.grad is not None

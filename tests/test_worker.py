@@ -1,0 +1,177 @@
+"""A worker does units of all stages; what it makes does not depend on the process, the order or its cache.
+
+Run as a script this file does all units of the run in the store given, for another process.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from prism_ray.config import load_config
+from prism_ray.data import open_data
+from prism_ray.errors import StoreError
+from prism_ray.plan import STAGES, EvaluateUnit, RecoverUnit, RelabelUnit, SqueezeUnit
+from prism_ray.store import Commit, Run, StoreFiles, layout, new_run, read_commit, revoke
+from prism_ray.worker import Worker
+
+CPU = torch.device("cpu")
+DIGITS = Path(__file__).parents[1] / "jobs" / "digits.yaml"
+QUICK = (
+    "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}, "
+    "{name: bypass, arch: 'timm:test_byobnet', stem: small}]",
+    "teachers.squeeze.epochs=1",
+    "recover.ipc=2",
+    "recover.ipc_indices_per_batch=1",
+    "recover.classes_per_batch=5",
+    "recover.inclusion_probability=1.0",
+    "recover.iterations=6",
+    "recover.iterations_step=1",
+    "relabel.epochs=4",
+    "relabel.epochs_per_unit=2",
+    "relabel.images_per_group=10",
+    "evaluate.batch_size=10",
+)
+
+Digests = dict[str, list[tuple[str, str]]]  # unit -> name and SHA-256 of each of its files
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Bytes on the CPU depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def open_run(store: Path) -> tuple[Run, StoreFiles]:
+    config = load_config(DIGITS, QUICK, store=str(store))
+    return new_run(config, open_data(config.data).facts(), num_threads=1), StoreFiles(config.store)
+
+
+def digests(commits: list[Commit]) -> Digests:
+    return {commit.unit: [(part.name, part.sha256) for part in commit.files] for commit in commits}
+
+
+def committed(store: Path) -> Digests:
+    run, files = open_run(store)
+    return digests([read_commit(files, unit.id) for stage in STAGES for unit in run.plan.units(stage)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """A store in which one worker has done every unit in the plan's order."""
+    store = tmp_path_factory.mktemp("finished")
+    run, files = open_run(store)
+    worker = Worker(run, files, CPU)
+    for stage in STAGES:
+        for unit in run.plan.units(stage):
+            commit = worker.do(unit)
+            assert commit.unit == unit.id
+            assert commit.fingerprint == run.fingerprint
+    return store
+
+
+def test_every_stage_has_units(finished: Path) -> None:
+    """Would catch a quick config that leaves out what the tests below mean to compare."""
+    run, _ = open_run(finished)
+    assert {stage: run.plan.num_units(stage) for stage in STAGES} == {
+        "squeeze": 2,
+        "recover": 8,
+        "relabel": 8,
+        "evaluate": 4,
+    }
+    assert len(committed(finished)) == 22
+
+
+def test_another_process_and_another_order_make_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    """Would catch any byte that depends on the process, on hash order, or on the units done before."""
+    command = [sys.executable, __file__, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert committed(tmp_path) == committed(finished)
+
+
+@pytest.mark.parametrize(
+    "unit_id",
+    [
+        "recover/distilled/i00001-c00005",
+        "recover/random-real/i00000-c00000",
+        "relabel/distilled/g00001-e00002",
+        "evaluate/distilled/s000",
+        "evaluate/random-real/s001",
+    ],
+)
+def test_a_fresh_worker_makes_the_same_bytes(finished: Path, unit_id: str) -> None:
+    """Would catch a unit that depends on whether its worker had the teachers cached (a resumed run)."""
+    run, files = open_run(finished)
+    unit = next(unit for stage in STAGES for unit in run.plan.units(stage) if unit.id == unit_id)
+    before = read_commit(files, unit_id)
+    revoke(files, unit_id)
+    after = Worker(run, files, CPU).do(unit)
+    assert digests([after]) == digests([before])
+
+
+def test_a_unit_done_twice_keeps_its_first_commit(finished: Path) -> None:
+    """Would catch a retry that makes its work visible a second time, or over the first."""
+    run, files = open_run(finished)
+    worker = Worker(run, files, CPU)
+    for unit in (next(run.plan.squeeze_units()), next(run.plan.recover_units("distilled"))):
+        first = read_commit(files, unit.id)
+        listing = list(files.list("commits")), list(files.list("images")), list(files.list("teachers"))
+        assert worker.do(unit) == first
+        assert read_commit(files, unit.id) == first
+        again = list(files.list("commits")), list(files.list("images")), list(files.list("teachers"))
+        assert again == listing  # the same bytes take the same file
+
+
+def test_units_before_their_time_are_an_error(tmp_path: Path) -> None:
+    """Would catch a batch recovered from fresh random teachers, or labels and students of nothing."""
+    run, files = open_run(tmp_path)
+    worker = Worker(run, files, CPU)
+    for unit, missing in (
+        (next(run.plan.recover_units("distilled")), "commits/squeeze/resnet.json"),
+        (next(run.plan.relabel_units("distilled")), "commits/recover/distilled/i00000-c00000.json"),
+        (next(run.plan.evaluate_units("distilled")), "commits/recover/distilled/i00000-c00000.json"),
+    ):
+        with pytest.raises(StoreError, match=missing):
+            worker.do(unit)
+    assert not files.exists(layout.PLAN)
+    assert list(files.list(layout.COMMITS)) == []
+
+
+def test_commits_say_what_a_report_needs(finished: Path) -> None:
+    """Would catch reports without accuracies, losses or the teachers that were drawn."""
+    run, files = open_run(finished)
+    wanted = {
+        SqueezeUnit: {"arch", "test_accuracy", "num_parameters", "num_bn_layers"},
+        RecoverUnit: {"bn_teachers", "num_iterations", "first", "last"},
+        RelabelUnit: {"first_epoch", "num_epochs"},
+        EvaluateUnit: {"test_accuracy", "train_loss"},
+    }
+    for stage in STAGES:
+        for unit in run.plan.units(stage):
+            stats = read_commit(files, unit.id).stats
+            if "random-real" in unit.id and stage == "recover":
+                assert stats == {}
+            else:
+                assert set(stats) == wanted[type(unit)]
+
+
+def main(store: Path) -> None:
+    """Do every unit, each stage backwards and by a worker of its own."""
+    torch.set_num_threads(1)
+    torch.manual_seed(12345)
+    run, files = open_run(store)
+    for stage in STAGES:
+        worker = Worker(run, files, CPU)
+        for unit in reversed(list(run.plan.units(stage))):
+            worker.do(unit)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
