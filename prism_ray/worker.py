@@ -29,7 +29,7 @@ from prism_ray.teachers.build import build_network, count_parameters
 from prism_ray.teachers.files import TeacherCard, encode_weights, load_teacher
 from prism_ray.teachers.squeeze import measure_preprocessing, train
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.training import measure_accuracy
+from prism_ray.teachers.training import measure_accuracy
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,13 @@ SMALL_OVERRIDES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Bytes on the CPU depend on the number of threads, and a test has no claim to every core."""
+    if "torch" in sys.modules:  # tests of the rooms without torch need not load it
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture
 def digits_config() -> Path:
     """The config of the main job."""

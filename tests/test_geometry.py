@@ -1,9 +1,6 @@
 """Crops, resizes, flips and rolls as matrices, held against torchvision and torch."""
 
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,14 +10,6 @@ from torchvision.transforms.v2 import functional as TF
 from prism_ray.geometry import Crops, apply_matrices, crop_matrix, draw_crops, flip_rows, resize, roll_rows
 
 quick = settings(deadline=None, max_examples=60)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @st.composite

@@ -15,7 +15,7 @@ from prism_ray.store.images import StoredImages
 from prism_ray.store.labels import EpochLabels
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing
-from prism_ray.training import measure_accuracy, split_evenly
+from prism_ray.teachers.training import measure_accuracy, split_evenly
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Peak memory of a local run: the driver, its Ray and its actors together."""
 
 import threading
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -25,12 +24,7 @@ class MemorySampler:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -1,6 +1,5 @@
 """The BN alignment term R_m of one teacher, collected while its forward pass runs."""
 
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -34,12 +33,7 @@ class BatchNormAlignment:
         self._handles = [layer.register_forward_pre_hook(self._collect) for layer in self._layers]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []

@@ -13,7 +13,7 @@ from prism_ray.relabel.views import draw_views, render, to_device
 from prism_ray.store.images import StoredImages
 from prism_ray.store.labels import EpochLabels
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.training import split_evenly
+from prism_ray.teachers.training import split_evenly
 
 _BATCH = 256
 

@@ -10,7 +10,7 @@ from prism_ray.config import SqueezeConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.teachers.teacher import Preprocessing, to_pixels
-from prism_ray.training import split_evenly
+from prism_ray.teachers.training import split_evenly
 
 _READ_BATCH = 1024
 

@@ -1,6 +1,6 @@
 """Post-evaluation: a student trained on stored images and soft labels, whatever the batch size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -23,14 +23,6 @@ CPU = torch.device("cpu")
 SIZE = 32
 
 ReadEpoch = Callable[[int], EpochLabels]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,6 @@ NUM_CLASSES = 5
 BoxFlipRoll = tuple[int, int, int, int, bool, int, int]  # top, left, height, width, flip, down, right
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Reckon in double precision, so that two ways to the same number agree to its last digits."""

@@ -1,7 +1,5 @@
 """What the tests of relabel share: one thread, stored images and a small ensemble."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -10,14 +8,6 @@ from torch import nn
 from prism_ray.plan import Slot
 from prism_ray.store.images import StoredImages
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

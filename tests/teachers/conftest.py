@@ -1,24 +1,13 @@
 """What the tests of the teachers share: one thread, digits, a folder of colour images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from prism_ray.config import DataConfig
 from prism_ray.data import RealImages, open_data
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Bytes on the CPU may depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

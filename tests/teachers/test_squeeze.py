@@ -19,7 +19,7 @@ from prism_ray.errors import EngineError
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.files import encode_weights
 from prism_ray.teachers.squeeze import measure_preprocessing, train
-from prism_ray.training import measure_accuracy
+from prism_ray.teachers.training import measure_accuracy
 
 CPU = torch.device("cpu")
 RESNET = NetworkConfig(arch="timm:test_resnet")

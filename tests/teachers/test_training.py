@@ -1,7 +1,5 @@
 """Cutting into batches, and measuring accuracy."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -12,18 +10,10 @@ from torch import Tensor, nn
 from prism_ray.config import DataConfig
 from prism_ray.data import RealImages, open_data
 from prism_ray.teachers.teacher import Preprocessing
-from prism_ray.training import measure_accuracy, split_evenly
+from prism_ray.teachers.training import measure_accuracy, split_evenly
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing((0.3, 0.3, 0.3), (0.4, 0.4, 0.4), 16)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
