@@ -32,29 +32,35 @@ def parts(store: Path) -> dict[str, bytes]:
     return {path.relative_to(store).as_posix(): path.read_bytes() for path in names}
 
 
-def disturb(start: Start, arguments: list[str | Path], store: Path, moments: list[float]) -> int:
-    """Start the command and kill it after each moment (seconds); return how often it was killed at work."""
-    num_kills = 0
-    for moment in moments:
+def disturb(
+    start: Start, arguments: list[str | Path], store: Path, num_kills: int, num_units: int, rng: random.Random
+) -> None:
+    """Start the command and kill it, again and again: at a random moment after a random number of commits."""
+    killed = 0
+    for number in range(num_kills):
+        num_done = len(committed(store))
+        if num_done == num_units:
+            break
+        after = num_done if number == 0 else rng.randrange(num_done, num_units)
         process = start(*arguments, "--store", store)
-        try:
-            process.communicate(timeout=moment)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate(timeout=30)
-            num_kills += 1
-    return num_kills
+        deadline = time.monotonic() + 150.0
+        while len(committed(store)) < after and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0.0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        killed += process.returncode == -signal.SIGKILL  # near its end it may have been too quick
+    assert killed >= 2
 
 
 def check_equal_after_kills(
-    start_cli: Start, cli: Run, arguments: list[str | Path], tmp_path: Path, num_kills: int, longest: float
+    start_cli: Start, cli: Run, arguments: list[str | Path], tmp_path: Path, num_kills: int
 ) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     result = cli(*arguments, "--store", calm)
     assert result.returncode == 0, result.stderr
-    rng = random.Random(20261123)
-    moments = [rng.uniform(1.0, longest) for _ in range(num_kills)]
-    assert disturb(start_cli, arguments, rough, moments) > 0
+    disturb(start_cli, arguments, rough, num_kills, len(committed(calm)), random.Random(20261123))
     result = cli(*arguments, "--store", rough)
     assert result.returncode == 0, result.stderr
     assert committed(rough) == committed(calm)
@@ -72,7 +78,7 @@ def test_killed_driver_resumes_byte_identically(
 ) -> None:
     """Catches work done twice or lost, half a part that counts, and any draw that depends on history."""
     arguments: list[str | Path] = ["distill", digits_config, *small_options]
-    check_equal_after_kills(start_cli, cli, arguments, tmp_path, num_kills=3, longest=18.0)
+    check_equal_after_kills(start_cli, cli, arguments, tmp_path, num_kills=6)
     store = tmp_path / "rough"
 
     started = time.monotonic()
@@ -93,7 +99,7 @@ def test_killed_digits_job_resumes_byte_identically(
     start_cli: Start, cli: Run, digits_config: Path, tmp_path: Path
 ) -> None:
     """Catches the same on the main job itself, with more kills."""
-    check_equal_after_kills(start_cli, cli, ["distill", digits_config], tmp_path, num_kills=12, longest=60.0)
+    check_equal_after_kills(start_cli, cli, ["distill", digits_config], tmp_path, num_kills=12)
 
 
 @pytest.mark.timeout(120)
