@@ -91,10 +91,11 @@ def _work(
     from prism_ray.orchestrate.progress import ProgressDisplay
 
     started = time.monotonic()
+    files.check_writable()
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         display.message("starting Ray and its actors")
         with connect(config, num_threads) as shape, WorkerPool(config, files, shape) as pool:
-            pool.check(config, facts.num_classes)
+            pool.check(config, facts.num_classes, display.message)
             start_seconds = time.monotonic() - started
             run = save_run(files, new_run(config, facts, shape.num_threads))
             _warn_of_other_versions(run, display)
@@ -202,8 +203,9 @@ def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
 
 def _incomplete(files: StoreFiles, stage: Stage, failed: list[str]) -> IncompleteError:
     named = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
+    units = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
     return IncompleteError(
-        f"{len(failed)} units of {stage} failed for good ({named}); their tracebacks are in "
+        f"{units} of {stage} failed for good ({named}); their tracebacks are in "
         f"{files.location}/{layout.FAILURES}/{stage}. All else is committed; mend the cause and run the "
         "same command again"
     )

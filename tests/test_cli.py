@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +150,9 @@ def test_config_show_and_schema(digits_config: Path) -> None:
     )
 
 
-def test_status_is_quick_and_light(cli: Callable[..., object], digits_config: Path, tmp_path: Path) -> None:
+def test_status_is_quick_and_light(
+    cli: Callable[..., "subprocess.CompletedProcess[str]"], digits_config: Path, tmp_path: Path
+) -> None:
     """Catches an import of torch, Ray or scikit-learn on the way to `status`."""
     store = tmp_path / "run"
     config = load_config(digits_config, store=str(store))
@@ -158,4 +161,21 @@ def test_status_is_quick_and_light(cli: Callable[..., object], digits_config: Pa
     started = time.monotonic()
     result = cli("status", store)
     assert time.monotonic() - started < 2.0  # half a second here; room for a busy machine
-    assert result.returncode == 3  # type: ignore[attr-defined]
+    assert result.returncode == 3
+
+
+@pytest.mark.ray
+def test_no_cluster_and_no_store_are_found_at_once(
+    cli: Callable[..., "subprocess.CompletedProcess[str]"], digits_config: Path, tmp_path: Path
+) -> None:
+    """Catches minutes of silence for an address where no Ray is, and starting Ray for an unwritable store."""
+    started = time.monotonic()
+    result = cli("distill", digits_config, "--store", tmp_path / "run", RAY_ADDRESS="127.0.0.1:1")
+    assert result.returncode == 1
+    assert "RAY_ADDRESS = 127.0.0.1:1 cannot be reached" in result.stderr
+    assert time.monotonic() - started < 30.0
+    (tmp_path / "file").write_text("not a folder")
+    result = cli("distill", digits_config, "--store", tmp_path / "file" / "run")
+    assert result.returncode == 1
+    assert "cannot be written" in result.stderr
+    assert "starting Ray" not in result.stdout

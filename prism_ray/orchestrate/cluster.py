@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from prism_ray.errors import OrchestrateError
 
 # Pixels never pass through Ray's object store, so a local one can be small.
 _OBJECT_STORE_BYTES = 128 * 2**20
+_REACH_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
+            _check_reachable(address)
             ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         else:
             _start_local(config, num_threads)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = f"RAY_ADDRESS = {address}" if address else "a local Ray"
         raise OrchestrateError(
             f"{where} cannot be reached or started: {error}; unset RAY_ADDRESS to start one here, or "
@@ -48,6 +51,13 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
         yield _shape(config, num_threads)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Try a host:port for some seconds; Ray itself would go on trying for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
 
 
 def _start_local(config: Config, num_threads: int | None) -> None:
@@ -77,6 +87,11 @@ def _shape(config: Config, num_threads: int | None) -> Shape:
         num_gpus = 1.0 if cluster_gpus else 0.0
     else:
         num_gpus = orchestrate.gpus_per_actor
+    if not os.environ.get("RAY_ADDRESS") and num_gpus > cluster_gpus:
+        raise OrchestrateError(
+            f"orchestrate.gpus_per_actor = {num_gpus:g}: this machine has {cluster_gpus:g} GPUs that Ray can "
+            "see; set it to auto or 0, or set RAY_ADDRESS to a cluster that has them"
+        )
     if orchestrate.actors == "auto":
         num_actors = max(1, math.floor(cluster_gpus / num_gpus)) if num_gpus else 1
     else:

@@ -7,7 +7,7 @@ node, and it can count. Keys and small statistics pass through here; pixels neve
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
@@ -60,9 +60,12 @@ class WorkerPool:
         for _ in range(shape.num_actors):
             self._add_actor()
 
-    def check(self, config: Config, num_classes: int) -> None:
-        """Let an actor build the config's networks; raise what is wrong with them."""
-        self._wait_for_first_actor()
+    def check(self, config: Config, num_classes: int, say: Callable[[str], None]) -> None:
+        """Let the first actor that lives build the config's networks; raise what is wrong with them.
+
+        While none lives, `say` is told now and then what the run waits for.
+        """
+        self._wait_for_first_actor(say)
         actor = next(iter(self._actors.values()))
         problem = ray.get(actor.check.remote(config, num_classes), timeout=_CHECK_TIMEOUT_S)
         if problem is not None:
@@ -177,7 +180,8 @@ class WorkerPool:
         while not self._files.create(layout.failure(failure.unit_id, number), text):
             number += 1
 
-    def _wait_for_first_actor(self) -> None:
+    def _wait_for_first_actor(self, say: Callable[[str], None]) -> None:
+        next_word = time.monotonic() + self._config.orchestrate.log_interval_s
         while not self._num_started:
             ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=_TICK_S)
             for reference in ready:
@@ -188,19 +192,28 @@ class WorkerPool:
                 self._flights.pop(reference)
                 self._num_started += 1
             self._check_start()
+            if time.monotonic() >= next_word:
+                next_word += self._config.orchestrate.log_interval_s
+                say(f"waiting for an actor to start; {self._asked_and_there()}")
 
     def _check_start(self) -> None:
         limit = self._config.orchestrate.actor_start_timeout_s
         if self._num_started or time.monotonic() - self._created_at < limit:
             return
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        free = ray.available_resources()  # type: ignore[no-untyped-call]
         raise OrchestrateError(
-            f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): each of "
-            f"{self._shape.num_actors} asks for {self._shape.num_threads} CPUs and "
-            f"{self._shape.num_gpus:g} GPUs, and the cluster has {total}, free "
-            f"{free}; lower orchestrate.threads_per_actor or "
+            f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): "
+            f"{self._asked_and_there()}; lower orchestrate.threads_per_actor or "
             "orchestrate.gpus_per_actor, or enlarge the cluster"
+        )
+
+    def _asked_and_there(self) -> str:
+        """Say what an actor asks for, and what the cluster has."""
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        counts = [f"{kind} {free.get(kind, 0):g} of {there.get(kind, 0):g}" for kind in ("CPU", "GPU")]
+        return (
+            f"each of {self._shape.num_actors} asks for {self._shape.num_threads} CPUs and "
+            f"{self._shape.num_gpus:g} GPUs, and the cluster has free: {', '.join(counts)}"
         )
 
 

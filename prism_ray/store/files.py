@@ -90,6 +90,12 @@ class StoreFiles:
         _sync_folder(folder)
         return True
 
+    def check_writable(self) -> None:
+        """Write a file and delete it again; raises StoreError if that is not possible."""
+        name = f"wip/probe-{secrets.token_hex(8)}"
+        self.create(name, b"prism-ray")
+        self.delete(name)
+
     def replace(self, name: str, data: bytes) -> None:
         """Write a file whole over whatever is there; only for copies that a person reads."""
         path = self.path(name)

@@ -20,7 +20,7 @@ prepare_for_local_ray()
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import PrismRayError
-from prism_ray.orchestrate.cluster import connect
+from prism_ray.orchestrate.cluster import Shape, connect
 from prism_ray.orchestrate.pool import WorkerPool
 from prism_ray.plan import RecoverUnit, Slot
 from prism_ray.store import StoreFiles, new_run, save_run
@@ -45,9 +45,11 @@ class Listener:
 try:
     with connect(config, 1) as shape:
         run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
+        if fault == "pending":
+            shape = Shape(num_actors=1, num_threads=1, num_gpus=1.0)
         with WorkerPool(config, files, shape) as pool:
             if fault == "arch":
-                pool.check(config, 10)
+                pool.check(config, 10, print)
             elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), ("resnet",), 5, 1)
                 good = next(u for u in run.plan.recover_units("random-real"))
@@ -126,9 +128,20 @@ def test_wrong_architecture_is_found_before_any_work(
 def test_a_cluster_too_small_is_an_error_not_a_wait(
     tmp_path: Path, digits_config: Path, environment: dict[str, str]
 ) -> None:
-    """Catches waiting for ever for a GPU that no node has."""
+    """Catches waiting for a GPU that this machine has not and will never have."""
     overrides = ["orchestrate.gpus_per_actor=1", "orchestrate.actor_start_timeout_s=3"]
     result = run_pool("start", tmp_path / "run", digits_config, overrides, environment)
     assert result["error"] == "OrchestrateError"
-    assert "orchestrate.actor_start_timeout_s" in str(result["message"])
-    assert "1 GPUs" in str(result["message"])
+    assert "orchestrate.gpus_per_actor = 1: this machine has 0 GPUs" in str(result["message"])
+
+
+def test_actors_that_stay_pending_are_an_error_in_time(
+    tmp_path: Path, digits_config: Path, environment: dict[str, str]
+) -> None:
+    """Catches a silent wait for resources that the cluster does not grow."""
+    overrides = ["orchestrate.actor_start_timeout_s=3"]
+    result = run_pool("pending", tmp_path / "run", digits_config, overrides, environment)
+    assert result["error"] == "OrchestrateError"
+    assert "within 3 s (orchestrate.actor_start_timeout_s)" in str(result["message"])
+    assert "asks for 1 CPUs and 1 GPUs" in str(result["message"])
+    assert "GPU 0 of 0" in str(result["message"])
