@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, OrchestrateError
@@ -132,11 +132,11 @@ class WorkerPool:
             return
         try:
             result = ray.get(reference)
-        except RayActorError as error:
-            self._replace(flight.actor, str(error), scheduler, listener)
-            return
         except RayTaskError as error:  # the actor could not even report: its arguments, its imports
             result = _unreported(flight, error)
+        except RayError as error:  # the actor died, or its node with the answer; the rest is guesswork
+            self._replace(flight.actor, str(error), scheduler, listener)
+            return
         if isinstance(result, ActorInfo):
             self._num_started += 1
             return
@@ -153,8 +153,8 @@ class WorkerPool:
         listener.failed(result, again)
 
     def _replace(self, name: str, reason: str, scheduler: Scheduler, listener: Listener) -> None:
-        """An actor died: give its units back and put a new actor in its place."""
-        self._actors.pop(name)
+        """An actor is gone, or not to be trusted: give its units back and put a new one in its place."""
+        ray.kill(self._actors.pop(name))
         self._flights = {ref: flight for ref, flight in self._flights.items() if flight.actor != name}
         running = scheduler.lost(name)
         if running is not None:
