@@ -54,9 +54,9 @@ class WorkerPool:
         self._shape = shape
         self._actors: dict[str, Any] = {}
         self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
-        self._num_started = 0  # actors that have given a sign of life
+        self._alive: set[str] = set()  # actors that have given a sign of life; only they get units
+        self._none_alive_since = time.monotonic()
         self._deaths_in_a_row = 0
-        self._created_at = time.monotonic()
         for _ in range(shape.num_actors):
             self._add_actor()
 
@@ -66,7 +66,7 @@ class WorkerPool:
         While none lives, `say` is told now and then what the run waits for.
         """
         self._wait_for_first_actor(say)
-        actor = next(iter(self._actors.values()))
+        actor = self._actors[next(iter(self._alive))]
         problem = ray.get(actor.check.remote(config, num_classes), timeout=_CHECK_TIMEOUT_S)
         if problem is not None:
             raise BY_NAME[problem.error](problem.message)
@@ -78,7 +78,7 @@ class WorkerPool:
         cannot start or keep dying.
         """
         scheduler = Scheduler(units, self._config.orchestrate.max_attempts, queue_depth)
-        for name in self._actors:
+        for name in self._alive:
             scheduler.add_actor(name)
         while not scheduler.finished:
             self._dispatch(run, scheduler)
@@ -91,7 +91,7 @@ class WorkerPool:
 
     def peak_bytes(self) -> int:
         """Return the sum over the live actors of the largest resident size each has had."""
-        sizes = [actor.peak_bytes.remote() for actor in self._actors.values()]
+        sizes = [self._actors[name].peak_bytes.remote() for name in self._alive]
         try:
             return sum(ray.get(sizes, timeout=_CHECK_TIMEOUT_S))
         except (RayActorError, ray.exceptions.GetTimeoutError):
@@ -106,24 +106,23 @@ class WorkerPool:
             ray.kill(actor)
         self._actors.clear()
 
-    def _add_actor(self) -> str:
+    def _add_actor(self) -> None:
         name = uuid.uuid4().hex[:8]
         actor = WorkerActor.options(  # type: ignore[attr-defined]
             num_cpus=self._shape.num_threads, num_gpus=self._shape.num_gpus
         ).remote(self._files, self._shape.num_threads)
         self._actors[name] = actor
         self._flights[actor.start.remote()] = _Flight(name, None)
-        return name
 
     def _dispatch(self, run: Run, scheduler: Scheduler) -> None:
         """Fill the actors round by round, so that each has one unit before any has two."""
         assigned = True
         while assigned:
             assigned = False
-            for name, actor in self._actors.items():
+            for name in self._alive:
                 unit = scheduler.assign(name)
                 if unit is not None:
-                    self._flights[actor.do.remote(run, unit)] = _Flight(name, unit)
+                    self._flights[self._actors[name].do.remote(run, unit)] = _Flight(name, unit)
                     assigned = True
 
     def _receive(self, reference: "ray.ObjectRef[Any]", scheduler: Scheduler, listener: Listener) -> None:
@@ -138,7 +137,8 @@ class WorkerPool:
             self._replace(flight.actor, str(error), scheduler, listener)
             return
         if isinstance(result, ActorInfo):
-            self._num_started += 1
+            self._alive.add(flight.actor)
+            scheduler.add_actor(flight.actor)
             return
         self._deaths_in_a_row = 0
         assert flight.unit is not None
@@ -156,7 +156,11 @@ class WorkerPool:
         """An actor is gone, or not to be trusted: give its units back and put a new one in its place."""
         ray.kill(self._actors.pop(name))
         self._flights = {ref: flight for ref, flight in self._flights.items() if flight.actor != name}
-        running = scheduler.lost(name)
+        running = None
+        if name in self._alive:
+            running = scheduler.lost(name)
+            self._alive.remove(name)
+            self._none_alive_since = time.monotonic()
         if running is not None:
             failure = UnitFailure(running.id, "ActorDied", reason, reason, host="unknown")
             self._record(failure, scheduler.num_failed_attempts(running.id))
@@ -167,7 +171,7 @@ class WorkerPool:
                 f"{self._deaths_in_a_row} actors died one after another without finishing anything; the "
                 f"last said: {reason}"
             )
-        scheduler.add_actor(self._add_actor())
+        self._add_actor()
 
     def _record(self, failure: UnitFailure, number: int) -> None:
         """Keep the traceback of a failed attempt in the store; numbers go on over a resume."""
@@ -182,15 +186,14 @@ class WorkerPool:
 
     def _wait_for_first_actor(self, say: Callable[[str], None]) -> None:
         next_word = time.monotonic() + self._config.orchestrate.log_interval_s
-        while not self._num_started:
+        while not self._alive:
             ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=_TICK_S)
             for reference in ready:
                 try:
                     ray.get(reference)
                 except RayActorError as error:
                     raise OrchestrateError(f"an actor could not start: {error}") from error
-                self._flights.pop(reference)
-                self._num_started += 1
+                self._alive.add(self._flights.pop(reference).actor)
             self._check_start()
             if time.monotonic() >= next_word:
                 next_word += self._config.orchestrate.log_interval_s
@@ -198,7 +201,7 @@ class WorkerPool:
 
     def _check_start(self) -> None:
         limit = self._config.orchestrate.actor_start_timeout_s
-        if self._num_started or time.monotonic() - self._created_at < limit:
+        if self._alive or time.monotonic() - self._none_alive_since < limit:
             return
         raise OrchestrateError(
             f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): "

@@ -17,6 +17,7 @@ PROGRAM = """
 import json, os, signal, sys
 from prism_ray.orchestrate.environment import prepare_for_local_ray
 prepare_for_local_ray()
+import ray
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import PrismRayError
@@ -35,7 +36,7 @@ class Listener:
         heard.append(["done", commit.unit])
         if fault == "kill" and len(heard) == 1:
             victim = next(iter(pool._actors.values()))
-            pid = __import__("ray").get(victim.start.remote()).pid
+            pid = ray.get(victim.start.remote()).pid
             os.kill(pid, signal.SIGKILL)
     def failed(self, failure, again):
         heard.append(["failed", failure.unit_id, failure.error, again])
@@ -47,6 +48,8 @@ try:
         run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
         if fault == "pending":
             shape = Shape(num_actors=1, num_threads=1, num_gpus=1.0)
+        if fault == "crowded":  # each actor wants all the CPUs that there are
+            shape = Shape(num_actors=2, num_threads=int(ray.cluster_resources()["CPU"]), num_gpus=0.0)
         with WorkerPool(config, files, shape) as pool:
             if fault == "arch":
                 pool.check(config, 10, print)
@@ -54,7 +57,7 @@ try:
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), ("resnet",), 5, 1)
                 good = next(u for u in run.plan.recover_units("random-real"))
                 print(json.dumps({"set_aside": pool.do(run, [bad, good], 1, Listener()), "heard": heard}))
-            elif fault == "kill":
+            elif fault in ("kill", "crowded"):
                 units = run.plan.recover_units("random-real")
                 print(json.dumps({"set_aside": pool.do(run, units, 2, Listener()), "heard": heard}))
             else:
@@ -145,3 +148,13 @@ def test_actors_that_stay_pending_are_an_error_in_time(
     assert "within 3 s (orchestrate.actor_start_timeout_s)" in str(result["message"])
     assert "asks for 1 CPUs and 1 GPUs" in str(result["message"])
     assert "GPU 0 of 0" in str(result["message"])
+
+
+def test_an_actor_without_a_place_gets_no_units(
+    tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Catches units that wait for ever at an actor which the cluster has no room for."""
+    overrides = [*small_overrides, "orchestrate.actors=1", "recover.ipc_indices_per_batch=1"]
+    result = run_pool("crowded", tmp_path / "run", digits_config, overrides, environment)
+    assert result["set_aside"] == []
+    assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4
