@@ -1,6 +1,7 @@
 """The command line: parse, call, print. What it calls is loaded late, so that `status` answers at once."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,8 +114,6 @@ def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stage
 
 
 def _same_command() -> str:
-    import shlex
-
     return shlex.join(["prism-ray", *sys.argv[1:]])
 
 
@@ -133,8 +132,9 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
         click.echo(json.dumps(figures.to_json()))
         return
     print_preview(figures)
-    options = "".join(f" --set {text}" for text in overrides) + (f" --store {store}" if store else "")
-    click.echo(f"Next: prism-ray distill {config}{options}")
+    words = ["prism-ray", "distill", str(config)]
+    words += [word for text in overrides for word in ("--set", text)] + (["--store", store] if store else [])
+    click.echo(f"Next: {shlex.join(words)}")
 
 
 @main.command()
@@ -159,22 +159,24 @@ def status(store: str, as_json: bool) -> None:
         if summary.complete:
             click.echo(f"Complete. Next: prism-ray show {files.location}")
         else:
-            click.echo(
-                f"Incomplete. Next: prism-ray distill {files.location}/config.yaml --store {files.location}"
-            )
+            click.echo(f"Incomplete. Next: {_resume_command(files)}")
     sys.exit(0 if summary.complete else _INCOMPLETE)
 
 
 @main.command()
 @_store_argument
 @_json_option
-def verify(store: str, as_json: bool) -> None:
+@click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
+def verify(store: str, as_json: bool, repair: bool) -> None:
     """Read every committed file of STORE and compare its size and SHA-256 with its commit."""
-    from prism_ray.store import load_run, read_progress
+    from prism_ray.store import load_run, read_progress, revoke
 
     files = _existing_store(store)
     run = load_run(files)
     progress = read_progress(files, run, deep=True)
+    if repair:
+        for unit_id in progress.damaged:
+            revoke(files, unit_id)
     if as_json:
         stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
         click.echo(json.dumps({"complete": progress.complete, "stages": stages, "damaged": progress.damaged}))
@@ -183,8 +185,12 @@ def verify(store: str, as_json: bool) -> None:
             click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
         for unit_id, problem in progress.damaged.items():
             click.echo(f"damaged: {unit_id}: {problem}")
-        if not progress.complete:
-            click.echo("Next: delete the commits of damaged units and run `prism-ray distill` again")
+        if progress.complete:
+            click.echo("Complete and whole.")
+        elif progress.damaged and not repair:
+            click.echo(f"Next: prism-ray verify --repair {files.location}")
+        else:
+            click.echo(f"Next: {_resume_command(files)}")
     sys.exit(0 if progress.complete else _INCOMPLETE)
 
 
@@ -203,6 +209,13 @@ def show(store: str, classes: int, ipc: int) -> None:
     files.replace("report/sheet.png", sheet)
     click.echo(f"{files.location}/report/sheet.png")
     click.echo(f"Next: check every file with prism-ray verify {files.location}")
+
+
+def _resume_command(files: Any) -> str:
+    from prism_ray.store import layout
+
+    config = f"{files.location}/config.yaml" if files.exists(layout.CONFIG) else "CONFIG"
+    return f"prism-ray distill {config} --store {files.location}"
 
 
 def _existing_store(store: str) -> Any:

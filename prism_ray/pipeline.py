@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
-from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
 from prism_ray.plan import STAGES, Stage
 from prism_ray.store import (
+    Asked,
     Run,
     RunProgress,
     StoreFiles,
     absolute,
-    has_commits,
     is_url,
     layout,
-    load_run,
+    match,
     new_run,
     package_versions,
     read_progress,
@@ -55,32 +54,24 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
     refuse_relative_paths_in_a_job(config, origin)
     config = with_absolute_paths(config)
     files = StoreFiles(config.store)
-    held = load_run(files) if files.exists(layout.PLAN) and has_commits(files) else None
-    facts = _data_facts(config, files, fresh=held is None)
-    check_config(config, facts, origin)
-    num_threads = config.orchestrate.threads_per_actor
-    if held is not None:
-        if num_threads == "auto":
-            num_threads = held.num_threads
-        run = new_run(config, facts, num_threads)
-        if run.fingerprint != held.fingerprint:
-            raise refusal(files, held, run)
-        progress = read_progress(files, run)
+    asked = match(config, files, origin)
+    if asked.held is not None:
+        if not asked.fits:
+            raise refusal(files, asked.held, asked.run)
+        progress = read_progress(files, asked.run)
         _check_needs(progress, stages)
-        if all(stage.complete for stage in progress.stages if stage.stage in stages):
-            return Outcome(run, progress, {}, None, None)
+        if _complete(progress, stages):
+            return Outcome(save_run(files, asked.run), progress, {}, None, None)
     elif stages[0] != STAGES[0]:
         raise StoreError(_nothing_before(stages[0], files.location))
-    return _work(config, files, facts, None if num_threads == "auto" else num_threads, stages)
+    return _work(asked, files, stages)
 
 
-def _work(
-    config: Config,
-    files: StoreFiles,
-    facts: DataFacts,
-    num_threads: int | None,
-    stages: tuple[Stage, ...],
-) -> Outcome:
+def _complete(progress: RunProgress, stages: tuple[Stage, ...]) -> bool:
+    return all(stage.complete for stage in progress.stages if stage.stage in stages)
+
+
+def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...]) -> Outcome:
     """Start Ray and do the units that have no commit."""
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
@@ -90,18 +81,27 @@ def _work(
     from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
 
+    config = asked.config
     started = time.monotonic()
     files.check_writable()
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         display.message("starting Ray and its actors")
-        with connect(config, num_threads) as shape, WorkerPool(config, files, shape) as pool:
-            pool.check(config, facts.num_classes, display.message)
+        with connect(config, asked.num_threads) as shape, WorkerPool(config, files, shape) as pool:
+            pool.check(config, asked.facts.num_classes, display.message)
             start_seconds = time.monotonic() - started
-            run = save_run(files, new_run(config, facts, shape.num_threads))
+            run = save_run(files, new_run(config, asked.facts, shape.num_threads))
+            if asked.index is not None:
+                files.replace(layout.DATA_INDEX, asked.index.to_parquet())
             _warn_of_other_versions(run, display)
             stage_seconds = _run_stages(run, files, stages, pool, display)
             peak_bytes = max(memory.peak_bytes, pool.peak_bytes())
-    return Outcome(run, read_progress(files, run), stage_seconds, start_seconds, peak_bytes)
+    progress = read_progress(files, run)
+    if not _complete(progress, stages):
+        raise IncompleteError(
+            f"{files.location}: units that were done are not whole ({', '.join(progress.damaged)}); another "
+            "run may be writing into this store. Run the same command again"
+        )
+    return Outcome(run, progress, stage_seconds, start_seconds, peak_bytes)
 
 
 def _run_stages(
@@ -138,10 +138,11 @@ def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
     for key, path in paths.items():
         if path is not None and not is_url(path) and not Path(path).is_absolute():
             remedy = "--store" if key == "store" else f"--set {key}="
+            or_url = " or a URL" if key == "store" else ""
             raise ConfigError(
                 f"{origin}: {key} = {path!r} is relative, and a Ray job's working directory is a "
-                "temporary copy that is lost with the job; give an absolute path that every node sees "
-                f"or a URL, with {remedy}"
+                "temporary copy that is lost with the job; give an absolute path that every node sees"
+                f"{or_url}, with {remedy}"
             )
 
 
@@ -153,18 +154,6 @@ def with_absolute_paths(config: Config) -> Config:
     )
     store = config.store if is_url(config.store) else absolute(config.store)
     return config.model_copy(update={"data": data, "store": store})
-
-
-def _data_facts(config: Config, files: StoreFiles, *, fresh: bool) -> DataFacts:
-    """Open the data far enough to know its facts; an image folder is listed once, into the store."""
-    if config.data.source != "image-folder":
-        return open_data(config.data).facts()
-    if fresh or not files.exists(layout.DATA_INDEX):
-        index = index_folder(config.data)
-        files.replace(layout.DATA_INDEX, index.to_parquet())
-    else:
-        index = FolderIndex.from_parquet(files.read(layout.DATA_INDEX))
-    return open_data(config.data, index).facts()
 
 
 def _check_needs(progress: RunProgress, stages: tuple[Stage, ...]) -> None:

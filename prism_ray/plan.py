@@ -219,7 +219,7 @@ class Plan:
             first = group * self.batches_per_group
             last = min(first + self.batches_per_group, self.num_batches)
             batch_ids = tuple(self.batch(image_set, number).id for number in range(first, last))
-            seed = derive_seed(self.config.seed, "relabel", image_set, group)
+            seed = derive_seed(self.config.seed, "relabel", group)  # paired: the same views for every set
             for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
                 num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
                 yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)

@@ -51,7 +51,10 @@ class Worker:
         self._teachers: dict[str, Teacher] = {}
 
     def do(self, unit: Unit) -> Commit:
-        """Do a unit and commit it; return its commit, or the one that another attempt made first."""
+        """Do a unit and commit it; return its commit, or the one that another attempt made first.
+
+        Raises StoreError if a run with other settings was first, and the errors of the rooms.
+        """
         started = time.monotonic()
         torch.manual_seed(unit.seed)  # first weights, dropout; all else draws from generators of its own
         if isinstance(unit, SqueezeUnit):
@@ -71,7 +74,15 @@ class Worker:
             host=socket.gethostname(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        return commit if write_commit(self._files, commit) else read_commit(self._files, unit.id)
+        if write_commit(self._files, commit):
+            return commit
+        first = read_commit(self._files, unit.id)
+        if first.fingerprint != commit.fingerprint:
+            raise StoreError(
+                f"{self._files.location}: {unit.id} was committed by a run with other settings meanwhile; "
+                "end one of the two runs, and give it another --store"
+            )
+        return first
 
     @cached_property
     def _data(self) -> RealImages:
@@ -91,6 +102,7 @@ class Worker:
         num_classes = len(self._data.class_names)
         network = build_network(config, num_classes, f"teacher {unit.teacher}")
         preprocessing = measure_preprocessing(self._data, self._config.data.image_size)
+        self._data.check_test_images()
         squeeze = self._config.teachers.squeeze
         order_seed = derive_seed(unit.seed, "order")
         train(network, self._data, preprocessing, squeeze, order_seed, self._device)

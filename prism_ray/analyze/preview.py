@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from prism_ray.config import Config
-from prism_ray.data import check_config, open_data
-from prism_ray.plan import DISTILLED, STAGES, Plan, RecoverUnit, fingerprint, fingerprint_inputs
-from prism_ray.store import StoreFiles, layout, load_run, read_progress
+from prism_ray.plan import DISTILLED, STAGES, Plan, RecoverUnit
+from prism_ray.store import Asked, StoreFiles, match, read_progress
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,15 @@ class Preview:
 
 def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     """Open the data, make the plan and hold it against the store; raises UsageError for wrong input."""
-    facts = open_data(config.data).facts()
-    check_config(config, facts, origin)
-    plan = Plan(config, facts)
+    files = StoreFiles(config.store)
+    asked = match(config, files, origin)
+    plan = Plan(config, asked.facts)
     draws = [plan.draw_bn_teachers(number) for number in range(plan.num_rounds)]
     names = [teacher.name for teacher in config.teachers.pool]
     iterations = [config.recover.num_iterations(number) for number in range(plan.num_rounds)]
-    files = StoreFiles(config.store)
-    state, done = _hold_against(files, config, plan)
+    state, done = _hold_against(files, asked)
     return Preview(
-        num_classes=facts.num_classes,
+        num_classes=asked.facts.num_classes,
         num_images=plan.num_images,
         num_batches=plan.num_batches,
         stages={stage: (done.get(stage, 0), plan.num_units(stage)) for stage in STAGES},
@@ -60,16 +58,13 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     )
 
 
-def _hold_against(files: StoreFiles, config: Config, plan: Plan) -> tuple[str, dict[str, int]]:
+def _hold_against(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]:
     """Say what the store holds, and how many units of each stage are done."""
-    if not files.exists(layout.PLAN):
-        return "new", {}
-    run = load_run(files)
-    threads = config.orchestrate.threads_per_actor
-    inputs = fingerprint_inputs(config, plan.facts, run.num_threads if threads == "auto" else threads)
-    if fingerprint(inputs) != run.fingerprint:
+    if asked.held is None:
+        return "nothing done yet", {}
+    if not asked.fits:
         return "another run: distill would refuse it", {}
-    progress = read_progress(files, run)
+    progress = read_progress(files, asked.run)
     return (
         "complete" if progress.complete else "begun: distill would go on with it",
         {stage.stage: stage.num_done for stage in progress.stages},

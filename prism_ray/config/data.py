@@ -51,6 +51,11 @@ class DataConfig(Section):
                 "source fashion-mnist needs data.path, the folder of the four idx .gz files "
                 "(with data.download true they are put there)"
             )
+        for key, path in (("path", self.path), ("test_path", self.test_path)):
+            if path is not None and "://" in path:
+                raise ValueError(f"data.{key} = {path!r}: a folder that every node sees, not a URL")
+        if self.test_path is not None and self.test_path == self.path:
+            raise ValueError("data.test_path is data.path: students would be tested on training images")
         if self.source == "digits" and self.path is not None:
             raise ValueError("source digits is embedded and takes no data.path")
         if self.test_path is not None and self.source != "image-folder":

@@ -20,6 +20,9 @@ Images = npt.NDArray[np.uint8]  # B, channels, H, W
 Labels = npt.NDArray[np.int64]  # B
 
 
+_CHECKED_AT_ONCE = 1024
+
+
 @dataclass(frozen=True)
 class DataFacts:
     """What the plan must know of the data; `identity` is a hash of what the images are."""
@@ -44,7 +47,7 @@ class RealImages(ABC):
 
     @abstractmethod
     def identity(self) -> str:
-        """Return a hash of what the images are; equal hashes mean the same images and labels."""
+        """Return a hash that tells the images and labels of one run from those of another."""
 
     @abstractmethod
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
@@ -52,6 +55,12 @@ class RealImages(ABC):
 
         Raises DataError that names every image among them which cannot be read.
         """
+
+    def check_test_images(self) -> None:
+        """Read all test images, so that one that cannot be read is named before hours of training."""
+        for first in range(0, len(self.labels["test"]), _CHECKED_AT_ONCE):
+            last = min(first + _CHECKED_AT_ONCE, len(self.labels["test"]))
+            self.read("test", np.arange(first, last))
 
     def facts(self) -> DataFacts:
         """Summarise the data for the plan."""
@@ -126,6 +135,11 @@ def held_out(source: str, class_name: str, items: Sequence[str], fraction: float
 
 def check_config(config: Config, facts: DataFacts, origin: str) -> None:
     """Raise ConfigError if `config` (read from `origin`) asks for what the data does not have."""
+    if facts.num_classes < 2:
+        raise ConfigError(
+            f"{origin}: data.path = {config.data.path!r}: the data has a single class "
+            f"({facts.class_names[0]}); to classify takes two, one folder each"
+        )
     wanted = config.data.num_classes
     if wanted is not None and wanted != facts.num_classes:
         raise ConfigError(

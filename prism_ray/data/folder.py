@@ -30,6 +30,7 @@ class FolderIndex:
     class_names: tuple[str, ...]
     paths: dict[Split, tuple[str, ...]]
     labels: dict[Split, npt.NDArray[np.int64]]
+    sizes: dict[Split, npt.NDArray[np.int64]]  # of the files, in bytes
 
     def to_parquet(self) -> bytes:
         """Return the index as the bytes of a Parquet file."""
@@ -38,6 +39,7 @@ class FolderIndex:
             {
                 "path": [*self.paths["train"], *self.paths["test"]],
                 "label": np.concatenate([self.labels["train"], self.labels["test"]]),
+                "num_bytes": np.concatenate([self.sizes["train"], self.sizes["test"]]),
                 "split": splits,
             },
             metadata={"class_names": json.dumps(self.class_names)},
@@ -53,11 +55,13 @@ class FolderIndex:
         names = tuple(json.loads(table.schema.metadata[b"class_names"]))
         split = np.asarray(table["split"].to_pylist())
         labels = table["label"].to_numpy().astype(np.int64)
+        sizes = table["num_bytes"].to_numpy().astype(np.int64)
         paths = np.asarray(table["path"].to_pylist(), dtype=object)
         return cls(
             class_names=names,
             paths={key: tuple(paths[split == key]) for key in ("train", "test")},
             labels={key: labels[split == key] for key in ("train", "test")},
+            sizes={key: sizes[split == key] for key in ("train", "test")},
         )
 
 
@@ -86,10 +90,16 @@ def index_folder(config: DataConfig) -> FolderIndex:
                 f"data.test_path: {config.test_path} has the class folders {', '.join(unknown)}, "
                 f"which {config.path} has not"
             )
+        missing = sorted(set(class_names) - set(test_files))
+        if missing:
+            raise DataError(
+                f"data.test_path: {config.test_path} has no class folders {', '.join(missing)}, which "
+                f"{config.path} has"
+            )
     for label, name in enumerate(class_names):
         if test_files is not None:
             add("train", label, files[name])
-            add("test", label, test_files.get(name, []))
+            add("test", label, test_files[name])
         elif len(files[name]) < 2:
             raise DataError(
                 f"data.path: class folder {root / name} holds {len(files[name])} image; it needs "
@@ -103,10 +113,15 @@ def index_folder(config: DataConfig) -> FolderIndex:
                 [f for f, test in zip(files[name], is_test, strict=True) if not test],
             )
             add("test", label, [f for f, test in zip(files[name], is_test, strict=True) if test])
+    roots = {"train": root, "test": Path(config.test_path or config.path)}
     return FolderIndex(
         class_names=class_names,
         paths={split: tuple(names) for split, names in paths.items()},
         labels={split: np.asarray(values, dtype=np.int64) for split, values in labels.items()},
+        sizes={
+            split: np.asarray([(roots[split] / name).stat().st_size for name in names], dtype=np.int64)
+            for split, names in paths.items()
+        },
     )
 
 
@@ -128,10 +143,12 @@ class FolderImages(RealImages):
         self._cache: dict[Split, tuple[Images, npt.NDArray[np.bool_]]] = {}
 
     def identity(self) -> str:
+        """Hash names, labels and sizes; to hash the pixels of a large set would take hours."""
         digest = hashlib.sha256()
         for split in ("train", "test"):
-            for path, label in zip(self._index.paths[split], self.labels[split], strict=True):
-                digest.update(f"{split}\0{label}\0{path}\n".encode())
+            files = zip(self._index.paths[split], self.labels[split], self._index.sizes[split], strict=True)
+            for path, label, size in files:
+                digest.update(f"{split}\0{label}\0{size}\0{path}\n".encode())
         return digest.hexdigest()
 
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
@@ -159,6 +176,8 @@ class FolderImages(RealImages):
         for place, index in enumerate(indices):
             path = self._roots[split] / self._index.paths[split][index]
             try:
+                if path.stat().st_size != self._index.sizes[split][index]:
+                    raise ValueError("it has changed since it was listed at the start of the run")
                 decoded[place] = decode_image(path, self._size)
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 bad.append(f"{path} ({error})")
@@ -205,7 +224,8 @@ def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
 
 def _image_files(folder: Path, root: Path) -> Iterator[str]:
     """Yield the files that Pillow knows by their suffix; anything else is not meant as an image."""
-    suffixes = Image.registered_extensions()
+    Image.init()
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         seen.add(os.path.realpath(parent))
@@ -244,4 +264,4 @@ def _name_bad_files(bad: list[str]) -> str:
     more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
     named = "".join(f"\n  {problem}" for problem in bad[:_NUM_NAMED])
     files = "1 image file" if len(bad) == 1 else f"{len(bad)} image files"
-    return f"{files} cannot be read; repair or remove:{named}{more}"
+    return f"{files} cannot be read; repair or restore them, or remove them before a run begins:{named}{more}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import ray
 
 from prism_ray.config import Config
-from prism_ray.errors import BY_NAME, PrismRayError, UsageError
+from prism_ray.errors import BY_NAME, UsageError
 from prism_ray.plan import Unit
 from prism_ray.store import Commit, Run, StoreFiles
 
@@ -43,7 +43,7 @@ class ActorInfo:
 class WorkerActor:
     """Does units for the pool; stays alive when one fails."""
 
-    def __init__(self, files: StoreFiles, num_threads: int) -> None:
+    def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
         # cuBLAS reads this when it starts; without it, matrix products on CUDA are not reproducible.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         import torch  # here, so that the driver never loads it
@@ -51,7 +51,7 @@ class WorkerActor:
         torch.set_num_threads(num_threads)
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
         self._files = files
         self._run: Run | None = None
 
@@ -65,7 +65,7 @@ class WorkerActor:
 
         try:
             check_networks(config, num_classes)
-        except PrismRayError as error:
+        except Exception as error:
             return _describe("check", error)
         return None
 

@@ -67,9 +67,13 @@ class WorkerPool:
         """
         self._wait_for_first_actor(say)
         actor = self._actors[next(iter(self._alive))]
-        problem = ray.get(actor.check.remote(config, num_classes), timeout=_CHECK_TIMEOUT_S)
+        try:
+            problem = ray.get(actor.check.remote(config, num_classes), timeout=_CHECK_TIMEOUT_S)
+        except RayError as error:
+            raise OrchestrateError(f"an actor died while it tried the networks out: {error}") from error
         if problem is not None:
-            raise BY_NAME[problem.error](problem.message)
+            kind = BY_NAME.get(problem.error)
+            raise kind(problem.message) if kind else OrchestrateError(problem.traceback)
 
     def do(self, run: Run, units: Iterable[Unit], queue_depth: int, listener: Listener) -> list[str]:
         """Do all units; return the ids of those that failed for good.
@@ -110,7 +114,7 @@ class WorkerPool:
         name = uuid.uuid4().hex[:8]
         actor = WorkerActor.options(  # type: ignore[attr-defined]
             num_cpus=self._shape.num_threads, num_gpus=self._shape.num_gpus
-        ).remote(self._files, self._shape.num_threads)
+        ).remote(self._files, self._shape.num_threads, self._shape.num_gpus > 0)
         self._actors[name] = actor
         self._flights[actor.start.remote()] = _Flight(name, None)
 
@@ -131,11 +135,12 @@ class WorkerPool:
             return
         try:
             result = ray.get(reference)
-        except RayTaskError as error:  # the actor could not even report: its arguments, its imports
-            result = _unreported(flight, error)
-        except RayError as error:  # the actor died, or its node with the answer; the rest is guesswork
-            self._replace(flight.actor, str(error), scheduler, listener)
-            return
+        except RayError as error:
+            if isinstance(error, RayTaskError) and flight.unit is not None:
+                result = _unreported(flight.unit, error)
+            else:  # the actor died, or its node with the answer; the rest is guesswork
+                self._replace(flight.actor, str(error), scheduler, listener)
+                return
         if isinstance(result, ActorInfo):
             self._alive.add(flight.actor)
             scheduler.add_actor(flight.actor)
@@ -191,7 +196,7 @@ class WorkerPool:
             for reference in ready:
                 try:
                     ray.get(reference)
-                except RayActorError as error:
+                except RayError as error:
                     raise OrchestrateError(f"an actor could not start: {error}") from error
                 self._alive.add(self._flights.pop(reference).actor)
             self._check_start()
@@ -220,6 +225,6 @@ class WorkerPool:
         )
 
 
-def _unreported(flight: _Flight, error: RayTaskError) -> UnitFailure:
-    unit_id = flight.unit.id if flight.unit else "start"
-    return UnitFailure(unit_id, type(error).__name__, str(error), str(error), host="unknown")
+def _unreported(unit: Unit, error: RayTaskError) -> UnitFailure:
+    """The actor lives but could not even say what went wrong: its arguments, its imports."""
+    return UnitFailure(unit.id, type(error).__name__, str(error), str(error), host="unknown")

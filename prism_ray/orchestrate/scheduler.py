@@ -19,7 +19,7 @@ class _Assigned:
 
 
 class Scheduler:
-    """Hands units to actors, each at most `max_attempts` times.
+    """Hands units to actors, each at most `max_attempts` times, a failed one elsewhere if there is another.
 
     An actor holds at most `queue_depth` units: 2 keeps it busy while the driver thinks, 1 leaves long units
     to whoever is free first.
@@ -29,6 +29,7 @@ class Scheduler:
         self._fresh = iter(units)
         self._again: deque[Unit] = deque()
         self._attempts: dict[str, int] = {}  # unit id -> attempts that ended badly
+        self._failed_at: dict[str, set[str]] = {}  # unit id -> actors that failed it
         self._max_attempts = max_attempts
         self._queue_depth = queue_depth
         self._actors: dict[str, _Assigned] = {}
@@ -55,18 +56,30 @@ class Scheduler:
         held = self._actors[actor]
         if len(held.units) >= self._queue_depth or not self.has_pending:
             return None
-        unit = self._again.popleft()
-        held.units.append(unit)
+        unit = self._choose(actor)
+        if unit is not None:
+            held.units.append(unit)
         return unit
+
+    def _choose(self, actor: str) -> Unit | None:
+        """Take the first pending unit that this actor has not failed, or that no other actor is left for."""
+        for place, unit in enumerate(self._again):
+            tried = self._failed_at.get(unit.id, set())
+            if actor not in tried or tried.issuperset(self._actors):
+                del self._again[place]
+                return unit
+        return next(self._fresh, None)
 
     def done(self, actor: str, unit_id: str) -> None:
         """The actor has committed the unit."""
         self._take(actor, unit_id)
         self._attempts.pop(unit_id, None)
+        self._failed_at.pop(unit_id, None)
         self.num_done += 1
 
     def failed(self, actor: str, unit_id: str) -> bool:
         """An attempt ended with an error; return whether the unit will be tried again."""
+        self._failed_at.setdefault(unit_id, set()).add(actor)
         return self._put_back(self._take(actor, unit_id))
 
     def lost(self, actor: str) -> Unit | None:

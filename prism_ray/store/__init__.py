@@ -10,6 +10,7 @@ from prism_ray.store.commits import (
     write_part,
 )
 from prism_ray.store.files import StoreFiles, absolute, is_url
+from prism_ray.store.match import Asked, match
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
     Run,
@@ -22,6 +23,7 @@ from prism_ray.store.run import (
 )
 
 __all__ = [
+    "Asked",
     "Commit",
     "PartFile",
     "Run",
@@ -32,6 +34,7 @@ __all__ = [
     "has_commits",
     "is_url",
     "load_run",
+    "match",
     "new_run",
     "package_versions",
     "read_commit",

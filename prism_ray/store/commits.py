@@ -15,6 +15,8 @@ from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
 
+_PIECE_BYTES = 2**22
+
 
 @dataclass(frozen=True)
 class PartFile:
@@ -70,6 +72,16 @@ def read_part(files: StoreFiles, part: PartFile) -> bytes:
     return data
 
 
+def check_part(files: StoreFiles, part: PartFile) -> None:
+    """Read a large file piece by piece; raises StoreError if its bytes are not those committed."""
+    digest = hashlib.sha256()
+    with files.open(part.name) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    if digest.hexdigest() != part.sha256:
+        raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
+
+
 def write_commit(files: StoreFiles, commit: Commit) -> bool:
     """Make a unit's work visible; False if another attempt's commit was there first."""
     text = json.dumps(asdict(commit), indent=1, allow_nan=False)
@@ -116,5 +128,19 @@ def find_damage(files: StoreFiles, commit: Commit, *, deep: bool = False) -> str
 
 
 def revoke(files: StoreFiles, unit_id: str) -> None:
-    """Set a unit back to pending by deleting its commit; its files stay until they are collected."""
+    """Set a unit back to pending: delete its commit, and those of its files that are not what it says.
+
+    Good files stay: the unit's next attempt finds its very bytes there and takes them over.
+    """
+    try:
+        parts = read_commit(files, unit_id).files
+    except StoreError:  # not a commit: it names nothing
+        parts = ()
     files.delete(layout.commit(unit_id))
+    for part in parts:
+        if layout.is_part(part.name) and files.size(part.name) is not None and not _is_whole(files, part):
+            files.delete(part.name)
+
+
+def _is_whole(files: StoreFiles, part: PartFile) -> bool:
+    return _holds(files, part.name, part.num_bytes, part.sha256)

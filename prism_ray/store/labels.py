@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
-from prism_ray.store.commits import Commit
+from prism_ray.store.commits import Commit, PartFile, check_part
 from prism_ray.store.files import StoreFiles
 
 Ints = npt.NDArray[np.int64]
@@ -102,7 +102,7 @@ class LabelReader:
 
     def __init__(self, files: StoreFiles, commits: Sequence[Commit]) -> None:
         """Open the parts; raises StoreError if one is damaged."""
-        self._parts = [_PartReader(files, part.name) for commit in commits for part in commit.files]
+        self._parts = [_PartReader(files, part) for commit in commits for part in commit.files]
         self._location = files.location
 
     def epoch(self, epoch: int) -> EpochLabels:
@@ -123,12 +123,13 @@ class LabelReader:
 class _PartReader:
     """One part, of which the row group read last stays in memory."""
 
-    def __init__(self, files: StoreFiles, name: str) -> None:
-        self._where = f"{files.location}/{name}"
+    def __init__(self, files: StoreFiles, part: PartFile) -> None:
+        self._where = f"{files.location}/{part.name}"
         try:
-            self._parquet = pq.ParquetFile(files.open(name))
+            check_part(files, part)
+            self._parquet = pq.ParquetFile(files.open(part.name))
             self._epochs = [self._bounds(number) for number in range(self._parquet.num_row_groups)]
-        except (pa.ArrowException, OSError, LookupError, AttributeError) as error:
+        except (StoreError, pa.ArrowException, OSError, LookupError, AttributeError) as error:
             raise self._damaged(error) from error
         self._held: tuple[int, pa.Table] | None = None
 

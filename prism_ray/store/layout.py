@@ -22,6 +22,11 @@ COMMITS = "commits"
 FAILURES = "failures"
 
 
+def is_part(name: str) -> bool:
+    """True for a name that a unit's file can have, false for the run's own files."""
+    return name.split("/")[0] in ("teachers", "images", "labels", "controls", "students")
+
+
 def commit(unit_id: str) -> str:
     """Name of a unit's commit."""
     return f"{COMMITS}/{unit_id}.json"

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -63,10 +63,27 @@ def package_versions() -> dict[str, str]:
 def save_run(files: StoreFiles, run: Run) -> Run:
     """Create plan.json, or read the one that is there; return the run that the store holds.
 
-    A store without any commit has nothing to lose: there another run's plan.json is replaced.
+    Settings that cannot change a result follow the present call. A store without any commit has nothing to
+    lose: there another run's plan.json is replaced.
     Raises FingerprintError with a readable difference if the store holds another run's work.
     """
-    text = json.dumps(
+    text = _to_json(run)
+    if not files.create(layout.PLAN, text):
+        held = load_run(files)
+        if held.fingerprint != run.fingerprint:
+            if has_commits(files):
+                raise refusal(files, held, run)
+        else:
+            run = replace(run, created_at=held.created_at, versions=held.versions)
+            text = _to_json(run)
+        if held != run:
+            files.replace(layout.PLAN, text)
+    files.replace(layout.CONFIG, dump_config(run.config).encode())
+    return run
+
+
+def _to_json(run: Run) -> bytes:
+    return json.dumps(
         {
             "format": _FORMAT,
             "fingerprint": run.fingerprint,
@@ -80,16 +97,6 @@ def save_run(files: StoreFiles, run: Run) -> Run:
         },
         indent=1,
     ).encode()
-    if not files.create(layout.PLAN, text):
-        held = load_run(files)
-        if held.fingerprint != run.fingerprint:
-            if has_commits(files):
-                raise refusal(files, held, run)
-            files.replace(layout.PLAN, text)
-        else:
-            run = Run(run.config, run.facts, run.num_threads, held.created_at, held.versions)
-    files.replace(layout.CONFIG, dump_config(run.config).encode())
-    return run
 
 
 def load_run(files: StoreFiles) -> Run:
@@ -137,7 +144,7 @@ def refusal(files: StoreFiles, held: Run, asked: Run) -> FingerprintError:
     """The error that says how the settings differ from those of the store's run."""
     lines = differences(held.fingerprint_inputs, asked.fingerprint_inputs)
     return FingerprintError(
-        f"{files.location} holds another run, whose images the new settings would change:\n  "
+        f"{files.location} holds another run, whose results the new settings would change:\n  "
         + "\n  ".join(lines)
         + "\nUse the old settings to go on with it, or another --store for the new ones."
     )

@@ -52,7 +52,9 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
             network = timm.create_model(arch, pretrained=False, num_classes=num_classes, in_chans=3, **kwargs)
         else:
             network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **kwargs)
-    except (TypeError, ValueError, AttributeError, AssertionError, LookupError) as error:
+    except NotImplementedError:  # not on the meta device; see _try_out
+        raise
+    except (TypeError, ValueError, AttributeError, AssertionError, LookupError, RuntimeError) as error:
         raise ConfigError(
             f"{key}: {config.arch} cannot be built with kwargs = {config.kwargs!r}: {error}"
         ) from error
@@ -68,13 +70,14 @@ def check_networks(config: Config, num_classes: int) -> None:
     Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
     does not take images of data.image_size, or does not answer with logits.
     """
+    bn_teachers = {config.recover.primary, *config.extra_bn_teachers}
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
         network = _try_out(teacher, num_classes, config.data.image_size, key)
-        if not find_batchnorm(network):
+        if teacher.name in bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
-                "match; choose a network with BatchNorm"
+                "match; choose a network with BatchNorm, or leave it out of recover.bn_teachers"
             )
     _try_out(config.evaluate.student, num_classes, config.data.image_size, "evaluate.student")
 
@@ -91,7 +94,7 @@ def _try_out(config: NetworkConfig, num_classes: int, size: int, key: str) -> nn
     for training in (True, False):
         try:
             logits = network.train(training)(torch.empty(2, 3, size, size, device=device))
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (RuntimeError, ValueError, AssertionError, LookupError, ArithmeticError) as error:
             raise ConfigError(
                 f"{key}.arch = {config.arch!r}: does not take images of {size} x {size} "
                 f"(data.image_size): {error}"

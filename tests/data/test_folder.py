@@ -278,14 +278,16 @@ def test_the_split_is_pinned(root: Path) -> None:
 def test_a_test_folder_is_taken_whole_and_nothing_held_out(root: Path, tmp_path: Path) -> None:
     """Training images held out although there are test images, or the two folders mixed up."""
     test = tmp_path / "test"
+    save(test / "cat" / "7.png", RED)
     save(test / "dog" / "9.png", GREEN)
-    save(test / "owl" / "8.png", BLUE)
     config = config_of(root, test)
+    assert "has no class folders owl" in complaint(config)
+    save(test / "owl" / "8.png", BLUE)
     index = index_folder(config)
     assert len(index.paths["train"]) == 15
-    assert index.paths["test"] == ("dog/9.png", "owl/8.png")
-    assert index.labels["test"].tolist() == [1, 2]
-    images = open_data(config, index).read("test", np.asarray([1]))
+    assert index.paths["test"] == ("cat/7.png", "dog/9.png", "owl/8.png")
+    assert index.labels["test"].tolist() == [0, 1, 2]
+    images = open_data(config, index).read("test", np.asarray([2]))
     assert images[0, :, 0, 0].tolist() == list(BLUE)
 
 
@@ -334,10 +336,12 @@ def test_any_index_survives_its_parquet_file(names: list[str], counts: list[int]
         class_names=tuple(names),
         paths={"train": (names[0],), "test": tuple(f"{names[k]}/{i}" for i, k in enumerate(labels))},
         labels={"train": np.zeros(1, np.int64), "test": np.asarray(labels, np.int64)},
+        sizes={"train": np.full(1, 2**40), "test": np.arange(len(labels))},
     )
     read = FolderIndex.from_parquet(index.to_parquet())
     assert (read.class_names, read.paths) == (index.class_names, index.paths)
     assert all(np.array_equal(read.labels[split], index.labels[split]) for split in ("train", "test"))
+    assert all(np.array_equal(read.sizes[split], index.sizes[split]) for split in ("train", "test"))
 
 
 # Identity
@@ -534,3 +538,14 @@ def test_a_photograph_held_sideways_is_upright(tmp_path: Path) -> None:
     seen = decode_image(tmp_path / "photo.png", 8)
     assert seen[0, :, -1].tolist() == [255] * 8
     assert seen[0, :, 0].tolist() == [0] * 8
+
+
+def test_an_image_that_was_exchanged_is_refused_by_name(root: Path) -> None:
+    """Images exchanged in the middle of a run, some of its parts made from the old and some from the new."""
+    config = config_of(root)
+    index = index_folder(config)
+    save(root / "cat" / "1.png", BLUE, size=(50, 50))
+    place = index.paths["train"].index("cat/1.png")
+    with pytest.raises(DataError, match=r"cat/1\.png \(it has changed since it was listed"):
+        open_data(config, index).read("train", np.asarray([place]))
+    assert open_data(config, index).identity() != open_data(config, index_folder(config)).identity()

@@ -113,3 +113,21 @@ def test_plan_order_is_kept() -> None:
     scheduler.add_actor("a")
     given_out = [unit.id for unit in iter(lambda: scheduler.assign("a"), None)]
     assert given_out == [unit.id for unit in units(5)]
+
+
+def test_a_broken_actor_does_not_use_up_the_attempts() -> None:
+    """Catches a failed unit going straight back to the actor that fails everything."""
+    scheduler = Scheduler(units(20), max_attempts=3, queue_depth=1)
+    scheduler.add_actor("bad")
+    scheduler.add_actor("good")
+    running = None
+    for turn in range(200):
+        if (unit := scheduler.assign("bad")) is not None:
+            scheduler.failed("bad", unit.id)
+        running = running or scheduler.assign("good")
+        if turn % 5 == 0 and running is not None:  # the good one works while the bad one fails at once
+            scheduler.done("good", running.id)
+            running = None
+    assert scheduler.finished
+    assert scheduler.set_aside == []
+    assert scheduler.num_done == 20
