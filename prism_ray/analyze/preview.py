@@ -73,8 +73,8 @@ def _hold_against(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]
 
 def print_preview(figures: Preview) -> None:
     """Print the preview for a person."""
-    console = Console(highlight=False)
-    console.print(f"Store           {figures.store} ({figures.store_state})", soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Store           {figures.store} ({figures.store_state})")
     console.print(f"Classes         {figures.num_classes}")
     console.print(f"Images          {figures.num_images:,}, and as many random real ones as control")
     low, high = figures.iterations
