@@ -2,10 +2,12 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,12 +45,13 @@ def head(environment: dict[str, str], tmp_path: Path) -> Iterator[Head]:
     ray = str(Path(sys.executable).parent / "ray")
     port, dashboard, agent, client = free_ports(4)
     log = (tmp_path / "head.log").open("w")
+    folder = tempfile.mkdtemp(prefix="ray-")  # short, because Ray's socket paths must be
     process = subprocess.Popen(
         [
             ray, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2",
             f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
             f"--dashboard-agent-listen-port={agent}", "--object-store-memory=100000000",
-            f"--temp-dir=/tmp/prism-ray-test-{os.getpid()}",
+            f"--temp-dir={folder}",
         ],
         env=environment,
         stdout=log,
@@ -70,6 +73,7 @@ def head(environment: dict[str, str], tmp_path: Path) -> Iterator[Head]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=20)
         log.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def submit(head: Head, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
