@@ -87,10 +87,10 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...]) -> Outcome
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         display.message("starting Ray and its actors")
         with connect(config, asked.num_threads) as shape, WorkerPool(config, files, shape) as pool:
-            pool.check(config, asked.facts.num_classes, display.message)
+            pool.check(asked.facts.num_classes, display.message)
             start_seconds = time.monotonic() - started
             run = save_run(files, new_run(config, asked.facts, shape.num_threads))
-            if asked.index is not None:
+            if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
                 files.replace(layout.DATA_INDEX, asked.index.to_parquet())
             _warn_of_other_versions(run, display)
             stage_seconds = _run_stages(run, files, stages, pool, display)

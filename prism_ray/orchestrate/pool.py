@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, OrchestrateError
@@ -60,7 +60,7 @@ class WorkerPool:
         for _ in range(shape.num_actors):
             self._add_actor()
 
-    def check(self, config: Config, num_classes: int, say: Callable[[str], None]) -> None:
+    def check(self, num_classes: int, say: Callable[[str], None]) -> None:
         """Let the first actor that lives build the config's networks; raise what is wrong with them.
 
         While none lives, `say` is told now and then what the run waits for.
@@ -68,7 +68,7 @@ class WorkerPool:
         self._wait_for_first_actor(say)
         actor = self._actors[next(iter(self._alive))]
         try:
-            problem = ray.get(actor.check.remote(config, num_classes), timeout=_CHECK_TIMEOUT_S)
+            problem = ray.get(actor.check.remote(self._config, num_classes), timeout=_CHECK_TIMEOUT_S)
         except RayError as error:
             raise OrchestrateError(f"an actor died while it tried the networks out: {error}") from error
         if problem is not None:
@@ -98,7 +98,7 @@ class WorkerPool:
         sizes = [self._actors[name].peak_bytes.remote() for name in self._alive]
         try:
             return sum(ray.get(sizes, timeout=_CHECK_TIMEOUT_S))
-        except (RayActorError, ray.exceptions.GetTimeoutError):
+        except RayError:
             return 0
 
     def __enter__(self) -> Self:

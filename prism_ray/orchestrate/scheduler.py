@@ -6,16 +6,8 @@ lazy iterator and are held only from their assignment to their end, so a stage o
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from prism_ray.plan import Unit
-
-
-@dataclass
-class _Assigned:
-    """What an actor has: the first unit runs, the others wait at the actor."""
-
-    units: deque[Unit] = field(default_factory=deque)
 
 
 class Scheduler:
@@ -32,7 +24,7 @@ class Scheduler:
         self._failed_at: dict[str, set[str]] = {}  # unit id -> actors that failed it
         self._max_attempts = max_attempts
         self._queue_depth = queue_depth
-        self._actors: dict[str, _Assigned] = {}
+        self._held: dict[str, deque[Unit]] = {}  # actor -> its units: the first runs, the others wait there
         self._exhausted = False
         self.num_done = 0
         self.set_aside: list[str] = []  # ids of units that failed for good
@@ -40,7 +32,7 @@ class Scheduler:
     @property
     def finished(self) -> bool:
         """True when every unit is done or set aside."""
-        return not self.has_pending and not any(held.units for held in self._actors.values())
+        return not self.has_pending and not any(self._held.values())
 
     @property
     def has_pending(self) -> bool:
@@ -49,23 +41,23 @@ class Scheduler:
         return bool(self._again)
 
     def add_actor(self, actor: str) -> None:
-        self._actors[actor] = _Assigned()
+        self._held[actor] = deque()
 
     def assign(self, actor: str) -> Unit | None:
         """Give the actor a unit, if it may hold another and there is one."""
-        held = self._actors[actor]
-        if len(held.units) >= self._queue_depth or not self.has_pending:
+        held = self._held[actor]
+        if len(held) >= self._queue_depth or not self.has_pending:
             return None
         unit = self._choose(actor)
         if unit is not None:
-            held.units.append(unit)
+            held.append(unit)
         return unit
 
     def _choose(self, actor: str) -> Unit | None:
         """Take the first pending unit that this actor has not failed, or that no other actor is left for."""
         for place, unit in enumerate(self._again):
             tried = self._failed_at.get(unit.id, set())
-            if actor not in tried or tried.issuperset(self._actors):
+            if actor not in tried or tried.issuperset(self._held):
                 del self._again[place]
                 return unit
         return next(self._fresh, None)
@@ -84,7 +76,7 @@ class Scheduler:
 
     def lost(self, actor: str) -> Unit | None:
         """The actor died; return the unit that was running, if any. What waited there costs no attempt."""
-        units = self._actors.pop(actor).units
+        units = self._held.pop(actor)
         if not units:
             return None
         running, *waiting = units
@@ -106,9 +98,9 @@ class Scheduler:
         return True
 
     def _take(self, actor: str, unit_id: str) -> Unit:
-        held = self._actors[actor]
-        unit = next(unit for unit in held.units if unit.id == unit_id)
-        held.units.remove(unit)
+        held = self._held[actor]
+        unit = next(unit for unit in held if unit.id == unit_id)
+        held.remove(unit)
         return unit
 
     def _look_ahead(self) -> None:

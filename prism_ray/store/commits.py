@@ -59,9 +59,16 @@ def write_part(
 
 
 def _holds(files: StoreFiles, name: str, num_bytes: int, digest: str) -> bool:
-    if files.size(name) != num_bytes:
-        return False
-    return hashlib.sha256(files.read(name)).hexdigest() == digest
+    return files.size(name) == num_bytes and _sha256(files, name) == digest
+
+
+def _sha256(files: StoreFiles, name: str) -> str:
+    """Hash a file piece by piece, so that its size does not matter."""
+    digest = hashlib.sha256()
+    with files.open(name) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_part(files: StoreFiles, part: PartFile) -> bytes:
@@ -74,11 +81,7 @@ def read_part(files: StoreFiles, part: PartFile) -> bytes:
 
 def check_part(files: StoreFiles, part: PartFile) -> None:
     """Read a large file piece by piece; raises StoreError if its bytes are not those committed."""
-    digest = hashlib.sha256()
-    with files.open(part.name) as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-    if digest.hexdigest() != part.sha256:
+    if _sha256(files, part.name) != part.sha256:
         raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
 
 
@@ -122,7 +125,7 @@ def find_damage(files: StoreFiles, commit: Commit, *, deep: bool = False) -> str
             return f"{part.name} is missing"
         if size != part.num_bytes:
             return f"{part.name} has {size} bytes, its commit says {part.num_bytes}"
-        if deep and hashlib.sha256(files.read(part.name)).hexdigest() != part.sha256:
+        if deep and _sha256(files, part.name) != part.sha256:
             return f"{part.name} has another SHA-256 than its commit says"
     return None
 
@@ -138,9 +141,6 @@ def revoke(files: StoreFiles, unit_id: str) -> None:
         parts = ()
     files.delete(layout.commit(unit_id))
     for part in parts:
-        if layout.is_part(part.name) and files.size(part.name) is not None and not _is_whole(files, part):
+        whole = _holds(files, part.name, part.num_bytes, part.sha256)
+        if layout.is_part(part.name) and not whole:
             files.delete(part.name)
-
-
-def _is_whole(files: StoreFiles, part: PartFile) -> bool:
-    return _holds(files, part.name, part.num_bytes, part.sha256)

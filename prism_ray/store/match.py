@@ -1,6 +1,7 @@
 """What is asked, held against what the store has: the run it holds, and the data as that run knows it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from prism_ray.config import Config
 from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
@@ -27,7 +28,7 @@ class Asked:
             return threads
         return self.held.num_threads if self.held else None
 
-    @property
+    @cached_property
     def run(self) -> Run:
         """The run that is asked for, once the threads are settled."""
         assert self.num_threads is not None
