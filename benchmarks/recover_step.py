@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
-from prism_ray.config import NetworkConfig, RecoverConfig
+from prism_ray.config import NetworkConfig, RecoverConfig, SelectionConfig, StatisticsConfig
 from prism_ray.recover.augment import Augmentation
-from prism_ray.recover.objective import PrismObjective
+from prism_ray.recover.objective import Objective
+from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.recover.statistics import BatchNormAlignment
+from prism_ray.recover.statistics import StatisticsAlignment, TeacherReference
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
+from prism_ray.units import RecoverUnit, Slot
 
 Step = Callable[[], None]
 
@@ -55,18 +57,29 @@ def main(device: str, size: int, batch: int, arch: str, threads: int, rounds: in
 
 def shared(teacher: Teacher, space: ReferenceSpace, x: Tensor, labels: Tensor) -> tuple[str, Step]:
     """Logits and statistics from one pass, as the engine does it."""
-    objective = PrismObjective([teacher], labels, space, 0.01, 10.0)
+    draw = (teacher.name,)
+    slots = tuple(Slot(int(label), 0) for label in labels)
+    setting = RecoverSetting(
+        unit=RecoverUnit("benchmark", "b", slots, (1,) * len(slots), (draw,), seed=0),
+        config=RecoverConfig(ipc=1, primary=teacher.name, selection=SelectionConfig(slots=0)),
+        teachers={teacher.name: teacher},
+        labels=labels,
+        space=space,
+        image_size=x.shape[-1],
+        device=x.device,
+    )
+    objective = Objective(setting)
 
     def step() -> None:
         with objective:
-            objective(x).total.backward()  # type: ignore[no-untyped-call]
+            objective(x, draw).total.backward()  # type: ignore[no-untyped-call]
 
     return "once, shared", step
 
 
 def twice(teacher: Teacher, x: Tensor, labels: Tensor) -> tuple[str, Step]:
     """One pass for the logits and another for the statistics, as public code does it."""
-    alignment = BatchNormAlignment(teacher.network, 10.0)
+    alignment = StatisticsAlignment(teacher.network, StatisticsConfig(), TeacherReference(), patch_size=16)
 
     def step() -> None:
         z = x.contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ import click
 
 from prism_ray import __version__
 from prism_ray.errors import PrismRayError, UsageError
-from prism_ray.plan import STAGES, Stage
+from prism_ray.units import STAGES, Stage
 
 _INCOMPLETE = 3
 _INTERRUPTED = 130
@@ -75,14 +75,13 @@ def _stage_command(stage: Stage, help_text: str) -> None:
 
 
 _stage_command("squeeze", "Run one stage of CONFIG: train the teachers.")
-_stage_command("recover", "Run one stage of CONFIG: make the images (needs squeeze).")
+_stage_command("collect", "Run one stage of CONFIG: one pass over the real images (needs squeeze).")
+_stage_command("recover", "Run one stage of CONFIG: make the images (needs collect).")
 _stage_command("relabel", "Run one stage of CONFIG: make the soft labels (needs recover).")
 _stage_command("evaluate", "Run one stage of CONFIG: train and test students (needs relabel).")
 
 
 def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]) -> None:
-    from rich.console import Console
-
     from prism_ray.analyze.summary import print_summary, summarise
     from prism_ray.config import load_config
     from prism_ray.pipeline import distill as run_pipeline
@@ -97,7 +96,7 @@ def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stage
         sys.exit(_INTERRUPTED)
     location = StoreFiles(config.store).location
     summary = summarise(location, outcome.run, outcome.progress)
-    print_summary(summary, Console(), outcome.stage_seconds)
+    print_summary(summary, _console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
         click.echo("Nothing to do: every unit is committed already.")
     else:
@@ -111,6 +110,13 @@ def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stage
         click.echo(f"Next: look at the images with\n  prism-ray show {location}")
     else:
         click.echo(f"Next: see what is left with\n  prism-ray status {location}")
+
+
+def _console() -> Any:
+    """A console as wide as the terminal; in a file or a pipe as wide as the tables are."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _same_command() -> str:
@@ -131,7 +137,7 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
     if as_json:
         click.echo(json.dumps(figures.to_json()))
         return
-    print_preview(figures)
+    print_preview(figures, _console())
     words = ["prism-ray", "distill", str(config)]
     words += [word for text in overrides for word in ("--set", text)] + (["--store", store] if store else [])
     click.echo(f"Next: {shlex.join(words)}")
@@ -142,8 +148,6 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
 @_json_option
 def status(store: str, as_json: bool) -> None:
     """Say how far the run in STORE is; needs the store, no cluster."""
-    from rich.console import Console
-
     from prism_ray.analyze.summary import print_summary, summarise
     from prism_ray.store import load_run, read_progress
 
@@ -153,7 +157,7 @@ def status(store: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
-        print_summary(summary, Console())
+        print_summary(summary, _console())
         for unit_id, problem in summary.damaged.items():
             click.echo(f"damaged: {unit_id}: {problem}")
         if summary.complete:
@@ -211,6 +215,73 @@ def show(store: str, classes: int, ipc: int) -> None:
     click.echo(f"Next: check every file with prism-ray verify {files.location}")
 
 
+@main.command()
+@_config_options
+@_json_option
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
+def teachers(
+    config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
+) -> None:
+    """Measure the networks of CONFIG's pool: size, work, time and memory per image, accuracy."""
+    from prism_ray.config import load_config
+    from prism_ray.store import StoreFiles, match
+
+    settings = load_config(config, overrides, store)
+    files = StoreFiles(settings.store)
+    asked = match(settings, files, str(config))
+    import torch  # late: wrong input is answered at once
+
+    from prism_ray.analyze.pool import measure_pool, print_pool
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    figures = measure_pool(settings, asked.facts.num_classes, files, device, batch_size)
+    if as_json:
+        click.echo(json.dumps(figures.to_json()))
+        return
+    print_pool(figures, _console())
+    click.echo(f"Next: prism-ray plan {config}")
+
+
+@main.command()
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True)
+@click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Compare with this one.")
+@_json_option
+def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
+    """Print one table (Markdown) over the runs in STOREs: one config, other seeds."""
+    from prism_ray.analyze.compare import compare as compare_runs
+    from prism_ray.analyze.compare import to_markdown
+    from prism_ray.analyze.results import read_results
+    from prism_ray.store import load_run, read_progress
+
+    results = []
+    for store in stores:
+        files = _existing_store(store)
+        run = load_run(files)
+        results.append(read_results(run, read_progress(files, run)))
+    comparison = compare_runs(results, baseline)
+    click.echo(json.dumps(comparison.to_json()) if as_json else to_markdown(comparison))
+
+
+@main.command()
+@_json_option
+def methods(as_json: bool) -> None:
+    """List the methods and protocols that `recover.method` and `evaluate.protocol` can name."""
+    from prism_ray.methods import find_method, method_names
+    from prism_ray.methods.protocols import PROTOCOLS
+
+    found = [method for name in method_names() if (method := find_method(name))]
+    if as_json:
+        values = [
+            {"name": m.name, "title": m.title, "source": m.source, "protocol": m.protocol, "preset": m.preset}
+            for m in found
+        ]
+        click.echo(json.dumps({"methods": values, "protocols": list(PROTOCOLS)}))
+        return
+    for method in found:
+        click.echo(f"{method.name:<14}{method.title}; {method.source}; protocol {method.protocol}")
+    click.echo(f"protocols     {', '.join(PROTOCOLS)}")
+
+
 def _resume_command(files: Any) -> str:
     from prism_ray.store import layout
 
@@ -248,6 +319,6 @@ def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_
 @config.command()
 def schema() -> None:
     """Print the JSON schema of the config, with a description of every key."""
-    from prism_ray.config import Config
+    from prism_ray.config import config_schema
 
-    click.echo(json.dumps(Config.model_json_schema(), indent=1))
+    click.echo(json.dumps(config_schema(), indent=1))

@@ -27,13 +27,20 @@ class Crops:
     width: npt.NDArray[np.int64]
 
 
-def draw_crops(rng: np.random.Generator, count: int, size: int, scale: tuple[float, float]) -> Crops:
+def draw_crops(
+    rng: np.random.Generator,
+    count: int,
+    size: int,
+    scale: tuple[float | npt.NDArray[np.float64], float],
+) -> Crops:
     """Draw `count` random resized crops of a `size` x `size` image.
 
     The law is that of torchvision's RandomResizedCrop: share of the area uniform in `scale`, logarithm of
-    the aspect ratio uniform between those of 3/4 and 4/3, ten tries to fit, else the whole image.
+    the aspect ratio uniform between those of 3/4 and 4/3, ten tries to fit, else the whole image. The lower
+    end of `scale` may differ from crop to crop.
     """
-    area = size * size * (scale[0] + (scale[1] - scale[0]) * rng.random((count, _NUM_TRIES)))
+    lowest = np.broadcast_to(scale[0], count)[:, None]
+    area = size * size * (lowest + (scale[1] - lowest) * rng.random((count, _NUM_TRIES)))
     ratio = np.exp(_LOG_RATIO * (2.0 * rng.random((count, _NUM_TRIES)) - 1.0))
     widths = np.rint(np.sqrt(area * ratio)).astype(np.int64)
     heights = np.rint(np.sqrt(area / ratio)).astype(np.int64)
@@ -93,3 +100,20 @@ def resize(x: Tensor, size: int) -> Tensor:
     rows = crop_matrix(zero, zero + height, height, size)
     columns = crop_matrix(zero, zero + width, width, size)
     return apply_matrices(x, rows, columns)
+
+
+def pool(x: Tensor, size: int) -> Tensor:
+    """Return x (B, C, H, W) averaged to at most `size` x `size`, in the cells of adaptive average pooling."""
+    rows = _pool_matrix(x.shape[2], size, x)
+    columns = _pool_matrix(x.shape[3], size, x)
+    return apply_matrices(x, rows, columns)
+
+
+def _pool_matrix(size_in: int, size_out: int, like: Tensor) -> Tensor:
+    """Return (1, size_out, size_in): cell i averages pixels floor(i in/out) up to ceil((i + 1) in/out)."""
+    size_out = min(size_in, size_out)
+    cell = torch.arange(size_out, device=like.device)[:, None]
+    pixel = torch.arange(size_in, device=like.device)[None, :]
+    first, last = cell * size_in // size_out, -(-(cell + 1) * size_in // size_out)
+    inside = ((pixel >= first) & (pixel < last)).to(like.dtype)
+    return (inside / inside.sum(dim=1, keepdim=True))[None]

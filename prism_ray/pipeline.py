@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
-from prism_ray.plan import STAGES, Stage
 from prism_ray.store import (
     Asked,
     Run,
@@ -25,13 +24,14 @@ from prism_ray.store import (
     revoke,
     save_run,
 )
+from prism_ray.units import STAGES, Stage
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
 
 # Recover and relabel units are many and alike: one waits at each actor. The others are few and long.
-_QUEUE_DEPTH: dict[Stage, int] = {"squeeze": 1, "recover": 2, "relabel": 2, "evaluate": 1}
+_QUEUE_DEPTH: dict[Stage, int] = {"squeeze": 1, "collect": 1, "recover": 2, "relabel": 2, "evaluate": 1}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
     asked = match(config, files, origin)
     if asked.held is not None:
         if not asked.fits:
-            raise refusal(files, asked.held, asked.run)
+            raise refusal(files, asked.held, asked.run, asked.bound)
         progress = read_progress(files, asked.run)
         _check_needs(progress, stages)
         if _complete(progress, stages):
@@ -89,7 +89,7 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...]) -> Outcome
         with connect(config, asked.num_threads) as shape, WorkerPool(config, files, shape) as pool:
             pool.check(asked.facts.num_classes, display.message)
             start_seconds = time.monotonic() - started
-            run = save_run(files, new_run(config, asked.facts, shape.num_threads))
+            run = save_run(files, new_run(config, asked.facts, shape.num_threads, asked.weights))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
                 files.replace(layout.DATA_INDEX, asked.index.to_parquet())
             _warn_of_other_versions(run, display)
@@ -135,6 +135,8 @@ def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
         "data.path": config.data.path,
         "data.test_path": config.data.test_path,
     }
+    pool = enumerate(config.teachers.pool)
+    paths |= {f"teachers.pool.{number}.arch": teacher.weights_path for number, teacher in pool}
     for key, path in paths.items():
         if path is not None and not is_url(path) and not Path(path).is_absolute():
             remedy = "--store" if key == "store" else f"--set {key}="
@@ -153,7 +155,14 @@ def with_absolute_paths(config: Config) -> Config:
         update={key: path if path is None else absolute(path) for key, path in paths.items()}
     )
     store = config.store if is_url(config.store) else absolute(config.store)
-    return config.model_copy(update={"data": data, "store": store})
+    pool = tuple(
+        teacher
+        if teacher.weights_path is None or is_url(teacher.weights_path)
+        else teacher.with_weights_path(absolute(teacher.weights_path))
+        for teacher in config.teachers.pool
+    )
+    teachers = config.teachers.model_copy(update={"pool": pool})
+    return config.model_copy(update={"data": data, "store": store, "teachers": teachers})
 
 
 def _check_needs(progress: RunProgress, stages: tuple[Stage, ...]) -> None:

@@ -3,104 +3,32 @@
 Pure: everything derives from the config and the facts of the data by arithmetic and hashing, lazily, so a
 plan of a million batches takes no memory. Which actor does a unit, in which order and how often it was
 tried is the scheduler's business and cannot change anything here. No torch, no Ray.
+
+A cross-class batch is a chunk of classes in one round of IPC indices; a joint batch is a piece of all slots
+in class order. Seeds of batches, views and students do not depend on the name of the image set, so that
+sets are compared in pairs: same noise, same crops, same views, same first weights.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import cast
 
-from prism_ray.config import Config
+from prism_ray.config import AnyImageSet, Config, RecoverConfig
 from prism_ray.data import DataFacts
 from prism_ray.seeds import derive_random, derive_seed
-
-# Raise this when a change of the code changes the bytes that a config leads to.
-PLAN_VERSION = 1
-
-Stage = Literal["squeeze", "recover", "relabel", "evaluate"]
-STAGES: tuple[Stage, ...] = ("squeeze", "recover", "relabel", "evaluate")
-
-DISTILLED = "distilled"
-RANDOM_REAL = "random-real"
-# The recovered images, then the controls that are labelled and evaluated exactly like them.
-IMAGE_SETS = (DISTILLED, RANDOM_REAL)
-
-# Settings that cannot change a pixel, a label or a student: where things are, how the work is spread, and
-# how many students there are, each of which has a seed of its own.
-_FREE_KEYS = {
-    "": {"store", "orchestrate"},
-    "evaluate": {"seeds"},
-    "data": {"path", "test_path", "download", "num_classes"},
-}
-
-
-@dataclass(frozen=True, order=True)
-class Slot:
-    """One image of the set: its class and its IPC index."""
-
-    label: int
-    ipc_index: int
-
-
-@dataclass(frozen=True)
-class SqueezeUnit:
-    """Train one teacher of the pool."""
-
-    teacher: str
-    seed: int
-
-    @property
-    def id(self) -> str:
-        return f"squeeze/{self.teacher}"
-
-
-@dataclass(frozen=True)
-class RecoverUnit:
-    """Make one cross-class batch of images: by optimisation, or for a control by selection."""
-
-    image_set: str
-    key: str
-    slots: tuple[Slot, ...]
-    bn_teachers: tuple[str, ...]  # S of the objective, the primary first; empty for a control
-    num_iterations: int  # 0 for a control
-    seed: int
-
-    @property
-    def id(self) -> str:
-        return f"recover/{self.image_set}/{self.key}"
-
-
-@dataclass(frozen=True)
-class RelabelUnit:
-    """Label a group of batches in a range of epochs."""
-
-    image_set: str
-    group: int
-    batch_ids: tuple[str, ...]  # ids of the RecoverUnits whose images form the group
-    first_epoch: int
-    num_epochs: int
-    seed: int  # of the group: views depend on it and on the epoch, not on the unit's range
-
-    @property
-    def id(self) -> str:
-        return f"relabel/{self.image_set}/g{self.group:05d}-e{self.first_epoch:05d}"
-
-
-@dataclass(frozen=True)
-class EvaluateUnit:
-    """Train and test one student on one image set."""
-
-    image_set: str
-    student: int
-    seed: int  # of the student: the same for every image set, so that sets are compared in pairs
-
-    @property
-    def id(self) -> str:
-        return f"evaluate/{self.image_set}/s{self.student:03d}"
-
-
-Unit = SqueezeUnit | RecoverUnit | RelabelUnit | EvaluateUnit
+from prism_ray.selection import draw_teachers
+from prism_ray.units import (
+    CollectKind,
+    CollectUnit,
+    EvaluateUnit,
+    MeasureUnit,
+    RecoverUnit,
+    RelabelUnit,
+    Slot,
+    SqueezeUnit,
+    Stage,
+    Unit,
+)
 
 
 @dataclass(frozen=True)
@@ -111,172 +39,195 @@ class Plan:
     facts: DataFacts
 
     @property
-    def num_rounds(self) -> int:
-        """Rounds of IPC indices; a round draws its BN teachers once."""
-        return _ceil_div(self.config.recover.ipc, self.config.recover.ipc_indices_per_batch)
+    def image_sets(self) -> tuple[str, ...]:
+        """Names of the image sets, in the config's order."""
+        return tuple(self.config.image_sets)
 
-    @property
-    def num_chunks(self) -> int:
-        """Class chunks, that is, batches per round."""
-        return _ceil_div(self.facts.num_classes, self.config.recover.classes_per_batch)
+    def num_images(self, image_set: str) -> int:
+        return self.facts.num_classes * self.config.image_sets[image_set].ipc
 
-    @property
-    def num_batches(self) -> int:
-        """Batches of one image set."""
-        return self.num_rounds * self.num_chunks
+    def num_batches(self, image_set: str) -> int:
+        config = self.config.image_sets[image_set]
+        if config.formation == "joint":
+            return _ceil_div(self.num_images(image_set), config.images_per_batch)
+        return self._num_rounds(config) * _ceil_div(self.facts.num_classes, _classes_per_batch(config))
 
-    @property
-    def num_images(self) -> int:
-        """Images of one image set."""
-        return self.facts.num_classes * self.config.recover.ipc
-
-    @property
-    def batches_per_group(self) -> int:
-        recover = self.config.recover
-        classes = min(recover.classes_per_batch, self.facts.num_classes)
-        images_per_batch = classes * min(recover.ipc_indices_per_batch, recover.ipc)
-        return max(1, self.config.relabel.images_per_group // images_per_batch)
-
-    @property
-    def num_groups(self) -> int:
-        """Label groups of one image set."""
-        return _ceil_div(self.num_batches, self.batches_per_group)
+    @staticmethod
+    def _num_rounds(config: AnyImageSet) -> int:
+        return _ceil_div(config.ipc, config.indices_per_round)
 
     def num_units(self, stage: Stage) -> int:
         """Return how many units `units(stage)` yields, without making them."""
-        relabel = self.config.relabel
-        ranges = _ceil_div(relabel.epochs, relabel.epochs_per_unit)
-        return {
-            "squeeze": len(self.config.teachers.pool),
-            "recover": len(IMAGE_SETS) * self.num_batches,
-            "relabel": len(IMAGE_SETS) * self.num_groups * ranges,
-            "evaluate": len(IMAGE_SETS) * self.config.evaluate.seeds,
-        }[stage]
+        sets = self.image_sets
+        if stage == "squeeze":
+            return len(self.config.teachers.pool)
+        if stage == "collect":
+            return len(self.collections) * self._num_shards
+        if stage == "recover":
+            return sum(self.num_batches(name) for name in sets)
+        if stage == "relabel":
+            relabel = self.config.relabel
+            ranges = _ceil_div(relabel.epochs, relabel.epochs_per_unit)
+            return ranges * sum(self.num_groups(name) for name in sets)
+        students = (
+            len(self.config.sets_of(key)) * evaluation.seeds
+            for key, evaluation in self.config.evaluations.items()
+        )
+        return len(sets) + sum(students)
 
     def units(self, stage: Stage) -> Iterator[Unit]:
         """Yield the units of a stage in order."""
         if stage == "squeeze":
             yield from self.squeeze_units()
+        elif stage == "collect":
+            yield from self.collect_units()
         elif stage == "recover":
-            for image_set in IMAGE_SETS:
-                yield from self.recover_units(image_set)
+            for name in self.image_sets:
+                yield from self.recover_units(name)
         elif stage == "relabel":
-            for image_set in IMAGE_SETS:
-                yield from self.relabel_units(image_set)
+            for name in self.image_sets:
+                yield from self.relabel_units(name)
         else:
-            for image_set in IMAGE_SETS:
-                yield from self.evaluate_units(image_set)
+            for name in self.image_sets:
+                yield self.measure_unit(name)
+            for key in self.config.evaluations:
+                for name in self.config.sets_of(key):
+                    yield from self.evaluate_units(name, key)
 
     def squeeze_units(self) -> Iterator[SqueezeUnit]:
         for teacher in self.config.teachers.pool:
             yield SqueezeUnit(teacher.name, derive_seed(self.config.seed, "squeeze", teacher.name))
 
+    @property
+    def collections(self) -> tuple[tuple[CollectKind, str], ...]:
+        """What is collected of the real images: kind and teacher, for all image sets together."""
+        wanted: dict[tuple[CollectKind, str], None] = {}
+        for config in self.config.image_sets.values():
+            wanted |= dict.fromkeys(self.collections_of(config))
+        return tuple(sorted(wanted))
+
+    def collections_of(self, config: AnyImageSet) -> tuple[tuple[CollectKind, str], ...]:
+        """What an image set needs collected."""
+        wanted: list[tuple[CollectKind, str]] = []
+        if config.init in ("median", "rded"):
+            wanted.append((cast(CollectKind, config.init), config.primary))
+        if isinstance(config, RecoverConfig):
+            statistics = config.statistics
+            if statistics.layers == "bn+conv" or statistics.class_share > 0.0:
+                always = (config.primary,) if config.selection.include_primary else ()
+                names = [*always, *self.config.candidates(config)]
+                wanted += [("statistics", name) for name in names]
+        return tuple(wanted)
+
+    @property
+    def _num_shards(self) -> int:
+        return _ceil_div(self.facts.num_classes, self.config.collect.classes_per_unit)
+
+    def collect_units(self) -> Iterator[CollectUnit]:
+        for kind, teacher in self.collections:
+            yield from self.collection(kind, teacher)
+
+    def collection(self, kind: CollectKind, teacher: str) -> Iterator[CollectUnit]:
+        """Yield the units of one collection, in the order of the classes."""
+        size = self.config.collect.classes_per_unit
+        for first in range(0, self.facts.num_classes, size):
+            count = min(size, self.facts.num_classes - first)
+            seed = derive_seed(self.config.seed, "collect", kind, teacher, first)
+            yield CollectUnit(kind, teacher, first, count, seed)
+
     def recover_units(self, image_set: str) -> Iterator[RecoverUnit]:
-        for number in range(self.num_batches):
+        for number in range(self.num_batches(image_set)):
             yield self.batch(image_set, number)
 
     def batch(self, image_set: str, number: int) -> RecoverUnit:
-        """Return batch `number` of an image set: a round of IPC indices x a chunk of classes."""
-        recover = self.config.recover
-        round_index, chunk = divmod(number, self.num_chunks)
-        first_index = round_index * recover.ipc_indices_per_batch
-        last_index = min(first_index + recover.ipc_indices_per_batch, recover.ipc)
-        first_class = chunk * recover.classes_per_batch
-        last_class = min(first_class + recover.classes_per_batch, self.facts.num_classes)
-        key = f"i{first_index:05d}-c{first_class:05d}"
-        optimised = image_set == DISTILLED
-        return RecoverUnit(
-            image_set=image_set,
-            key=key,
-            slots=tuple(
-                Slot(label, ipc_index)
-                for ipc_index in range(first_index, last_index)
-                for label in range(first_class, last_class)
-            ),
-            bn_teachers=self.draw_bn_teachers(round_index) if optimised else (),
-            num_iterations=recover.num_iterations(round_index) if optimised else 0,
-            seed=derive_seed(self.config.seed, "recover", image_set, key),
+        """Return batch `number` of an image set."""
+        config = self.config.image_sets[image_set]
+        if config.formation == "joint":
+            first = number * config.images_per_batch
+            last = min(first + config.images_per_batch, self.num_images(image_set))
+            slots = tuple(Slot(*divmod(place, config.ipc)) for place in range(first, last))
+            key, round_index = f"j{first:07d}", number
+        else:
+            size = _classes_per_batch(config)
+            round_index, chunk = divmod(number, _ceil_div(self.facts.num_classes, size))
+            first_index = round_index * config.indices_per_round
+            last_index = min(first_index + config.indices_per_round, config.ipc)
+            classes = range(chunk * size, min((chunk + 1) * size, self.facts.num_classes))
+            slots = tuple(Slot(label, index) for index in range(first_index, last_index) for label in classes)
+            key = f"i{first_index:05d}-c{classes.start:05d}"
+        draws: tuple[tuple[str, ...], ...] = ()
+        iterations = (0,) * len(slots)
+        if isinstance(config, RecoverConfig):
+            iterations = tuple(config.num_iterations(slot.ipc_index) for slot in slots)
+            draws = self._draw(config, round_index, number, key, max(iterations))
+        seed = derive_seed(self.config.seed, "recover", config.replicate, key)
+        return RecoverUnit(image_set, key, slots, iterations, draws, seed)
+
+    def _draw(
+        self, config: RecoverConfig, round_index: int, number: int, key: str, num_iterations: int
+    ) -> tuple[tuple[str, ...], ...]:
+        redraw, seed = config.selection.redraw, self.config.seed
+        candidates = self.config.candidates(config)
+        parts = ("teachers", config.replicate)
+        if redraw == "round":
+            return draw_teachers(
+                config, candidates, 1, lambda draw: derive_random(seed, *parts, draw), round_index
+            )
+        if redraw == "batch":
+            return draw_teachers(
+                config, candidates, 1, lambda draw: derive_random(seed, *parts, "batch", draw), number
+            )
+        return draw_teachers(
+            config,
+            candidates,
+            _ceil_div(num_iterations, redraw),
+            lambda draw: derive_random(seed, *parts, key, draw),
         )
 
-    def draw_bn_teachers(self, round_index: int) -> tuple[str, ...]:
-        """Draw S for a round: the primary, then each extra slot filled with the inclusion probability.
+    def batches_per_group(self, image_set: str) -> int:
+        """Whole batches that make a label group of about `relabel.images_per_group` images."""
+        config = self.config.image_sets[image_set]
+        if config.formation == "joint":
+            size = min(config.images_per_batch, self.num_images(image_set))
+        else:
+            size = min(_classes_per_batch(config), self.facts.num_classes) * config.indices_per_round
+        return max(1, self.config.relabel.images_per_group // size)
 
-        A filled slot takes one of the teachers that are left, each with equal probability.
-        """
-        recover = self.config.recover
-        rng = derive_random(self.config.seed, "teachers", round_index)
-        left = list(self.config.extra_bn_teachers)
-        drawn = [recover.primary]
-        for _ in range(min(recover.extra_slots, len(left))):
-            fill, which = rng.random(), rng.random()
-            if fill < recover.inclusion_probability:
-                drawn.append(left.pop(int(which * len(left))))
-        return tuple(drawn)
+    def num_groups(self, image_set: str) -> int:
+        """Label groups of an image set."""
+        return _ceil_div(self.num_batches(image_set), self.batches_per_group(image_set))
 
     def relabel_units(self, image_set: str) -> Iterator[RelabelUnit]:
-        relabel = self.config.relabel
-        for group in range(self.num_groups):
-            first = group * self.batches_per_group
-            last = min(first + self.batches_per_group, self.num_batches)
-            batch_ids = tuple(self.batch(image_set, number).id for number in range(first, last))
-            seed = derive_seed(self.config.seed, "relabel", group)  # paired: the same views for every set
+        relabel, size = self.config.relabel, self.batches_per_group(image_set)
+        for group in range(self.num_groups(image_set)):
+            last = min((group + 1) * size, self.num_batches(image_set))
+            batch_ids = tuple(self.batch(image_set, number).id for number in range(group * size, last))
+            seed = derive_seed(self.config.seed, "relabel", group)
             for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
                 num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
                 yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
 
-    def evaluate_units(self, image_set: str) -> Iterator[EvaluateUnit]:
-        for student in range(self.config.evaluate.seeds):
+    def evaluate_units(self, image_set: str, evaluation: str) -> Iterator[EvaluateUnit]:
+        for student in range(self.config.evaluations[evaluation].seeds):
             seed = derive_seed(self.config.seed, "evaluate", student)
-            yield EvaluateUnit(image_set, student, seed)
+            yield EvaluateUnit(image_set, evaluation, student, seed)
+
+    def measure_unit(self, image_set: str) -> MeasureUnit:
+        return MeasureUnit(image_set, derive_seed(self.config.seed, "measure"))
 
     def estimated_image_bytes(self) -> int:
         """Bytes of all image sets: PNG of noisy images is about as large as the raw pixels."""
         pixels = self.facts.channels * self.config.data.image_size**2
-        return len(IMAGE_SETS) * self.num_images * (pixels + 200)
+        return sum(self.num_images(name) for name in self.image_sets) * (pixels + 200)
 
     def estimated_label_bytes(self) -> int:
         """Bytes of all soft labels: C float16 logits and about 33 bytes of view parameters each."""
         row = 2 * self.facts.num_classes + 33
-        return len(IMAGE_SETS) * self.num_images * self.config.relabel.epochs * row
+        return sum(self.num_images(name) for name in self.image_sets) * self.config.relabel.epochs * row
 
 
-def fingerprint_inputs(config: Config, facts: DataFacts, num_threads: int) -> dict[str, Any]:
-    """Return everything that can change a pixel or a label, as plain data."""
-    settings = config.model_dump(mode="json")
-    for section, keys in _FREE_KEYS.items():
-        for key in keys:
-            del (settings[section] if section else settings)[key]
-    return {
-        **settings,
-        "orchestrate": {"threads_per_actor": num_threads},
-        "data_facts": asdict(facts),
-        "plan_version": PLAN_VERSION,
-    }
-
-
-def fingerprint(inputs: dict[str, Any]) -> str:
-    """Return the SHA-256 (hex) of `fingerprint_inputs`, independent of the order of keys."""
-    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Say in one line each where two fingerprint inputs differ, for a person to read."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
-        for name in sorted(old.keys() | new.keys()):
-            inner = f"{key}.{name}" if key else name
-            if name in old and name in new:
-                lines += differences(old[name], new[name], inner)
-            elif name in old:
-                lines.append(f"{inner}: the store has {old[name]!r}, now nothing")
-            else:
-                lines.append(f"{inner}: the store has nothing, now {new[name]!r}")
-        return lines
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [line for i, (a, b) in pairs for line in differences(a, b, f"{key}.{i}")]
-    return [] if json.dumps(old) == json.dumps(new) else [f"{key}: the store has {old!r}, now {new!r}"]
+def _classes_per_batch(config: AnyImageSet) -> int:
+    return config.images_per_batch // config.indices_per_round
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

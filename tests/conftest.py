@@ -1,6 +1,7 @@
 """What tests share: the digits job made small, and the command line as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -71,6 +72,8 @@ def start_cli(
 ) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start `prism-ray ARGUMENTS` in tmp_path; what still runs at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it, and theirs
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: str | Path, **more: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(

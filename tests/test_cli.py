@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from prism_ray.cli import main
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.store import StoreFiles, new_run, save_run
+from prism_ray.store import StoreFiles, load_run, new_run, save_run
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:
@@ -69,14 +69,16 @@ def test_plan_prints_the_work_and_changes_nothing(digits_config: Path, tmp_path:
     options = ["--store", store, "--set", "recover.ipc=3", "--set", "recover.ipc_indices_per_batch=1"]
     code, output = invoke("plan", digits_config, *options)
     assert code == 0
-    assert re.search(r"Batches\s+3,", output)
-    assert re.search(r"Images\s+30,", output)
+    assert re.search(r"distilled\s+prism\s+30\s+3\s+80 to 100\s+resnet 3", output)
     assert "prism-ray distill" in output
     code, output = invoke("plan", digits_config, *options, "--json")
     figures = json.loads(output)
-    assert figures["num_images"] == 30
+    assert [(s["name"], s["num_images"]) for s in figures["image_sets"]] == [
+        ("distilled", 30),
+        ("random-real", 30),
+    ]
     assert figures["stages"]["recover"] == [0, 6]
-    assert [unit["key"] for unit in figures["batches"]] == [f"i0000{k}-c00000" for k in range(3)]
+    assert [unit["key"] for unit in figures["batches"]] == [f"i0000{k}-c00000" for k in (0, 1, 2, 0, 1, 2)]
     assert not store.exists()
 
 
@@ -106,11 +108,11 @@ def test_another_runs_store_is_refused_before_ray_starts(digits_config: Path, tm
     config = load_config(digits_config, store=str(store))
     files = StoreFiles(str(store))
     run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
-    files.create("commits/squeeze/resnet.json", b"{}")
+    files.create("commits/recover/distilled/i00000-c00000.json", b"{}")
     code, output = invoke("distill", digits_config, "--store", store, "--set", "recover.iterations=120")
     assert code == 2
     assert "recover.iterations: the store has 100, now 120" in output
-    assert run.fingerprint in (store / "plan.json").read_text()
+    assert load_run(files) == run
     code, output = invoke(
         "distill", digits_config, "--store", store, "--set", "orchestrate.threads_per_actor=7"
     )
@@ -140,8 +142,8 @@ def test_config_show_and_schema(digits_config: Path) -> None:
     """Catches a resolved config that does not load again, and settings without a description."""
     code, output = invoke("config", "show", digits_config, "--set", "recover.ipc=2")
     assert code == 0
-    assert yaml.safe_load(output)["recover"]["ipc"] == 2
-    assert yaml.safe_load(output)["recover"]["betas"] == [0.5, 0.9]
+    assert yaml.safe_load(output)["image_sets"]["distilled"]["ipc"] == 2
+    assert yaml.safe_load(output)["image_sets"]["distilled"]["betas"] == [0.5, 0.9]
     code, output = invoke("config", "schema")
     schema = json.loads(output)
     models = [schema, *schema["$defs"].values()]
@@ -179,3 +181,24 @@ def test_no_cluster_and_no_store_are_found_at_once(
     assert result.returncode == 1
     assert "cannot be written" in result.stderr
     assert "starting Ray" not in result.stdout
+
+
+def test_methods_and_protocols_are_listed() -> None:
+    """Catches a method that can be run but not found."""
+    code, output = invoke("methods")
+    assert code == 0
+    for name in ("prism", "sre2l", "g-vbsm", "edc", "delt", "cv-dd", "rded", "random-real"):
+        assert re.search(rf"^{name} ", output, re.MULTILINE)
+    code, output = invoke("methods", "--json")
+    assert {"name": "rded", "protocol": "rded"}.items() <= json.loads(output)["methods"][6].items()
+
+
+def test_the_pool_is_measured_without_a_store(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a pool that can be looked at only when it has been paid for."""
+    command = ["teachers", digits_config, "--store", tmp_path / "run", "--batch-size", "2", "--json"]
+    code, output = invoke(*command)
+    assert code == 0
+    networks = json.loads(output)["networks"]
+    assert [network["name"] for network in networks] == ["efficientnet", "byobnet", "densenet", "resnet"]
+    assert all(network["flops"] > 0 and network["step_bytes"] > 0 for network in networks)
+    assert not (tmp_path / "run").exists()

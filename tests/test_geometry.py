@@ -1,13 +1,24 @@
 """Crops, resizes, flips and rolls as matrices, held against torchvision and torch."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from prism_ray.geometry import Crops, apply_matrices, crop_matrix, draw_crops, flip_rows, resize, roll_rows
+from prism_ray.geometry import (
+    Crops,
+    apply_matrices,
+    crop_matrix,
+    draw_crops,
+    flip_rows,
+    pool,
+    resize,
+    roll_rows,
+)
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -181,3 +192,69 @@ def test_crops_are_a_function_of_the_seed() -> None:
     other = draw_crops(np.random.default_rng(7), 20, 32, (0.1, 1.0))
     assert all(np.array_equal(getattr(first, key), getattr(again, key)) for key in vars(first))
     assert not np.array_equal(first.top, other.top)
+
+
+@quick
+@given(data=st.data(), size=st.integers(1, 224), high=st.floats(0.05, 1.0), seed=st.integers(0, 2**32))
+def test_each_crop_keeps_to_a_lower_end_of_its_own(
+    data: st.DataObject, size: int, high: float, seed: int
+) -> None:
+    """Would catch one lower end for all crops, ends of other crops, or an upper end that moves."""
+    low = np.array(data.draw(st.lists(st.floats(0.01, high), min_size=1, max_size=20)))
+    crops = draw_crops(np.random.default_rng(seed), len(low), size, (low, high))
+    whole = (crops.height == size) & (crops.width == size)
+    largest = (crops.height + 0.5) * (crops.width + 0.5) + 1e-6  # sides are rounded to whole pixels
+    smallest = (crops.height - 0.5) * (crops.width - 0.5) - 1e-6
+    assert (whole | (largest >= low * size**2)).all()
+    assert (whole | (smallest <= high * size**2)).all()
+
+
+def test_a_lower_end_for_all_crops_is_the_same_as_one_for_each() -> None:
+    """Would catch crops of a method without a curriculum that change because others have one."""
+    one = draw_crops(np.random.default_rng(3), 50, 64, (0.2, 0.9))
+    each = draw_crops(np.random.default_rng(3), 50, 64, (np.full(50, 0.2), 0.9))
+    assert all(np.array_equal(getattr(one, key), getattr(each, key)) for key in vars(one))
+
+
+def test_a_crop_does_not_depend_on_the_lower_ends_of_others() -> None:
+    """Would catch a curriculum that changes crops which it has nothing to say about."""
+    low = np.linspace(0.9, 0.1, 50)
+    low[25:] = 0.2
+    some = draw_crops(np.random.default_rng(3), 50, 64, (low, 1.0))
+    all_alike = draw_crops(np.random.default_rng(3), 50, 64, (0.2, 1.0))
+    for key in ("top", "left", "height", "width"):
+        assert np.array_equal(getattr(some, key)[25:], getattr(all_alike, key)[25:])
+    assert (some.height * some.width)[:5].min() > (0.8 * 63**2)
+
+
+def test_as_many_lower_ends_as_crops() -> None:
+    """Would catch a curriculum of another length that is stretched or cut without a word."""
+    with pytest.raises(ValueError, match="shape"):
+        draw_crops(np.random.default_rng(0), 5, 32, (np.full(4, 0.1), 1.0))
+
+
+@quick
+@given(data=st.data(), height=st.integers(1, 70), width=st.integers(1, 70))
+def test_pool_is_torchs(data: st.DataObject, height: int, width: int) -> None:
+    """Would catch cells without overlap where sizes are no multiples, or weights that do not sum to 1."""
+    size = data.draw(st.integers(1, min(height, width)))
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pool(x, size), F.adaptive_avg_pool2d(x, size), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pool_leaves_small_images_alone(dtype: torch.dtype) -> None:
+    """Would catch images that are enlarged by repeating pixels, which multiplies their inner products."""
+    x = torch.rand(2, 3, 20, 32, dtype=dtype)
+    assert torch.equal(pool(x, 32), x)
+    narrow = pool(torch.rand(2, 3, 20, 64, dtype=dtype), 32)
+    assert (narrow.shape, narrow.dtype) == ((2, 3, 20, 32), dtype)
+
+
+def test_the_gradient_of_pool_is_torchs() -> None:
+    """Would catch pixels of overlapping cells that get the gradient of one of them."""
+    x = torch.rand(1, 2, 23, 23, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(1, 2, 10, 10, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((pool(x, 10) * weight).sum(), x)
+    (theirs,) = torch.autograd.grad((F.adaptive_avg_pool2d(x, 10) * weight).sum(), x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)

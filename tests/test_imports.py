@@ -21,7 +21,7 @@ LIGHT_MODULES = [
     "prism_ray.cli",
     "prism_ray.orchestrate.scheduler",
 ]
-ROOMS_WITHOUT_RAY = ["recover", "relabel", "evaluate", "teachers", "analyze"]
+ROOMS_WITHOUT_RAY = ["collect", "recover", "relabel", "evaluate", "teachers", "analyze"]
 PURE_ROOMS = ["config", "store"]
 
 

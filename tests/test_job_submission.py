@@ -104,7 +104,7 @@ def test_job_runs_and_refuses_relative_paths(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "distilled + soft labels" in done.stdout
     assert "stage=recover event=ended done=4 total=4" in done.stdout
-    assert list(store.glob("commits/evaluate/distilled/*.json"))
+    assert list(store.glob("commits/evaluate/distilled/student/*.json"))
 
     again = submit(head, "--", *entrypoint, "--store", store)
     assert again.returncode == 0

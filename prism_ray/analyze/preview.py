@@ -1,5 +1,7 @@
 """What a config would do, before anything runs: batches, teachers, bytes, and what is done already."""
 
+import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -8,8 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 from prism_ray.config import Config
-from prism_ray.plan import DISTILLED, STAGES, Plan, RecoverUnit
+from prism_ray.plan import Plan
 from prism_ray.store import Asked, StoreFiles, match, read_progress
+from prism_ray.units import STAGES, RecoverUnit
+
+
+@dataclass(frozen=True)
+class ImageSetPreview:
+    """What an image set would take."""
+
+    name: str
+    method: str
+    num_images: int
+    num_batches: int
+    iterations: tuple[int, int]  # fewest and most of a batch; 0 for a selection
+    num_draws: dict[str, int]  # teacher -> draws of S that it is in
 
 
 @dataclass(frozen=True)
@@ -17,20 +32,25 @@ class Preview:
     """The figures of `prism-ray plan`."""
 
     num_classes: int
-    num_images: int  # of one image set
-    num_batches: int  # of one image set
+    image_sets: tuple[ImageSetPreview, ...]
+    evaluations: dict[str, int]  # name -> students in all
     stages: dict[str, tuple[int, int]]  # stage -> (done, units)
-    teachers: tuple[str, ...]
-    num_draws: dict[str, int]  # teacher -> rounds in which it aligns statistics
-    iterations: tuple[int, int]  # fewest and most of a batch
     estimated_image_bytes: int
     estimated_label_bytes: int
     batches: tuple[RecoverUnit, ...]  # the first ones
     store: str
     store_state: str
 
+    @property
+    def num_batches(self) -> int:
+        return sum(image_set.num_batches for image_set in self.image_sets)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return plain data for `--json`; a draw as the names of its teachers, of each batch the first."""
+        values = asdict(self)
+        for batch in values["batches"]:
+            batch["draws"] = batch["draws"][:1]
+        return values
 
 
 def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
@@ -38,23 +58,35 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     files = StoreFiles(config.store)
     asked = match(config, files, origin)
     plan = Plan(config, asked.facts)
-    draws = [plan.draw_bn_teachers(number) for number in range(plan.num_rounds)]
-    names = [teacher.name for teacher in config.teachers.pool]
-    iterations = [config.recover.num_iterations(number) for number in range(plan.num_rounds)]
     state, done = _hold_against(files, asked)
+    every_batch = (unit for name in plan.image_sets for unit in plan.recover_units(name))
     return Preview(
         num_classes=asked.facts.num_classes,
-        num_images=plan.num_images,
-        num_batches=plan.num_batches,
+        image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
+        evaluations={key: len(config.sets_of(key)) * e.seeds for key, e in config.evaluations.items()},
         stages={stage: (done.get(stage, 0), plan.num_units(stage)) for stage in STAGES},
-        teachers=tuple(names),
-        num_draws={name: sum(name in draw for draw in draws) for name in names},
-        iterations=(min(iterations), max(iterations)),
         estimated_image_bytes=plan.estimated_image_bytes(),
         estimated_label_bytes=plan.estimated_label_bytes(),
-        batches=tuple(islice(plan.recover_units(DISTILLED), max_batches)),
+        batches=tuple(islice(every_batch, max_batches)),
         store=files.location,
         store_state=state,
+    )
+
+
+def _preview_set(plan: Plan, name: str) -> ImageSetPreview:
+    config = plan.config.image_sets[name]
+    draws: Counter[str] = Counter()
+    fewest, most = sys.maxsize, 0
+    for unit in plan.recover_units(name):
+        fewest, most = min(fewest, unit.num_iterations), max(most, unit.num_iterations)
+        draws.update(teacher for draw in unit.draws for teacher in draw)
+    return ImageSetPreview(
+        name=name,
+        method=config.method,
+        num_images=plan.num_images(name),
+        num_batches=plan.num_batches(name),
+        iterations=(fewest, most),
+        num_draws=dict(draws),
     )
 
 
@@ -71,34 +103,46 @@ def _hold_against(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]
     )
 
 
-def print_preview(figures: Preview) -> None:
+def print_preview(figures: Preview, console: Console) -> None:
     """Print the preview for a person."""
-    console = Console(highlight=False, soft_wrap=True)
     console.print(f"Store           {figures.store} ({figures.store_state})")
     console.print(f"Classes         {figures.num_classes}")
-    console.print(f"Images          {figures.num_images:,}, and as many random real ones as control")
-    low, high = figures.iterations
-    spread = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    console.print(f"Batches         {figures.num_batches:,}, of {spread} iterations")
     console.print(
         f"Bytes           images about {figures.estimated_image_bytes:,}, soft labels about "
-        f"{figures.estimated_label_bytes:,} (estimated, control included)"
+        f"{figures.estimated_label_bytes:,} (estimated, all image sets)"
     )
-    draws = ", ".join(f"{name} {count}" for name, count in figures.num_draws.items())
-    console.print(f"BN teachers     {draws} (rounds in which each is drawn)")
     for stage, (done, units) in figures.stages.items():
         console.print(f"{stage:<16}{done:,} of {units:,} units done")
-    table = Table(box=None, pad_edge=False)
-    for column in ("batch", "images", "iterations", "BN teachers", "seed"):
-        table.add_column(column)
+    sets = _columns("image set", "method", "images", "batches", "iterations", "teachers (in so many draws)")
+    for image_set in figures.image_sets:
+        low, high = image_set.iterations
+        draws = ", ".join(f"{name} {count:,}" for name, count in image_set.num_draws.items())
+        sets.add_row(
+            image_set.name,
+            image_set.method,
+            f"{image_set.num_images:,}",
+            f"{image_set.num_batches:,}",
+            f"{high:,}" if low == high else f"{low:,} to {high:,}",
+            draws or "-",
+        )
+    console.print(sets)
+    table = _columns("batch", "images", "iterations", "teachers", "seed")
     for unit in figures.batches:
+        redrawn = f", redrawn {len(unit.draws) - 1:,} times" if len(unit.draws) > 1 else ""
         table.add_row(
-            unit.key,
+            f"{unit.image_set}/{unit.key}",
             str(len(unit.slots)),
             str(unit.num_iterations),
-            ", ".join(unit.bn_teachers),
+            (", ".join(unit.draws[0]) + redrawn) if unit.draws else "-",
             str(unit.seed),
         )
     console.print(table)
     if len(figures.batches) < figures.num_batches:
         console.print(f"... and {figures.num_batches - len(figures.batches):,} more batches (--all)")
+
+
+def _columns(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name)
+    return table

@@ -6,12 +6,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from prism_ray.errors import UsageError
-from prism_ray.plan import IMAGE_SETS, Plan, Slot
+from prism_ray.plan import Plan
 from prism_ray.store import RunProgress, StoreFiles
 from prism_ray.store.images import read_images
+from prism_ray.units import Slot
 
 _MIN_CELL = 48  # pixels: smaller images are enlarged by whole factors
 _GAP = 4
+_BLOCKS_PER_ROW = 3
 _MARGIN = 100  # for the class names
 _TITLE = 22
 
@@ -24,9 +26,9 @@ def contact_sheet(
     Raises UsageError if no images are committed yet.
     """
     num_classes = min(max_classes, plan.facts.num_classes)
-    num_ipc = min(max_ipc, plan.config.recover.ipc)
     blocks = []
-    for image_set in IMAGE_SETS:
+    for image_set in plan.image_sets:
+        num_ipc = min(max_ipc, plan.config.image_sets[image_set].ipc)
         commits = [
             progress.commits[unit.id]
             for unit in plan.recover_units(image_set)
@@ -39,12 +41,12 @@ def contact_sheet(
             blocks.append(_block(image_set, found, plan.facts.class_names[:num_classes], num_ipc))
     if not blocks:
         raise UsageError(f"{files.location} has no committed images yet; run `prism-ray distill` first")
-    width = sum(block.width for block in blocks)
-    sheet = Image.new("RGB", (width, max(block.height for block in blocks)), "white")
-    left = 0
-    for block in blocks:
-        sheet.paste(block, (left, 0))
-        left += block.width
+    width, height = max(block.width for block in blocks), max(block.height for block in blocks)
+    num_rows = -(-len(blocks) // _BLOCKS_PER_ROW)
+    sheet = Image.new("RGB", (width * min(len(blocks), _BLOCKS_PER_ROW), height * num_rows), "white")
+    for place, block in enumerate(blocks):
+        row, column = divmod(place, _BLOCKS_PER_ROW)
+        sheet.paste(block, (column * width, row * height))
     sink = io.BytesIO()
     sheet.save(sink, format="PNG")
     return sink.getvalue()

@@ -1,6 +1,5 @@
 """The figures of a run, from its commits alone: teachers, students, stages. Printed as tables or as JSON."""
 
-import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,36 +7,22 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
-from prism_ray.plan import IMAGE_SETS, Stage
+from prism_ray.analyze.results import Results, read_results
+from prism_ray.config.layers import STUDENT
 from prism_ray.store import Run, RunProgress
+from prism_ray.units import Stage
 
 
 @dataclass(frozen=True)
 class TeacherFigures:
-    """A squeezed teacher."""
+    """A teacher in the store."""
 
     name: str
     arch: str
     num_parameters: int
     num_bn_layers: int
-    test_accuracy: float  # share in [0, 1]
-
-
-@dataclass(frozen=True)
-class StudentFigures:
-    """The students of an image set, each tested once after its last epoch."""
-
-    image_set: str
-    test_accuracies: tuple[float, ...]  # shares in [0, 1]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.test_accuracies)
-
-    @property
-    def spread(self) -> float | None:
-        """Sample standard deviation, None for a single student."""
-        return statistics.stdev(self.test_accuracies) if len(self.test_accuracies) > 1 else None
+    test_accuracy: float | None  # share in [0, 1] of the real test images, if there are any
+    validation_accuracy: float | None  # and of those kept back
 
 
 @dataclass(frozen=True)
@@ -59,7 +44,7 @@ class Summary:
     complete: bool
     stages: tuple[StageFigures, ...]
     teachers: tuple[TeacherFigures, ...]
-    students: tuple[StudentFigures, ...]
+    results: Results
     damaged: dict[str, str]
 
     @property
@@ -68,10 +53,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
-        values = asdict(self)
-        for figures, student in zip(values["students"], self.students, strict=True):
-            figures |= {"mean": student.mean, "spread": student.spread}
-        return values
+        return asdict(self) | {"results": self.results.to_json()}
 
 
 def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
@@ -88,18 +70,12 @@ def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
         for unit in plan.squeeze_units()
         if unit.id in commits
     ]
-    students = []
-    for image_set in IMAGE_SETS:
-        units = [unit for unit in plan.evaluate_units(image_set) if unit.id in commits]
-        if units:
-            accuracies = tuple(commits[unit.id].stats["test_accuracy"] for unit in units)
-            students.append(StudentFigures(image_set, accuracies))
     return Summary(
         store=location,
         complete=progress.complete,
         stages=tuple(stages),
         teachers=tuple(teachers),
-        students=tuple(students),
+        results=read_results(run, progress),
         damaged=progress.damaged,
     )
 
@@ -109,8 +85,10 @@ def print_summary(summary: Summary, console: Console, wall_seconds: dict[Stage, 
     tables = [_stage_table(summary, wall_seconds or {})]
     if summary.teachers:
         tables.insert(0, _teacher_table(summary))
-    if summary.students:
-        tables.append(_student_table(summary))
+    if summary.results.rows:
+        tables.append(_student_table(summary.results))
+    if summary.results.image_sets:
+        tables.append(_set_table(summary.results))
     console.print(Group(*tables))
 
 
@@ -129,7 +107,7 @@ def _teacher_table(summary: Summary) -> Table:
             teacher.arch,
             f"{teacher.num_parameters:,}",
             str(teacher.num_bn_layers),
-            f"{100 * teacher.test_accuracy:.2f} %",
+            "-" if teacher.test_accuracy is None else f"{100 * teacher.test_accuracy:.2f} %",
         )
     return table
 
@@ -148,10 +126,31 @@ def _stage_table(summary: Summary, wall_seconds: dict[Stage, float]) -> Table:
     return table
 
 
-def _student_table(summary: Summary) -> Table:
-    table = _table("Students (last epoch, real test images)", "trained on", "test accuracy", "each student")
-    for student in summary.students:
-        spread = "" if student.spread is None else f" +- {100 * student.spread:.2f}"
-        each = " ".join(f"{100 * accuracy:.2f}" for accuracy in student.test_accuracies)
-        table.add_row(f"{student.image_set} + soft labels", f"{100 * student.mean:.2f}{spread} %", each)
+def _student_table(results: Results) -> Table:
+    table = _table("Students (last epoch, real images)", "trained on", "accuracy", "each student")
+    for row in results.rows:
+        spread = "" if row.spread is None else f" +- {100 * row.spread:.2f}"
+        each = " ".join(f"{100 * accuracy:.2f}" for accuracy in row.accuracies)
+        name = row.image_set if row.evaluation == STUDENT else f"{row.image_set}, {row.evaluation}"
+        table.add_row(f"{name} + {row.labels} labels", f"{100 * row.mean:.2f}{spread} %", each)
     return table
+
+
+def _set_table(results: Results) -> Table:
+    columns = ("image set", "method", "cosine", "its variance", "verified", "actor s", "images/s")
+    table = _table("Images (intra-class cosine similarity: lower is more diverse)", *columns)
+    for figures in results.image_sets:
+        table.add_row(
+            figures.name,
+            figures.method,
+            _number(figures.cosine_mean, ".3f"),
+            _number(figures.cosine_variance, ".4f"),
+            " ".join(f"{100 * share:.1f} %" for share in figures.verified.values()) or "-",
+            f"{figures.seconds:.1f}",
+            _number(figures.images_per_second, ".2f"),
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,14 +1,21 @@
 """Every setting a user has, as frozen pydantic models; one file per section."""
 
+from prism_ray.config.collect import CollectConfig
 from prism_ray.config.data import DataConfig
-from prism_ray.config.labels import EvaluateConfig, RelabelConfig
-from prism_ray.config.load import dump_config, load_config, parse_config
+from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
+from prism_ray.config.layers import DISTILLED
+from prism_ray.config.load import config_schema, dump_config, load_config, parse_config
 from prism_ray.config.networks import NetworkConfig, SqueezeConfig, TeacherConfig, TeachersConfig
 from prism_ray.config.orchestrate import OrchestrateConfig
-from prism_ray.config.recover import RecoverConfig
+from prism_ray.config.recover import AnyImageSet, RecoverConfig, SelectConfig, StatisticsConfig
 from prism_ray.config.run import Config
+from prism_ray.config.selection import SelectionConfig
 
 __all__ = [
+    "DISTILLED",
+    "AnalyzeConfig",
+    "AnyImageSet",
+    "CollectConfig",
     "Config",
     "DataConfig",
     "EvaluateConfig",
@@ -16,9 +23,13 @@ __all__ = [
     "OrchestrateConfig",
     "RecoverConfig",
     "RelabelConfig",
+    "SelectConfig",
+    "SelectionConfig",
     "SqueezeConfig",
+    "StatisticsConfig",
     "TeacherConfig",
     "TeachersConfig",
+    "config_schema",
     "dump_config",
     "load_config",
     "parse_config",

@@ -42,6 +42,14 @@ class DataConfig(Section):
         description="Share of each class held out for the test when the source has no test split.",
     )
 
+    validation_fraction: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of each class's training images kept back for validation: no network is trained "
+        "on them, no image starts from them. For tuning; see evaluate.split.",
+    )
+
     @model_validator(mode="after")
     def _check_paths(self) -> Self:
         if self.source == "image-folder" and self.path is None:

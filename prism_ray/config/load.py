@@ -11,8 +11,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from prism_ray.config.labels import EvaluateConfig
+from prism_ray.config.layers import resolve, user_location
+from prism_ray.config.recover import RecoverConfig
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
+
+# Sections that exist only in what users write.
+_SHARED: dict[str, type[BaseModel]] = {"recover": RecoverConfig, "evaluate": EvaluateConfig}
 
 
 class _Loader(yaml.SafeLoader):
@@ -87,17 +93,21 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
 
     Raises ConfigError with one line for each wrong key.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin}: a config is a mapping of keys, got {values!r}")
+    resolved = resolve(values, lambda key: _source_of(key, origin, sources or {}))
     try:
-        text = json.dumps(values)
+        text = json.dumps(resolved)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{origin}: holds a value that is not plain data: {error}") from None
     try:
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
-        complaints: dict[str, list[str]] = {}  # a union complains once for each of its members
+        # A union complains once for each of its members, a shared value once for each set that has it.
+        complaints: dict[str, dict[str, None]] = {}
         for detail in error.errors(include_url=False):
-            subject, problem = _describe(detail, values, origin, sources or {})
-            complaints.setdefault(subject, []).append(problem)
+            subject, problem = _describe(detail, values, resolved, origin, sources or {})
+            complaints.setdefault(subject, {})[problem] = None
         lines = [subject + ", or ".join(problems) for subject, problems in complaints.items()]
         raise ConfigError("\n".join(lines)) from None
 
@@ -150,9 +160,24 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
     return ".".join(parts)
 
 
-def _describe(detail: Any, values: Any, origin: str, sources: dict[str, str]) -> tuple[str, str]:
-    """Say what is wrong with one key, as (where and which, what)."""
-    location = _location(detail, values)
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of a config as users write it: with the sections that named ones share."""
+    schema = Config.model_json_schema()
+    shared = {
+        "recover": ("RecoverConfig", "What all image sets share; alone, the one set and its control."),
+        "evaluate": ("EvaluateConfig", "What all evaluations share; alone, the one evaluation."),
+    }
+    for key, (model, description) in shared.items():
+        schema["properties"][key] = {"$ref": f"#/$defs/{model}", "description": description}
+    schema["required"] = [key for key in schema["required"] if key not in ("image_sets", "evaluations")]
+    return schema
+
+
+def _describe(
+    detail: Any, values: Any, resolved: Any, origin: str, sources: dict[str, str]
+) -> tuple[str, str]:
+    """Say what is wrong with one key as the user wrote it, as (where and which, what)."""
+    location = user_location(_location(detail, resolved), values)
     key = ".".join(str(part) for part in location)
     where = _source_of(key, origin, sources)
     if detail["type"] == "extra_forbidden":
@@ -161,7 +186,12 @@ def _describe(detail: Any, values: Any, origin: str, sources: dict[str, str]) ->
         field = _field_description(location)
         return f"{where}: {key} ", f"is missing{f' ({field})' if field else ''}"
     if detail["type"] == "value_error":
-        return f"{where}: {key + ': ' if key else ''}", str(detail["ctx"]["error"])
+        text = str(detail["ctx"]["error"])
+        if "image_sets" not in values:  # the checks of the whole config know named sets only
+            text = re.sub(r"\bimage_sets\.[a-z-]+\.", "recover.", text)
+        if "evaluations" not in values:
+            text = re.sub(r"\bevaluations\.[a-z-]+\.", "evaluate.", text)
+        return f"{where}: {key + ': ' if key else ''}", text
     message = detail["msg"].removeprefix("Input ")
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
@@ -182,13 +212,13 @@ def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:
 def _location(detail: Any, values: Any) -> list[str | int]:
     """Return where in `values` an error is, without the member of a union that pydantic tried."""
     location: list[str | int] = []
-    for part in detail["loc"]:
+    for place, part in enumerate(detail["loc"]):
         held = isinstance(values, dict) and str(part) in {str(key) for key in values}
         if held:
             values = next(value for key, value in values.items() if str(key) == str(part))
         elif isinstance(values, list) and isinstance(part, int):
             values = values[part] if part < len(values) else None
-        elif detail["type"] != "missing":
+        elif detail["type"] != "missing" or place < len(detail["loc"]) - 1:
             continue
         location.append(part)
     return location
@@ -198,6 +228,9 @@ def _models_along(location: Sequence[str | int]) -> list[type[BaseModel]]:
     """Return the models met on the way along `location`, the root first."""
     models: list[type[BaseModel]] = [Config]
     for part in location:
+        if len(models) == 1 and str(part) in _SHARED:
+            models.append(_SHARED[str(part)])
+            continue
         field = models[-1].model_fields.get(str(part))
         if field is None:
             continue
@@ -221,14 +254,17 @@ def _nearest_key(location: Sequence[str | int]) -> str:
     """Suggest the nearest valid key: in the same section first, then anywhere in the config."""
     prefix, wrong = [str(part) for part in location[:-1]], str(location[-1])
     model = _models_along(location[:-1])[-1]
-    near = difflib.get_close_matches(wrong, model.model_fields, n=1)
+    names = [*model.model_fields, *(_SHARED if model is Config else ())]
+    near = difflib.get_close_matches(wrong, names, n=1)
     if near:
         return f"; did you mean {'.'.join([*prefix, near[0]])}?"
     elsewhere = {full.rsplit(".", 1)[-1]: full for full in _all_keys(Config)}
+    for section, shared in _SHARED.items():
+        elsewhere |= {full.rsplit(".", 1)[-1]: full for full in _all_keys(shared, f"{section}.")}
     near = difflib.get_close_matches(wrong, elsewhere, n=1)
     if near:
         return f"; did you mean {elsewhere[near[0]]}?"
-    return f"; the keys here are {', '.join(model.model_fields)}"
+    return f"; the keys here are {', '.join(names)}"
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:

@@ -1,19 +1,21 @@
 """The whole config of a run, and the checks that need more than one section."""
 
+from collections.abc import Iterable
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from prism_ray.config.base import NonNegativeInt, Section
+from prism_ray.config.collect import CollectConfig
 from prism_ray.config.data import DataConfig
-from prism_ray.config.labels import EvaluateConfig, RelabelConfig
-from prism_ray.config.networks import TeacherConfig, TeachersConfig
+from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
+from prism_ray.config.networks import Name, TeacherConfig, TeachersConfig
 from prism_ray.config.orchestrate import OrchestrateConfig
-from prism_ray.config.recover import RecoverConfig
+from prism_ray.config.recover import AnyImageSet, RecoverConfig
 
 
 class Config(Section):
-    """Every setting a user has."""
+    """Every setting of a run, resolved: each image set and each evaluation by name (see layers.py)."""
 
     store: str = Field(description="Folder or URL of the run's store.")
     seed: NonNegativeInt = Field(
@@ -21,46 +23,138 @@ class Config(Section):
     )
     data: DataConfig = Field(description="The real images.")
     teachers: TeachersConfig = Field(description="The teacher pool.")
-    recover: RecoverConfig = Field(description="How the images are recovered.")
+    collect: CollectConfig = Field(
+        default=CollectConfig(), description="The pass over the real images that some methods need."
+    )
+    image_sets: dict[Name, AnyImageSet] = Field(
+        min_length=1, description="The image sets by name, each laid over what they share in `recover`."
+    )
     relabel: RelabelConfig = Field(default=RelabelConfig(), description="How they are labelled.")
-    evaluate: EvaluateConfig = Field(description="How students are trained and compared.")
+    evaluations: dict[Name, EvaluateConfig] = Field(
+        min_length=1, description="The evaluations by name, each laid over what they share in `evaluate`."
+    )
+    analyze: AnalyzeConfig = Field(default=AnalyzeConfig(), description="How the images are measured.")
     orchestrate: OrchestrateConfig = Field(
         default=OrchestrateConfig(), description="How the work is spread over the cluster."
     )
 
     @model_validator(mode="after")
     def _check_teacher_names(self) -> Self:
-        names = [teacher.name for teacher in self.teachers.pool]
-        used = {
-            "recover.primary": (self.recover.primary,),
-            "recover.bn_teachers": self.recover.bn_teachers or (),
-            "relabel.teachers": self.relabel.teachers or (),
-        }
-        for key, values in used.items():
-            for value in values:
-                if value not in names:
-                    raise ValueError(
-                        f"{key} names {value!r}, which is not in teachers.pool ({', '.join(names)})"
-                    )
-                if values.count(value) > 1:
-                    raise ValueError(f"{key} names {value!r} twice")
+        self._check_names("relabel.teachers", self.relabel.teachers)
+        self._check_names("analyze.verifiers", self.analyze.verifiers)
+        if self.analyze.feature_teacher is not None:
+            self._check_names("analyze.feature_teacher", (self.analyze.feature_teacher,))
+        for key, image_set in self.image_sets.items():
+            where = f"image_sets.{key}"
+            self._check_names(f"{where}.primary", (image_set.primary,))
+            if isinstance(image_set, RecoverConfig):
+                selection = image_set.selection
+                self._check_names(f"{where}.selection.bn_teachers", selection.bn_teachers or ())
+                self._check_names(f"{where}.selection.weights", selection.weights)
+                self._check_names(f"{where}.statistics.teacher_weights", image_set.statistics.teacher_weights)
+                if not self.candidates(image_set) and not selection.include_primary:
+                    raise ValueError(f"{where}.selection leaves no teacher to draw")
         return self
+
+    @model_validator(mode="after")
+    def _check_verifiers(self) -> Self:
+        for verifier in self.analyze.verifiers:
+            used = {"relabel.teachers": self.label_teachers}
+            for key, image_set in self.image_sets.items():
+                used[f"image_sets.{key}.primary"] = (image_set.primary,)
+                if isinstance(image_set, RecoverConfig):
+                    used[f"image_sets.{key}.selection.bn_teachers"] = image_set.selection.bn_teachers or ()
+            for where, names in used.items():
+                if verifier in names:
+                    raise ValueError(
+                        f"{where} names {verifier!r}, which analyze.verifiers keeps out of all that makes "
+                        "images or labels; take it out of one of the two"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _check_patches(self) -> Self:
+        if self.collect.rded_patches_per_side > self.data.image_size:
+            raise ValueError(
+                f"collect.rded_patches_per_side = {self.collect.rded_patches_per_side} patches do not fit "
+                f"across data.image_size = {self.data.image_size} pixels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluations(self) -> Self:
+        for key, evaluation in self.evaluations.items():
+            for name in evaluation.image_sets or ():
+                if name not in self.image_sets:
+                    raise ValueError(
+                        f"evaluations.{key}.image_sets names {name!r}; there are {', '.join(self.image_sets)}"
+                    )
+            if evaluation.split == "validation" and self.data.validation_fraction == 0.0:
+                raise ValueError(
+                    f"evaluations.{key}.split = 'validation' needs data.validation_fraction above 0"
+                )
+        return self
+
+    def _check_names(self, key: str, values: Iterable[str] | str) -> None:
+        if isinstance(values, str):  # "pool", "primary"
+            return
+        pool = [teacher.name for teacher in self.teachers.pool]
+        given = list(values)
+        for value in given:
+            if value not in pool:
+                raise ValueError(f"{key} names {value!r}, which is not in teachers.pool ({', '.join(pool)})")
+            if given.count(value) > 1:
+                raise ValueError(f"{key} names {value!r} twice")
 
     def teacher(self, name: str) -> TeacherConfig:
         """Return the pool member called `name`."""
         return next(teacher for teacher in self.teachers.pool if teacher.name == name)
 
-    @property
-    def extra_bn_teachers(self) -> tuple[str, ...]:
-        """Names of the teachers that may be drawn beside the primary, in the order of the pool."""
-        allowed = self.recover.bn_teachers
+    def candidates(self, image_set: RecoverConfig) -> tuple[str, ...]:
+        """Names of the teachers that fill the slots of a draw, in the order of the pool.
+
+        Without the verifiers, and without the primary if it is in every draw anyway.
+        """
+        selection = image_set.selection
+        names = [teacher.name for teacher in self.teachers.pool if teacher.name not in self.analyze.verifiers]
         return tuple(
-            teacher.name
-            for teacher in self.teachers.pool
-            if teacher.name != self.recover.primary and (allowed is None or teacher.name in allowed)
+            name
+            for name in names
+            if (selection.bn_teachers is None or name in selection.bn_teachers)
+            and not (selection.include_primary and name == image_set.primary)
         )
+
+    @property
+    def bn_teachers(self) -> tuple[str, ...]:
+        """Names of all teachers whose statistics some image set may match, in the order of the pool."""
+        names: set[str] = set()
+        for image_set in self.image_sets.values():
+            if isinstance(image_set, RecoverConfig):
+                names.update(self.candidates(image_set))
+                if image_set.selection.include_primary:
+                    names.add(image_set.primary)
+        return tuple(teacher.name for teacher in self.teachers.pool if teacher.name in names)
+
+    @property
+    def primary(self) -> str:
+        """Name of the first image set's logit teacher, as whom students see their input."""
+        return next(iter(self.image_sets.values())).primary
 
     @property
     def label_teachers(self) -> tuple[str, ...]:
         """Names of the teachers whose ensemble makes the soft labels."""
-        return self.relabel.teachers or tuple(teacher.name for teacher in self.teachers.pool)
+        if self.relabel.teachers == "primary":
+            return (self.primary,)
+        if self.relabel.teachers == "pool":
+            verifiers = self.analyze.verifiers
+            return tuple(teacher.name for teacher in self.teachers.pool if teacher.name not in verifiers)
+        return tuple(self.relabel.teachers)
+
+    @property
+    def feature_teacher(self) -> str:
+        """Name of the teacher whose features the diversity is measured in."""
+        return self.analyze.feature_teacher or next(iter(self.analyze.verifiers), self.primary)
+
+    def sets_of(self, evaluation: str) -> tuple[str, ...]:
+        """Names of the image sets that an evaluation is for."""
+        return self.evaluations[evaluation].image_sets or tuple(self.image_sets)

@@ -3,6 +3,7 @@
 from prism_ray.config import DataConfig
 from prism_ray.data.base import DataFacts, RealImages, Split, check_config
 from prism_ray.data.folder import FolderImages, FolderIndex, index_folder
+from prism_ray.data.validation import KeptBack
 
 __all__ = [
     "DataFacts",
@@ -20,6 +21,11 @@ def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImage
 
     Raises DataError if files are missing or damaged.
     """
+    source = _open_source(config, index)
+    return KeptBack(source, config.validation_fraction) if config.validation_fraction > 0.0 else source
+
+
+def _open_source(config: DataConfig, index: FolderIndex | None) -> RealImages:
     if config.source == "digits":
         from prism_ray.data.digits import open_digits  # late: scikit-learn takes a second to load
 

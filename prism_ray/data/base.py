@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from prism_ray.config import Config
+from prism_ray.config import DISTILLED, AnyImageSet, Config
 from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_seed
 
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
 Images = npt.NDArray[np.uint8]  # B, channels, H, W
 Labels = npt.NDArray[np.int64]  # B
 
@@ -39,7 +39,7 @@ class DataFacts:
 
 
 class RealImages(ABC):
-    """Real images with labels, in a train and a test split, read by index and only when asked."""
+    """Real images with labels, in a train, a test and perhaps a validation split, read only when asked."""
 
     class_names: tuple[str, ...]
     channels: int
@@ -48,6 +48,10 @@ class RealImages(ABC):
     @abstractmethod
     def identity(self) -> str:
         """Return a hash that tells the images and labels of one run from those of another."""
+
+    @abstractmethod
+    def item(self, split: Split, index: int) -> str:
+        """Return a name of an image that stays the same when others come or go."""
 
     @abstractmethod
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
@@ -108,6 +112,9 @@ class ArrayImages(RealImages):
             digest.update(self.labels[split].astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def item(self, split: Split, index: int) -> str:
+        return str(index)
+
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         size = self._image_size
         picked = self._images[split][indices]
@@ -147,13 +154,32 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
             f"({_some(facts.class_names)}); correct the number or leave it out"
         )
     fewest = min(facts.train_counts)
-    if config.recover.init == "real" and config.recover.ipc > fewest:
-        smallest = facts.class_names[facts.train_counts.index(fewest)]
-        raise ConfigError(
-            f"{origin}: recover.ipc = {config.recover.ipc}: recover.init real needs as many "
-            f"training images in every class, and class {smallest!r} has {fewest}; lower "
-            "recover.ipc or set recover.init to noise"
-        )
+    smallest = facts.class_names[facts.train_counts.index(fewest)]
+    for name, image_set in config.image_sets.items():
+        need, have, limit = _real_images_needed(config, image_set, fewest)
+        if need > have:
+            section = "recover" if name == DISTILLED else f"image_sets.{name}"
+            raise ConfigError(
+                f"{origin}: {section}.ipc = {image_set.ipc}: init {image_set.init} needs {need} training "
+                f"images in every class, and class {smallest!r} has {fewest}{limit}; lower recover.ipc or "
+                "set recover.init to noise"
+            )
+
+
+def _real_images_needed(config: Config, image_set: AnyImageSet, fewest: int) -> tuple[int, int, str]:
+    """Return how many real images of a class an init needs, how many there are, and what limits them."""
+    num_images = image_set.ipc * (image_set.replicate + 1)
+    collect = config.collect
+    if image_set.init == "real":
+        return num_images, fewest, ""
+    if image_set.init == "median":
+        most = collect.images_per_class or fewest
+        return num_images, min(fewest, most), f" (collect.images_per_class = {most})" * (most < fewest)
+    if image_set.init == "rded":
+        most = collect.rded_images_per_class
+        limit = f" (collect.rded_images_per_class = {most})" * (most < fewest)
+        return num_images * collect.rded_patches_per_side**2, min(fewest, most), limit
+    return 0, fewest, ""
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -151,6 +151,9 @@ class FolderImages(RealImages):
                 digest.update(f"{split}\0{label}\0{size}\0{path}\n".encode())
         return digest.hexdigest()
 
+    def item(self, split: Split, index: int) -> str:
+        return self._index.paths[split][index]
+
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         images, present = self._cache_of(split)
         if images is None:

@@ -1,18 +1,26 @@
-"""Post-evaluation: train a fresh student on images and their soft labels, test it on real images."""
+"""Post-evaluation: train a fresh student on images and their labels, test it on real images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from prism_ray.config import EvaluateConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError, StoreError
-from prism_ray.evaluate.protocol import learning_rate_factor, make_optimizer, student_loss
+from prism_ray.evaluate.protocol import (
+    Targets,
+    WeightAverage,
+    learning_rate_factor,
+    make_optimizer,
+    student_loss,
+)
+from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import render, to_device
 from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import EpochLabels
+from prism_ray.store.labels import EpochLabels, Views
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing
 from prism_ray.teachers.training import measure_accuracy, split_evenly
@@ -22,8 +30,9 @@ from prism_ray.teachers.training import measure_accuracy, split_evenly
 class StudentResult:
     """What a student came to after its last epoch."""
 
-    test_accuracy: float  # share in [0, 1]
+    accuracy: float  # share in [0, 1] of the real images of `split`
     train_loss: float  # mean over the last epoch's steps
+    split: str  # "test", or "validation" while settings are chosen
 
 
 def train_student(
@@ -44,8 +53,9 @@ def train_student(
     """
     student = build_network(config.student, len(data.class_names), "evaluate.student")
     student.to(device).to(memory_format=torch.channels_last)
-    images = torch.from_numpy(stored.images).to(device)
+    shown = ShownImages(stored, device)
     optimizer = make_optimizer(student, config)
+    average = WeightAverage(student, config.ema_decay) if config.ema_decay > 0.0 else None
     rng = np.random.default_rng(seed)
     mean_loss = torch.zeros((), device=device)
     student.train()
@@ -57,20 +67,23 @@ def train_student(
                 "`prism-ray verify`"
             )
         views = to_device(labels.views, stored.slots, device)
-        soft_labels = torch.from_numpy(labels.logits).to(device, torch.get_default_dtype())
-        hard_labels = torch.from_numpy(labels.views.label).to(device)
+        images = shown.of_epoch(labels.views)
+        targets = _targets(labels, config, images.shape[-1], device)
+        factor = learning_rate_factor(epoch, num_epochs, config.cosine_stretch, config.linear_tail)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(epoch, num_epochs)
-        order = torch.from_numpy(rng.permutation(len(labels.views))).to(device)
+            group["lr"] = config.learning_rate * factor
+        order = torch.from_numpy(_by_slot(labels.views)[rng.permutation(len(labels.views))]).to(device)
         batches = split_evenly(len(order), config.batch_size)
         epoch_loss = torch.zeros((), device=device)
         for batch in batches:
             pick = order[batch]
             logits = student(preprocessing.apply(render(images, views, pick)))
-            loss = student_loss(logits, soft_labels[pick], hard_labels[pick], config.ce_weight)
+            loss = student_loss(logits, targets.pick(pick), config)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            if average is not None:
+                average.update()
             epoch_loss += loss.detach()
         mean_loss = epoch_loss / len(batches)
         if not torch.isfinite(mean_loss):
@@ -78,5 +91,28 @@ def train_student(
                 f"evaluate: the student's loss is not finite in epoch {epoch}; lower "
                 f"evaluate.learning_rate (now {config.learning_rate})"
             )
-    accuracy = measure_accuracy(student, data, preprocessing, device)
-    return StudentResult(test_accuracy=accuracy, train_loss=float(mean_loss))
+    if average is not None:
+        average.copy_to_network()
+    accuracy = measure_accuracy(student, data, preprocessing, device, split=config.split)
+    return StudentResult(accuracy=accuracy, train_loss=float(mean_loss), split=config.split)
+
+
+def _by_slot(views: Views) -> npt.NDArray[np.int64]:
+    """Return the places of the views by IPC index, then class.
+
+    The order of training is drawn along them, so that students of two image sets with the same slots see
+    them in the same order, however their batches and groups were formed.
+    """
+    return np.lexsort((views.label, views.ipc_index))
+
+
+def _targets(labels: EpochLabels, config: EvaluateConfig, size: int, device: torch.device) -> Targets:
+    """Move an epoch's labels to the device; the soft ones stay float16 there, until they are picked."""
+    views = labels.views
+    share = views.box_height * views.box_width / size**2
+    return Targets(
+        soft_labels=torch.from_numpy(labels.logits).to(device) if config.labels == "soft" else None,
+        label=torch.from_numpy(views.label).to(device),
+        partner_label=torch.from_numpy(views.partner_label).to(device),
+        partner_share=torch.from_numpy(share).to(device, torch.get_default_dtype()),
+    )

@@ -10,8 +10,8 @@ import ray
 
 from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, UsageError
-from prism_ray.plan import Unit
 from prism_ray.store import Commit, Run, StoreFiles
+from prism_ray.units import Unit
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class WorkerActor:
 
     def do(self, run: Run, unit: Unit) -> Commit | UnitFailure:
         """Do a unit; return its commit, or how it failed."""
-        from prism_ray.worker import Worker
+        from prism_ray.work.worker import Worker
 
         try:
             if self._run != run:

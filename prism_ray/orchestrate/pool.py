@@ -20,8 +20,8 @@ from prism_ray.errors import BY_NAME, OrchestrateError
 from prism_ray.orchestrate.actor import ActorInfo, UnitFailure, WorkerActor
 from prism_ray.orchestrate.cluster import Shape
 from prism_ray.orchestrate.scheduler import Scheduler
-from prism_ray.plan import Unit
 from prism_ray.store import Commit, Run, StoreFiles, layout
+from prism_ray.units import Unit
 
 _TICK_S = 0.5
 _CHECK_TIMEOUT_S = 300.0

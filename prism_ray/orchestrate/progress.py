@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from prism_ray.orchestrate.actor import UnitFailure
-from prism_ray.plan import Stage
 from prism_ray.store import Commit
+from prism_ray.units import Stage
 
 
 class ProgressDisplay:

@@ -7,7 +7,7 @@ lazy iterator and are held only from their assignment to their end, so a stage o
 from collections import deque
 from collections.abc import Iterable
 
-from prism_ray.plan import Unit
+from prism_ray.units import Unit
 
 
 class Scheduler:

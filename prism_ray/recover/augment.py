@@ -1,11 +1,25 @@
 """The augmentation of recover: one crop, flip and roll for the whole batch per iteration."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from prism_ray.config import RecoverConfig
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows, roll_rows
+
+
+def smallest_crops(config: RecoverConfig, num_iterations: int) -> npt.NDArray[np.float64]:
+    """Return the least share of the area that a crop may take in each iteration.
+
+    With the cosine curriculum it falls from the largest share to the smallest. Source: DELT,
+    arXiv 2411.19946, after CDA, arXiv 2311.18838.
+    """
+    low, high = config.crop_scale
+    if config.crop_curriculum == "none":
+        return np.full(num_iterations, low)
+    progress = np.arange(num_iterations) / num_iterations
+    return low + (high - low) * 0.5 * (1.0 + np.cos(np.pi * progress))
 
 
 class Augmentation:
@@ -19,7 +33,8 @@ class Augmentation:
         self, config: RecoverConfig, num_iterations: int, size: int, seed: int, device: torch.device
     ) -> None:
         rng = np.random.default_rng(seed)
-        crops = draw_crops(rng, num_iterations, size, config.crop_scale)
+        scale = (smallest_crops(config, num_iterations), config.crop_scale[1])
+        crops = draw_crops(rng, num_iterations, size, scale)
         flips = (rng.random(num_iterations) < 0.5) & config.flip
         shifts = (rng.random((2, num_iterations)) * (config.jitter + 1)).astype(np.int64)
         self._size = size

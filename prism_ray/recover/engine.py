@@ -1,8 +1,11 @@
-"""The optimisation loop of recover, and what becomes of one batch. Runs in one process, without Ray."""
+"""The optimisation loop of recover: one batch, whatever its method. Runs in one process, without Ray.
+
+Images that join late (DELT's early-late sub-batches) stand behind the others, so that those which take
+part are always the first ones: a slice, with no copy and with a deterministic gradient.
+"""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +13,12 @@ import torch
 from torch import Tensor
 
 from prism_ray.config import RecoverConfig
-from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
-from prism_ray.plan import RecoverUnit, Slot
 from prism_ray.recover.augment import Augmentation
-from prism_ray.recover.objective import Losses, PrismObjective
-from prism_ray.recover.space import ReferenceSpace
+from prism_ray.recover.objective import Losses, Objective
+from prism_ray.recover.setting import RecoverSetting
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.teacher import Teacher
+from prism_ray.units import RecoverUnit
 
 _CHECK_EVERY = (
     50  # iterations between two looks at whether the loss is finite; each look waits for the device
@@ -30,13 +31,18 @@ class LossRecord:
     """The losses of one iteration as numbers."""
 
     ce: float
-    bn: float  # mean over the teachers of R_m
+    bn: float  # the votes' mean of R_m
     alignments: dict[str, float]  # teacher -> R_m
+    terms: dict[str, float]  # densification, and the method's own
 
     @classmethod
     def of(cls, losses: Losses) -> "LossRecord":
-        alignments = {name: float(term) for name, term in losses.alignments.items()}
-        return cls(float(losses.ce), float(losses.bn), alignments)
+        return cls(
+            float(losses.ce),
+            float(losses.bn),
+            {name: float(term) for name, term in losses.alignments.items()},
+            {name: float(term) for name, term in losses.terms.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -48,50 +54,56 @@ class RecoveredBatch:
     last: LossRecord
 
 
-def recover_batch(
-    unit: RecoverUnit,
-    config: RecoverConfig,
-    data: RealImages,
-    image_size: int,
-    teachers: Mapping[str, Teacher],
-    device: torch.device,
-) -> RecoveredBatch:
-    """Recover the images of one batch; `teachers` holds at least the unit's BN teachers.
+def joining_order(unit: RecoverUnit) -> npt.NDArray[np.int64]:
+    """Return the places of the unit's slots, those of the most iterations first."""
+    return np.argsort(-np.asarray(unit.iterations), kind="stable")
+
+
+def recover_batch(setting: RecoverSetting, x: Tensor) -> RecoveredBatch:
+    """Recover the images of one batch from x (B, channels, H, W), the initial ones in the reference space.
 
     Raises EngineError if the loss stops being finite.
     """
-    drawn = [teachers[name] for name in unit.bn_teachers]
-    space = ReferenceSpace.of(drawn[0].preprocessing, data.channels, device)
-    labels = torch.tensor([slot.label for slot in unit.slots], device=device)
-    x = initial_pixels(unit, config, data, image_size, space, device)
-    augment = Augmentation(config, unit.num_iterations, image_size, derive_seed(unit.seed, "augment"), device)
-    with PrismObjective(drawn, labels, space, config.bn_weight, config.first_bn_weight) as objective:
-        first, last = optimise(x, unit, config, objective, augment, space)
-    images = space.to_images(x.detach()).cpu().numpy()
+    unit, config = setting.unit, setting.config
+    order = joining_order(unit)
+    setting = replace(setting, labels=setting.labels[torch.from_numpy(order).to(setting.device)])
+    x = x[torch.from_numpy(order).to(setting.device)]
+    seed = derive_seed(unit.seed, "augment")
+    augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
+    with Objective(setting) as objective:
+        first, last = optimise(x, setting, objective, augment)
+    images = np.empty(x.shape, np.uint8)
+    images[order] = setting.space.to_images(x.detach()).cpu().numpy()
     return RecoveredBatch(images, LossRecord.of(first), LossRecord.of(last))
 
 
 def optimise(
-    x: Tensor,
-    unit: RecoverUnit,
-    config: RecoverConfig,
-    objective: PrismObjective,
-    augment: Augmentation,
-    space: ReferenceSpace,
+    x: Tensor, setting: RecoverSetting, objective: Objective, augment: Augmentation
 ) -> tuple[Losses, Losses]:
     """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration.
 
-    Adam with a cosine to 0; after each step x is clipped to valid pixels. Raises EngineError if a loss or a
-    pixel was not finite; that is looked at every 50 iterations, so that the device seldom waits for the host.
+    Adam with a cosine to 0; after each step x is clipped to valid pixels. An image that has not joined has
+    no gradient and stays as it is; when it joins, neither optimiser nor schedule starts anew. Raises
+    EngineError if a loss or a pixel was not finite; that is looked at every 50 iterations, so that the
+    device seldom waits for the host.
     """
+    unit, config, space = setting.unit, setting.config, setting.space
+    total = unit.num_iterations
+    redraw = config.selection.redraw if isinstance(config.selection.redraw, int) else total
+    iterations = np.sort(np.asarray(unit.iterations))[::-1]
     x.requires_grad_(True)
     optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
     all_finite = torch.ones((), dtype=torch.bool, device=x.device)
     first: Losses | None = None
-    for iteration in range(unit.num_iterations):
-        progress = iteration / unit.num_iterations
-        optimizer.param_groups[0]["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        losses = objective(augment(x, iteration))
+    num_joined = 0
+    for iteration in range(total):
+        now_joined = int(np.count_nonzero(iterations >= total - iteration))
+        if now_joined != num_joined:
+            num_joined = now_joined
+            objective.join(num_joined)
+        factor = 0.5 * (1.0 + math.cos(math.pi * iteration / total))
+        optimizer.param_groups[0]["lr"] = config.learning_rate * factor
+        losses = objective(augment(x[:num_joined], iteration), unit.draws[iteration // redraw])
         optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -100,51 +112,11 @@ def optimise(
             all_finite &= torch.isfinite(losses.total) & torch.isfinite(x).all()
         losses = losses.detached()
         first = first or losses
-        at_end = iteration == unit.num_iterations - 1
+        at_end = iteration == total - 1
         if (at_end or (iteration + 1) % _CHECK_EVERY == 0) and not all_finite:
             raise _not_finite(unit, config, iteration, losses)
     assert first is not None
     return first, losses
-
-
-def initial_pixels(
-    unit: RecoverUnit,
-    config: RecoverConfig,
-    data: RealImages,
-    image_size: int,
-    space: ReferenceSpace,
-    device: torch.device,
-) -> Tensor:
-    """Return where the optimisation starts, (B, channels, H, W) in the reference space.
-
-    real: the image of IPC index k is the k-th training image of its class. noise: standard normal.
-    """
-    if config.init == "noise":
-        generator = torch.Generator().manual_seed(derive_seed(unit.seed, "noise"))
-        shape = (len(unit.slots), data.channels, image_size, image_size)
-        return torch.randn(shape, generator=generator).to(device)
-    images = read_real(data, [(slot, slot.ipc_index) for slot in unit.slots])
-    return space.from_images(torch.from_numpy(images).to(device))
-
-
-def select_random_real(unit: RecoverUnit, data: RealImages, run_seed: int) -> npt.NDArray[np.uint8]:
-    """Return the control's images, uint8 (B, channels, H, W): random training images of each class.
-
-    IPC index k is the k-th of the class in an order drawn from the run's seed, so that no image comes
-    twice before all have come once.
-    """
-    picks = []
-    for slot in unit.slots:
-        seed = derive_seed(run_seed, "random-real", slot.label)
-        order = np.random.default_rng(seed).permutation(len(data.train_indices(slot.label)))
-        picks.append((slot, int(order[slot.ipc_index % len(order)])))
-    return read_real(data, picks)
-
-
-def read_real(data: RealImages, picks: list[tuple[Slot, int]]) -> npt.NDArray[np.uint8]:
-    """Return for each (slot, k) the k-th training image of the slot's class."""
-    indices = np.array([data.train_indices(slot.label)[place] for slot, place in picks])
-    return data.read("train", indices)
 
 
 def _not_finite(unit: RecoverUnit, config: RecoverConfig, iteration: int, losses: Losses) -> EngineError:
@@ -152,6 +124,6 @@ def _not_finite(unit: RecoverUnit, config: RecoverConfig, iteration: int, losses
     terms = ", ".join(f"{name} {value:.4g}" for name, value in record.alignments.items())
     return EngineError(
         f"{unit.id}: the loss or a pixel is not finite by iteration {iteration} of {unit.num_iterations} "
-        f"(cross-entropy {record.ce:.4g}; BN alignment {terms}); lower recover.learning_rate "
+        f"(cross-entropy {record.ce:.4g}; alignment {terms}); lower recover.learning_rate "
         f"(now {config.learning_rate}) or recover.bn_weight (now {config.bn_weight})"
     )

@@ -1,17 +1,28 @@
-"""PRISM's objective: the primary's cross-entropy plus the mean BN alignment of the drawn teachers."""
+"""The loss of one step: what the teachers drawn say of the images, and a method's own terms.
 
-from collections.abc import Sequence
+    L = CE + r_bn * sum over m in S of v_m u_m R_m + own terms
+    CE = cross-entropy of the primary, or sum over m in S of v_m * cross-entropy of m
+
+v_m are the votes, 1 / |S| each or by prior accuracy; u_m is the weight a user gives a teacher. PRISM is the
+first form of CE with equal votes (arXiv 2511.09905); SRe2L is S = {primary}; CV-DD (arXiv 2501.07575) votes.
+"""
+
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prism_ray.recover.space import ReferenceSpace
-from prism_ray.recover.statistics import BatchNormAlignment
-from prism_ray.teachers.teacher import Teacher
+from prism_ray.errors import ConfigError
+from prism_ray.methods import find_method
+from prism_ray.recover.densify import densification
+from prism_ray.recover.setting import RecoverSetting
+from prism_ray.recover.statistics import StatisticsAlignment, TeacherReference
+
+DENSIFICATION = "densification"
 
 
 @dataclass(frozen=True)
@@ -20,58 +31,110 @@ class Losses:
 
     total: Tensor
     ce: Tensor
+    bn: Tensor  # the votes' mean of R_m
     alignments: dict[str, Tensor]  # teacher -> R_m, unweighted
-
-    @property
-    def bn(self) -> Tensor:
-        """Mean of the teachers' R_m."""
-        return torch.stack(list(self.alignments.values())).mean()
+    terms: dict[str, Tensor] = field(default_factory=dict)  # densification, and the method's own
 
     def detached(self) -> "Losses":
         """Return the same values without the graph behind them."""
-        alignments = {name: term.detach() for name, term in self.alignments.items()}
-        return Losses(self.total.detach(), self.ce.detach(), alignments)
+        return Losses(
+            self.total.detach(),
+            self.ce.detach(),
+            self.bn.detach(),
+            {name: term.detach() for name, term in self.alignments.items()},
+            {name: term.detach() for name, term in self.terms.items()},
+        )
 
 
-class PrismObjective:
-    """L = CE(f_primary(x'), y) + r_bn * (1/|S|) * sum over m in S of R_m.
+class Objective:
+    """The loss of a batch. Used as a context, because it hangs hooks into the networks."""
 
-    S is the primary, which gives logits and statistics in one forward pass, and the drawn BN teachers.
-    Source: PRISM, arXiv 2511.09905. Used as a context, because it hangs hooks into the networks.
-    """
-
-    def __init__(
-        self,
-        teachers: Sequence[Teacher],  # S, the primary first
-        labels: Tensor,  # B
-        space: ReferenceSpace,
-        bn_weight: float,
-        first_bn_weight: float,
-    ) -> None:
-        self._teachers = [
-            (teacher, BatchNormAlignment(teacher.network, first_bn_weight)) for teacher in teachers
-        ]
-        self._labels = labels
-        self._space = space
-        self._bn_weight = bn_weight
+    def __init__(self, setting: RecoverSetting) -> None:
+        self._setting = setting
+        config = setting.config
+        names = dict.fromkeys([*setting.unit.teachers, *self._classifiers(setting.unit.teachers)])
+        empty = TeacherReference()
+        self._alignments = {
+            name: StatisticsAlignment(
+                setting.teachers[name].network,
+                config.statistics,
+                setting.references.get(name, empty),
+                setting.patch_size,
+            )
+            for name in names
+            if name in setting.unit.teachers
+        }
+        self._labels = setting.labels
+        method = find_method(config.method)
+        assert method is not None
+        self._terms: Mapping[str, Callable[[Tensor], Tensor]] = method.terms(setting)
+        self._votes = {draw: _votes(setting, draw) for draw in dict.fromkeys(setting.unit.draws)}
         self._stack = ExitStack()
+        self.join(len(setting.labels))
 
     def __enter__(self) -> Self:
-        for _, alignment in self._teachers:
+        for alignment in self._alignments.values():
             self._stack.enter_context(alignment)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def __call__(self, x: Tensor) -> Losses:
-        """Return the losses of augmented images x (B, channels, H, W) in the reference space."""
+    def join(self, count: int) -> None:
+        """Say that the images to come are the first `count` of the batch."""
+        self._labels = self._setting.labels[:count]
+        self._classes = [torch.nonzero(self._labels == label)[:, 0] for label in torch.unique(self._labels)]
+        for alignment in self._alignments.values():
+            alignment.set_labels(self._labels)
+
+    def _classifiers(self, draw: tuple[str, ...]) -> tuple[str, ...]:
+        return draw if self._setting.config.selection.logits == "drawn" else (self._setting.config.primary,)
+
+    def __call__(self, x: Tensor, draw: tuple[str, ...]) -> Losses:
+        """Return the losses of augmented images x (B, channels, H, W; reference space) under a draw of S."""
+        setting, votes = self._setting, self._votes[draw]
+        classifiers = self._classifiers(draw)
         alignments: dict[str, Tensor] = {}
-        ce = x.new_zeros(())
-        for place, (teacher, alignment) in enumerate(self._teachers):
-            logits = teacher.network(self._space.to_teacher(x, teacher))  # B, C
-            alignments[teacher.name] = alignment.pop()
-            if place == 0:
-                ce = F.cross_entropy(logits, self._labels)
-        mean_alignment = torch.stack(list(alignments.values())).mean()
-        return Losses(ce + self._bn_weight * mean_alignment, ce, alignments)
+        ce, bn, weighted = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
+        for name in dict.fromkeys([*classifiers, *draw]):
+            teacher, alignment = setting.teachers[name], self._alignments.get(name)
+            if alignment is not None:
+                alignment.active = name in draw
+            logits = teacher.network(setting.space.to_teacher(x, teacher))  # B, C
+            if name in classifiers:
+                share = votes[name] if classifiers is draw else 1.0
+                ce = ce + share * F.cross_entropy(logits, teacher.output_labels(self._labels))
+            if name in draw:
+                assert alignment is not None
+                alignments[name] = alignment.pop()
+                bn = bn + votes[name] * alignments[name]
+                own = setting.config.statistics.teacher_weights.get(name, 1.0)
+                weighted = weighted + votes[name] * own * alignments[name]
+        total = ce + setting.config.bn_weight * weighted
+        terms = {name: term(x) for name, term in self._own_terms()}
+        for value in terms.values():
+            total = total + value
+        return Losses(total, ce, bn, alignments, terms)
+
+    def _own_terms(self) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+        weight = self._setting.config.densification_weight
+        own = list(self._terms.items())
+        if weight > 0.0:
+            own.append((DENSIFICATION, lambda x: weight * densification(x, self._classes)))
+        return own
+
+
+def _votes(setting: RecoverSetting, draw: tuple[str, ...]) -> dict[str, float]:
+    """Return the votes v_m of a draw; they sum to 1."""
+    selection = setting.config.selection
+    if selection.votes == "equal":
+        return dict.fromkeys(draw, 1.0 / len(draw))
+    missing = [name for name in draw if name not in setting.priors]
+    if missing:
+        raise ConfigError(
+            f"recover.selection.votes = 'prior': the accuracy of {', '.join(missing)} is not known; "
+            "give it in recover.selection.priors, in percent"
+        )
+    logits = torch.tensor([setting.priors[name] for name in draw], dtype=torch.float64)
+    shares = torch.softmax(logits / selection.prior_temperature, dim=0)
+    return dict(zip(draw, shares.tolist(), strict=True))

@@ -1,57 +1,183 @@
-"""The BN alignment term R_m of one teacher, collected while its forward pass runs."""
+"""The alignment term R_m of one teacher, collected while its forward pass runs.
 
+    R_m = sum_l w_l gap_l          w_1 = first_weight, w_l = 1; layers in the order in which they run
+    gap of a BN layer     ||var - running_var||_2 + ||mean - running_mean||_2
+    gap of a convolution  the same against the real images, and for its patches
+
+mean/var are of the layer's input over (N, H, W), biased. Source: SRe2L, arXiv 2306.13092; convolutions,
+patches and the moving average: G-VBSM, arXiv 2311.17950; category-aware gaps: EDC, arXiv 2404.13733.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.config import StatisticsConfig
+from prism_ray.geometry import resize
+from prism_ray.teachers.layers import matched_layers
 
 
-class BatchNormAlignment:
-    """R_m = sum_l w_l (||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2).
+@dataclass(frozen=True)
+class LayerReference:
+    """Statistics of a layer's input over real images; the patches' are only those of convolutions."""
 
-    mean_l and var_l (biased) are taken over (N, H, W) of the input of BN layer l, in the order in which
-    the layers run; w_1 = `first_weight`, the other w_l = 1. Source: PRISM, arXiv 2511.09905.
+    mean: Tensor  # F
+    var: Tensor  # F, biased
+    patch_mean: Tensor | None = None  # P
+    patch_var: Tensor | None = None  # P, biased
 
-    Used as a context: hooks stand only inside it. Every forward pass of the network fills the terms, and
-    `pop` returns their sum.
+    @property
+    def pairs(self) -> tuple[Tensor, ...]:
+        """The statistics in the order of `measure`."""
+        if self.patch_mean is None or self.patch_var is None:
+            return self.mean, self.var
+        return self.mean, self.var, self.patch_mean, self.patch_var
+
+
+@dataclass(frozen=True)
+class TeacherReference:
+    """What one pass over the real images says of a teacher's layers, by name."""
+
+    layers: dict[str, LayerReference] = field(default_factory=dict)
+    classes: dict[int, dict[str, LayerReference]] = field(default_factory=dict)  # label -> layers
+
+    def average(self, labels: Tensor) -> dict[str, LayerReference]:
+        """Return the mean over `labels` (B) of their classes' statistics, layer by layer."""
+        rows = [self.classes[label] for label in labels.tolist()]
+        averaged = {}
+        for name in rows[0]:
+            parts = zip(*(row[name].pairs for row in rows), strict=True)
+            averaged[name] = LayerReference(*(torch.stack(part).mean(0) for part in parts))
+        return averaged
+
+
+def measure_channels(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each channel of (N, F, ...), both (F,)."""
+    over = [dim for dim in range(features.dim()) if dim != 1]
+    var, mean = torch.var_mean(features, dim=over, correction=0)
+    return mean, var
+
+
+def measure_patches(features: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each patch of square maps (N, F, S, S), both (P,).
+
+    The maps are enlarged to the next multiple of `patch_size` and cut into patches of `patch_size` x
+    `patch_size` pixels; each is pooled over images, channels and pixels. P = (S' / patch_size)^2.
+    """
+    height, width = features.shape[2:]
+    if height != width:
+        raise ValueError(f"patches are cut from square maps, got {height} x {width}")
+    per_side = math.ceil(height / patch_size)
+    maps = resize(features, per_side * patch_size)
+    patches = maps.reshape(*maps.shape[:2], per_side, patch_size, per_side, patch_size)
+    var, mean = torch.var_mean(patches, dim=(0, 1, 3, 5), correction=0)  # N, F, p, s, p, s -> p, p
+    return mean.flatten(), var.flatten()
+
+
+class StatisticsAlignment:
+    """R_m of one teacher. Used as a context: hooks stand only inside it.
+
+    While `active`, every forward pass of the network fills the terms, and `pop` returns their sum.
     """
 
-    def __init__(self, network: nn.Module, first_weight: float) -> None:
+    def __init__(
+        self, network: nn.Module, config: StatisticsConfig, reference: TeacherReference, patch_size: int
+    ) -> None:
         """Raises ValueError if the network has no BatchNorm layer with running statistics."""
-        self._layers = find_batchnorm(network)
-        if not self._layers:
+        self._convolutions = config.layers == "bn+conv"
+        self._layers = matched_layers(network, self._convolutions)
+        if not matched_layers(network, convolutions=False):
             raise ValueError(f"a BN teacher needs BatchNorm layers, {type(network).__name__} has none")
-        self._first_weight = first_weight
+        self._config = config
+        self._reference = reference
+        self._patch_size = patch_size
+        self._of_classes: dict[str, LayerReference] = {}
+        self._past: dict[str, tuple[Tensor, ...]] = {}  # layer -> moving averages
         self._handles: list[RemovableHandle] = []
         self._terms: list[Tensor] = []
+        self._sizes: list[Tensor] = []  # norms of what each term is measured against
+        self.active = True
 
     def __enter__(self) -> Self:
-        self._handles = [layer.register_forward_pre_hook(self._collect) for layer in self._layers]
+        self._handles = [
+            layer.register_forward_pre_hook(partial(self._collect, name))
+            for name, layer in self._layers.items()
+        ]
         return self
 
     def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._terms = []
+        self._terms, self._sizes, self._past = [], [], {}
+
+    def set_labels(self, labels: Tensor) -> None:
+        """Tell the classes (B) of the images that come next, for category-aware matching."""
+        if self._config.class_share > 0.0:
+            self._of_classes = self._reference.average(labels)
 
     def pop(self) -> Tensor:
         """Return R_m of the last forward pass as a scalar tensor, and forget its terms."""
-        terms, self._terms = self._terms, []
-        weighted = [self._first_weight * terms[0], *terms[1:]]
-        return torch.stack(weighted).sum()
+        total = self._weigh(self._terms)
+        if self._config.scale == "relative":
+            total = total / self._weigh(self._sizes)
+        self._terms, self._sizes = [], []
+        return total
 
-    def _collect(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _weigh(self, terms: list[Tensor]) -> Tensor:
+        return torch.stack([self._config.first_weight * terms[0], *terms[1:]]).sum()
+
+    def _collect(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not self.active:
+            return
         features = inputs[0]  # N, F, ...
-        assert isinstance(layer, _BatchNorm)
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
-        over = [dim for dim in range(features.dim()) if dim != 1]
-        var, mean = torch.var_mean(features, dim=over, correction=0)
-        var_gap = torch.linalg.vector_norm(var - layer.running_var)
-        mean_gap = torch.linalg.vector_norm(mean - layer.running_mean)
-        self._terms.append(var_gap + mean_gap)
+        is_convolution = isinstance(layer, nn.Conv2d)
+        found: tuple[Tensor, ...] = measure_channels(features)
+        if is_convolution:
+            found += measure_patches(features, self._patch_size)
+        found = self._smooth(name, found)
+        target = self._reference.layers[name] if is_convolution else _running(layer)
+        self._terms.append(self._mix(name, partial(_gap, found), target))
+        if self._config.scale == "relative":
+            self._sizes.append(self._mix(name, _size, target))
+
+    def _mix(self, name: str, value: Callable[[LayerReference], Tensor], target: LayerReference) -> Tensor:
+        """Return `value` of the target, mixed with that of the batch's classes if they have a share."""
+        share = self._config.class_share
+        if share == 0.0:
+            return value(target)
+        return (1.0 - share) * value(target) + share * value(self._of_classes[name])
+
+    def _smooth(self, name: str, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return moving averages whose values hold the past and whose gradients are the present batch's."""
+        share = self._config.momentum
+        if share == 0.0:
+            return found
+        now = tuple(value.detach() for value in found)
+        past = self._past.get(name, now)  # the first batch is its own past
+        average = tuple(share * old + (1.0 - share) * new for old, new in zip(past, now, strict=True))
+        self._past[name] = average
+        return tuple(mean + (value - value.detach()) for mean, value in zip(average, found, strict=True))
+
+
+def _running(layer: nn.Module) -> LayerReference:
+    running_mean, running_var = layer.running_mean, layer.running_var
+    assert isinstance(running_mean, Tensor)
+    assert isinstance(running_var, Tensor)
+    return LayerReference(running_mean, running_var)
+
+
+def _gap(found: tuple[Tensor, ...], target: LayerReference) -> Tensor:
+    """Sum of the distances; a target without patches is compared without them."""
+    gaps = [torch.linalg.vector_norm(a - b) for a, b in zip(found, target.pairs, strict=False)]
+    return torch.stack(gaps).sum()
+
+
+def _size(target: LayerReference) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(values) for values in target.pairs]).sum()

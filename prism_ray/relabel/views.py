@@ -1,7 +1,7 @@
 """Views: drawing their parameters, and rendering them, for relabel and for student training alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -10,22 +10,25 @@ from torch import Tensor
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
-from prism_ray.plan import Slot
 from prism_ray.seeds import derive_seed
 from prism_ray.store.labels import Views
 from prism_ray.teachers.teacher import to_pixels
+from prism_ray.units import Slot
 
 
 def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:
     """Draw one view of each image of a group for one epoch; the draw depends on seed and epoch alone.
 
-    Partners are a random permutation of the group. CutMix's box covers 1 - lambda of the view, lambda ~
-    Beta(alpha, alpha), around a uniform centre and cut off at the border.
+    Views are drawn and returned by IPC index, then class, whatever the order of `slots`: two image sets of
+    the same slots get the same views, and what one setting adds does not move what the others draw. Partners
+    are a random permutation of the group. CutMix's box covers 1 - lambda of the view, lambda ~ Beta(alpha,
+    alpha), around a uniform centre and cut off at the border.
     """
     rng = np.random.default_rng(derive_seed(seed, "views", epoch))
-    count = len(slots)
-    labels = np.array([slot.label for slot in slots], dtype=np.int64)
-    ipc_indices = np.array([slot.ipc_index for slot in slots], dtype=np.int64)
+    ordered = sorted(slots, key=lambda slot: (slot.ipc_index, slot.label))
+    count = len(ordered)
+    labels = np.array([slot.label for slot in ordered], dtype=np.int64)
+    ipc_indices = np.array([slot.ipc_index for slot in ordered], dtype=np.int64)
     crops = draw_crops(rng, count, size, config.crop_scale)
     flip = (rng.random(count) < 0.5) & config.flip
     partner = rng.permutation(count)
@@ -37,6 +40,14 @@ def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConf
         top, left = np.maximum(centre_y - half, 0), np.maximum(centre_x - half, 0)
         height = np.minimum(centre_y + half, size) - top
         width = np.minimum(centre_x + half, size) - left
+    swap_columns = swap_rows = np.zeros(count, dtype=np.bool_)
+    if config.patch_shuffle:
+        swap_rng = np.random.default_rng(derive_seed(seed, "swaps", epoch))
+        swap_columns, swap_rows = swap_rng.random((2, count)) < 0.5
+    augment_seed = np.zeros(count, dtype=np.int64)
+    if config.rand_augment:
+        augment_rng = np.random.default_rng(derive_seed(seed, "augment", epoch))
+        augment_seed = augment_rng.integers(1, 2**63 - 1, count, dtype=np.int64)
     return Views(
         label=labels,
         ipc_index=ipc_indices,
@@ -51,12 +62,15 @@ def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConf
         box_left=left,
         box_height=height,
         box_width=width,
+        swap_columns=swap_columns,
+        swap_rows=swap_rows,
+        augment_seed=augment_seed,
     )
 
 
 @dataclass(frozen=True)
 class ViewTensors:
-    """The views of one epoch on the device, each field a tensor of B."""
+    """The views of one epoch on the device, the tensors of B."""
 
     image: Tensor  # row of the view's image among the images
     partner: Tensor  # place of the partner's view among these views
@@ -69,6 +83,9 @@ class ViewTensors:
     box_left: Tensor
     box_height: Tensor
     box_width: Tensor
+    swap_columns: Tensor
+    swap_rows: Tensor
+    has_swaps: bool  # False: no view's halves change places, and none need be looked at
 
 
 def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> ViewTensors:
@@ -87,20 +104,24 @@ def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> View
         raise StoreError(
             f"the soft labels name the image (class, IPC index) = {error}, which is not in the set"
         ) from None
-    copied = {
-        name: torch.from_numpy(getattr(views, name)).to(device)
-        for name in ViewTensors.__dataclass_fields__
-        if name not in ("image", "partner")
+    columns = {
+        field.name: torch.from_numpy(getattr(views, field.name)).to(device)
+        for field in fields(ViewTensors)
+        if field.name not in ("image", "partner", "has_swaps")
     }
     return ViewTensors(
-        image=torch.tensor(image, device=device), partner=torch.tensor(partner, device=device), **copied
+        image=torch.tensor(image, device=device),
+        partner=torch.tensor(partner, device=device),
+        has_swaps=bool(views.swap_columns.any() or views.swap_rows.any()),
+        **columns,
     )
 
 
 def render(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
     """Return the picked views as pixels in [0, 1], (b, channels, H, W).
 
-    `images` is uint8 (N, channels, H, W); `pick` is (b,), places among the views.
+    `images` is uint8 (N, channels, H, W), already augmented (see augment.py); `pick` is (b,), places among
+    the views.
     """
     size = images.shape[-1]
     own = _crop(images, views, pick)
@@ -117,5 +138,17 @@ def _crop(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
     size = images.shape[-1]
     rows = crop_matrix(views.crop_top[pick], views.crop_height[pick], size, size)
     columns = crop_matrix(views.crop_left[pick], views.crop_width[pick], size, size)
+    if views.has_swaps:
+        rows = swap_halves(rows, views.swap_rows[pick])
+        columns = swap_halves(columns, views.swap_columns[pick])
     columns = flip_rows(columns, views.flip[pick])
     return apply_matrices(to_pixels(images[views.image[pick]]), rows, columns)
+
+
+def swap_halves(matrix: Tensor, swap: Tensor) -> Tensor:
+    """Return (B, out, in) that acts where `swap` (B,) is true as if the input's halves had changed places.
+
+    Of an odd input the first half is the smaller one, and comes last. Source: the shuffling of 2x2 patches
+    in the public code of RDED (arXiv 2312.03526), which permutes the strips of either direction.
+    """
+    return torch.where(swap[:, None, None], matrix.roll(matrix.shape[2] // 2, dims=2), matrix)

@@ -14,6 +14,7 @@ from prism_ray.store.match import Asked, match
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
     Run,
+    bound_scopes,
     has_commits,
     load_run,
     new_run,
@@ -31,6 +32,7 @@ __all__ = [
     "StageProgress",
     "StoreFiles",
     "absolute",
+    "bound_scopes",
     "has_commits",
     "is_url",
     "load_run",

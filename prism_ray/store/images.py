@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from prism_ray.errors import StoreError
-from prism_ray.plan import RecoverUnit, Slot
 from prism_ray.store.commits import Commit, read_part
 from prism_ray.store.files import StoreFiles
+from prism_ray.units import RecoverUnit, Slot
 
 _SCHEMA = pa.schema(
     [
@@ -23,7 +23,7 @@ _SCHEMA = pa.schema(
         ("label", pa.int64()),
         ("ipc_index", pa.int32()),
         ("batch", pa.string()),
-        ("bn_teachers", pa.list_(pa.string())),
+        ("teachers", pa.list_(pa.string())),
         ("num_iterations", pa.int32()),
         ("seed", pa.int64()),
         ("loss_ce", pa.float32()),
@@ -58,7 +58,8 @@ def encode_images(
     """Return the Parquet file of a batch.
 
     `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3
-    (RGB). The losses are the batch's at its last iteration, null for a control.
+    (RGB). The losses are the batch's at its last iteration, null for a selection. Column `teachers` has all
+    that supervised the batch; every draw in turn stands in the file's metadata, key prism_ray.draws.
     """
     num_images = len(unit.slots)
     rows = {
@@ -69,13 +70,16 @@ def encode_images(
         "label": [slot.label for slot in unit.slots],
         "ipc_index": [slot.ipc_index for slot in unit.slots],
         "batch": [unit.key] * num_images,
-        "bn_teachers": [list(unit.bn_teachers)] * num_images,
-        "num_iterations": [unit.num_iterations] * num_images,
+        "teachers": [list(unit.teachers)] * num_images,
+        "num_iterations": list(unit.iterations),
         "seed": [unit.seed] * num_images,
         "loss_ce": [loss_ce] * num_images,
         "loss_bn": [loss_bn] * num_images,
     }
-    metadata = {"huggingface": json.dumps({"info": {"features": _features(class_names)}})}
+    metadata = {
+        "huggingface": json.dumps({"info": {"features": _features(class_names)}}),
+        "prism_ray.draws": json.dumps(_pack_draws(unit)),
+    }
     table = pa.table(rows, schema=_SCHEMA.with_metadata(metadata))
     sink = io.BytesIO()
     pq.write_table(
@@ -83,8 +87,8 @@ def encode_images(
         sink,
         row_group_size=1000,
         compression={"image.bytes": "none", "image.path": "zstd"}
-        | {name: "zstd" for name in _SCHEMA.names if name not in ("image", "bn_teachers")}
-        | {"bn_teachers.list.element": "zstd"},
+        | {name: "zstd" for name in _SCHEMA.names if name not in ("image", "teachers")}
+        | {"teachers.list.element": "zstd"},
         use_dictionary=["batch", "label"],
     )
     return sink.getvalue()
@@ -129,12 +133,21 @@ def read_images(files: StoreFiles, commits: Sequence[Commit]) -> StoredImages:
     return StoredImages(tuple(slots), np.stack(images))
 
 
+def _pack_draws(unit: RecoverUnit) -> dict[str, Any]:
+    """Return the draws of S, one after each redraw, as places among the teachers."""
+    places = {name: place for place, name in enumerate(unit.teachers)}
+    return {
+        "teachers": unit.teachers,
+        "draws": [[places[name] for name in draw] for draw in unit.draws],
+    }
+
+
 def _features(class_names: Sequence[str]) -> dict[str, Any]:
     """The `datasets` features of the columns."""
     features: dict[str, Any] = {
         "image": {"_type": "Image"},
         "label": {"names": list(class_names), "_type": "ClassLabel"},
-        "bn_teachers": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+        "teachers": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
     }
     features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in _HF_DTYPES.items()}
     return {name: features[name] for name in _SCHEMA.names}

@@ -20,15 +20,18 @@ from prism_ray.store.commits import Commit, PartFile, check_part
 from prism_ray.store.files import StoreFiles
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Views:
     """How each image of a group is shown in one epoch; every field is an array of B.
 
-    A view is the image's crop (pixels of the stored image), resized to the full size and mirrored if
-    `flip`; then the box (pixels of the view) is overwritten with the same box of the partner's view of the
-    same epoch. Without CutMix the box is empty.
+    The stored image goes through RandAugment with the generators seeded by `augment_seed` (0: it does not);
+    then its left and right halves change places if `swap_columns`, its upper and lower ones if `swap_rows`.
+    A view is the crop (in pixels) of what has become of it, resized to the full size and mirrored if `flip`;
+    then the box (pixels of the view) is overwritten with the same box of the partner's view of the same
+    epoch. Without CutMix the box is empty.
     """
 
     label: Ints
@@ -37,13 +40,16 @@ class Views:
     crop_left: Ints
     crop_height: Ints
     crop_width: Ints
-    flip: npt.NDArray[np.bool_]
+    flip: Flags
     partner_label: Ints
     partner_ipc_index: Ints
     box_top: Ints
     box_left: Ints
     box_height: Ints
     box_width: Ints
+    swap_columns: Flags
+    swap_rows: Flags
+    augment_seed: Ints
 
     def __len__(self) -> int:
         return len(self.label)
@@ -59,13 +65,17 @@ class EpochLabels:
 
 
 _ROWS_PER_ROW_GROUP = 4096
+_FLAGS = ("flip", "swap_columns", "swap_rows")
 _KEYS = ("label", "ipc_index", "partner_label", "partner_ipc_index")
+_SEEDS = ("augment_seed",)
 
 
 def _type_of(name: str) -> pa.DataType:
-    if name == "flip":
+    if name in _FLAGS:
         return pa.bool_()
-    return pa.int32() if name in _KEYS else pa.int16()
+    if name in _SEEDS:
+        return pa.int64()
+    return pa.int32() if name in _KEYS else pa.int16()  # int16: pixels
 
 
 def encode_labels(epochs: Sequence[EpochLabels]) -> bytes:
@@ -162,7 +172,7 @@ class _PartReader:
     @staticmethod
     def _decode(epoch: int, table: pa.Table) -> EpochLabels:
         views = {
-            field.name: table[field.name].to_numpy().astype(np.bool_ if field.name == "flip" else np.int64)
+            field.name: table[field.name].to_numpy().astype(np.bool_ if field.name in _FLAGS else np.int64)
             for field in fields(Views)
         }
         logits = table["logits"].combine_chunks()

@@ -4,16 +4,20 @@ RUN/
   config.yaml  plan.json                    resolved config, for people; the run's plan, created exclusively
   data/index.parquet                        the files of an image folder, listed once
   teachers/<name>/weights-<attempt>.safetensors  teacher-<attempt>.json
+  collected/<kind>/<teacher>/...            statistics and scores of the real images, by ranges of classes
   images/part-<key>-<attempt>.parquet       the distilled images
   labels/part-<group>-<attempt>.parquet     their soft labels, keyed by (image, epoch)
-  controls/<set>/images/  labels/           the same for the control sets
-  students/<set>/student-<attempt>.json     test accuracy of each student
+  sets/<set>/images/  labels/               the same for every image set of another name than `distilled`
+  students/<set>/<evaluation>/s...json      test accuracy of each student
+  measures/<set>-<attempt>.json             diversity of a set, and what the verifiers say
   commits/<stage>/...json                   one small file per finished unit; nothing counts without it
   failures/<stage>/...json                  traceback of each failed attempt
-  wip/                                      files not yet whole; safe to delete when no run is alive
+  wip/                                      files not yet whole, the state of teachers in training; safe to
+                                            delete when no run is alive
 """
 
-from prism_ray.plan import DISTILLED, EvaluateUnit, RecoverUnit, RelabelUnit
+from prism_ray.config.layers import DISTILLED
+from prism_ray.units import CollectUnit, EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"
@@ -21,10 +25,12 @@ DATA_INDEX = "data/index.parquet"
 COMMITS = "commits"
 FAILURES = "failures"
 
+_PART_FOLDERS = ("teachers", "collected", "images", "labels", "sets", "students", "measures")
+
 
 def is_part(name: str) -> bool:
     """True for a name that a unit's file can have, false for the run's own files."""
-    return name.split("/")[0] in ("teachers", "images", "labels", "controls", "students")
+    return name.split("/")[0] in _PART_FOLDERS
 
 
 def commit(unit_id: str) -> str:
@@ -35,6 +41,11 @@ def commit(unit_id: str) -> str:
 def failure(unit_id: str, number: int) -> str:
     """Name of the record of a unit's failed attempt."""
     return f"{FAILURES}/{unit_id}-{number}.json"
+
+
+def checkpoint(unit_id: str) -> str:
+    """Name of the state of a unit that is not done yet."""
+    return f"wip/{unit_id}.safetensors"
 
 
 def weights(teacher: str, attempt: int) -> str:
@@ -56,8 +67,17 @@ def label_part(unit: RelabelUnit, attempt: int) -> str:
 
 def student_card(unit: EvaluateUnit, attempt: int) -> str:
     key = unit.id.rsplit("/", 1)[-1]
-    return f"students/{unit.image_set}/{key}-{attempt}.json"
+    return f"students/{unit.image_set}/{unit.evaluation}/{key}-{attempt}.json"
+
+
+def measure_card(unit: MeasureUnit, attempt: int) -> str:
+    return f"measures/{unit.image_set}-{attempt}.json"
+
+
+def collected_part(unit: CollectUnit, what: str, attempt: int) -> str:
+    key = unit.id.rsplit("/", 1)[-1]
+    return f"collected/{unit.kind}/{unit.teacher}/{what}-{key}-{attempt}.safetensors"
 
 
 def _set_folder(image_set: str) -> str:
-    return "" if image_set == DISTILLED else f"controls/{image_set}/"
+    return "" if image_set == DISTILLED else f"sets/{image_set}/"

@@ -1,14 +1,16 @@
 """What is asked, held against what the store has: the run it holds, and the data as that run knows it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from prism_ray.config import Config
 from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
 from prism_ray.errors import StoreError
+from prism_ray.fingerprint import clashes
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.run import Run, has_commits, load_run, new_run
+from prism_ray.store.run import Run, bound_scopes, load_run, new_run
+from prism_ray.store.weights import weights_sha256
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Asked:
     facts: DataFacts
     index: FolderIndex | None  # of an image folder
     held: Run | None
+    weights: dict[str, str] = field(default_factory=dict)  # teacher -> SHA-256 of its file of weights
+    bound: set[str] = field(default_factory=set)  # scopes with commits
 
     @property
     def num_threads(self) -> int | None:
@@ -32,12 +36,12 @@ class Asked:
     def run(self) -> Run:
         """The run that is asked for, once the threads are settled."""
         assert self.num_threads is not None
-        return new_run(self.config, self.facts, self.num_threads)
+        return new_run(self.config, self.facts, self.num_threads, self.weights)
 
     @property
     def fits(self) -> bool:
-        """True if the held run, if any, is the one that is asked for."""
-        return self.held is None or self.run.fingerprint == self.held.fingerprint
+        """True if what is asked for leaves all that the held run has made as it is."""
+        return self.held is None or not clashes(self.held.scopes, self.run.scopes, self.bound)
 
 
 def match(config: Config, files: StoreFiles, origin: str) -> Asked:
@@ -46,7 +50,8 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
     Raises UsageError if config and data do not fit, StoreError if the store is damaged.
     """
     held = None
-    if has_commits(files):
+    bound = bound_scopes(files)
+    if bound:
         if not files.exists(layout.PLAN):
             raise StoreError(
                 f"{files.location} holds finished work but no {layout.PLAN} that says of which run; restore "
@@ -56,7 +61,17 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
     index = _folder_index(config, files, held)
     facts = open_data(config.data, index).facts()
     check_config(config, facts, origin)
-    return Asked(config, facts, index, held)
+    return Asked(config, facts, index, held, _hash_weights(config), bound)
+
+
+def _hash_weights(config: Config) -> dict[str, str]:
+    """Hash the files of weights that the pool names; raises ConfigError if one cannot be read."""
+    digests: dict[str, str] = {}
+    for number, teacher in enumerate(config.teachers.pool):
+        digest = weights_sha256(teacher, f"teachers.pool.{number}")
+        if digest is not None:
+            digests[teacher.name] = digest
+    return digests
 
 
 def _folder_index(config: Config, files: StoreFiles, held: Run | None) -> FolderIndex | None:

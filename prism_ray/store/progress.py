@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from prism_ray.errors import StoreError
-from prism_ray.plan import STAGES, Stage
 from prism_ray.store.commits import Commit, committed_units, find_damage, read_commit
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.run import Run
+from prism_ray.units import STAGES, Stage
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class RunProgress:
 
 def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProgress:
     """Read the commits of a run's units. A commit of another run, or whose files are missing or of another
-    size (with `deep`: another hash), counts as damaged and its unit as not done.
+    size (with `deep`: another hash), or that was made with other weights than the teacher now has, counts as
+    damaged and its unit as not done.
     """
     present = set(committed_units(files))
     commits: dict[str, Commit] = {}
@@ -51,8 +52,9 @@ def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProg
             try:
                 commit = read_commit(files, unit.id)
                 problem = find_damage(files, commit, deep=deep)
-                if commit.fingerprint != run.fingerprint:
+                if commit.fingerprint != run.fingerprint_of(unit.id):
                     problem = "it was committed by a run with other settings"
+                problem = problem or _other_weights(commit, commits)
             except StoreError as error:
                 problem = str(error)
             if problem is None:
@@ -62,3 +64,13 @@ def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProg
                 damaged[unit.id] = problem
         stages.append(StageProgress(stage, num_done, run.plan.num_units(stage)))
     return RunProgress(commits, damaged, tuple(stages))
+
+
+def _other_weights(commit: Commit, commits: dict[str, Commit]) -> str | None:
+    """Say which teacher has been made anew, with other bytes, since the unit was done with it."""
+    used = commit.stats.get("weights", {})
+    for teacher, sha256 in used.items():
+        squeezed = commits.get(f"squeeze/{teacher}")
+        if squeezed is not None and squeezed.files[0].sha256 != sha256:
+            return f"it was made with other weights of teacher {teacher} than the store has now"
+    return None

@@ -1,22 +1,27 @@
-"""plan.json: what the run is. Created exclusively once; the same command later is held against it."""
+"""plan.json: what the run is. Created exclusively once; the same command later is held against it.
+
+It grows: image sets and evaluations can be added to a run, and what they depend on is kept for good once a
+unit of theirs is committed, even if a later call asks for others only.
+"""
 
 import json
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from prism_ray.config import Config, dump_config, parse_config
 from prism_ray.data import DataFacts
 from prism_ray.errors import FingerprintError, PrismRayError, StoreError
-from prism_ray.plan import Plan, differences, fingerprint, fingerprint_inputs
+from prism_ray.fingerprint import Scopes, clashes, fingerprint, run_scopes
+from prism_ray.plan import Plan
 from prism_ray.store import layout
 from prism_ray.store.commits import committed_units
 from prism_ray.store.files import StoreFiles
+from prism_ray.units import scope_of
 
-_FORMAT = 1
+_FORMAT = 2
 _VERSIONED = ("prism-ray", "torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "pillow")
 
 
@@ -27,26 +32,33 @@ class Run:
     config: Config
     facts: DataFacts
     num_threads: int  # per actor; kept for the life of the run
+    weights: dict[str, str]  # teacher -> SHA-256 of its file of weights, for those that have one
     created_at: str  # UTC, ISO 8601
     versions: dict[str, str]  # of the packages that made it
+    kept: Scopes = field(default_factory=dict)  # scopes that the store has beside those of the config
 
     @property
     def plan(self) -> Plan:
         return Plan(self.config, self.facts)
 
     @cached_property
-    def fingerprint_inputs(self) -> dict[str, Any]:
-        return fingerprint_inputs(self.config, self.facts, self.num_threads)
+    def scopes(self) -> Scopes:
+        """Inputs of every scope, those of the config and those kept."""
+        return self.kept | run_scopes(self.config, self.facts, self.num_threads, self.weights)
 
     @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self.fingerprint_inputs)
+    def _fingerprints(self) -> dict[str, str]:
+        return {scope: fingerprint(inputs) for scope, inputs in self.scopes.items()}
+
+    def fingerprint_of(self, unit_id: str) -> str:
+        """Return the fingerprint that the commit of a unit carries."""
+        return self._fingerprints[scope_of(unit_id)]
 
 
-def new_run(config: Config, facts: DataFacts, num_threads: int) -> Run:
+def new_run(config: Config, facts: DataFacts, num_threads: int, weights: dict[str, str] | None = None) -> Run:
     """Describe a run that starts now, with the packages of this process."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Run(config, facts, num_threads, created_at=now, versions=package_versions())
+    return Run(config, facts, num_threads, weights or {}, created_at=now, versions=package_versions())
 
 
 def package_versions() -> dict[str, str]:
@@ -61,20 +73,21 @@ def package_versions() -> dict[str, str]:
 
 
 def save_run(files: StoreFiles, run: Run) -> Run:
-    """Create plan.json, or read the one that is there; return the run that the store holds.
+    """Create plan.json, or lay `run` over the one that is there; return the run that the store then holds.
 
-    Settings that cannot change a result follow the present call. A store without any commit has nothing to
-    lose: there another run's plan.json is replaced.
-    Raises FingerprintError with a readable difference if the store holds another run's work.
+    Settings that cannot change a result follow the present call, and so does what is not committed yet.
+    Raises FingerprintError with a readable difference if the store holds other results under these names.
     """
     text = _to_json(run)
     if not files.create(layout.PLAN, text):
         held = load_run(files)
-        if held.fingerprint != run.fingerprint:
-            if has_commits(files):
-                raise refusal(files, held, run)
-        else:
-            run = replace(run, created_at=held.created_at, versions=held.versions)
+        bound = bound_scopes(files)
+        if bound:
+            if clashes(held.scopes, run.scopes, bound):
+                raise refusal(files, held, run, bound)
+            kept = {scope: inputs for scope, inputs in held.scopes.items() if scope not in run.scopes}
+            kept = {scope: inputs for scope, inputs in kept.items() if scope in _needed(held.scopes, bound)}
+            run = replace(run, created_at=held.created_at, versions=held.versions, kept=kept)
             text = _to_json(run)
         if held != run:
             files.replace(layout.PLAN, text)
@@ -82,18 +95,29 @@ def save_run(files: StoreFiles, run: Run) -> Run:
     return run
 
 
+def _needed(scopes: Scopes, bound: set[str]) -> set[str]:
+    """Return the bound scopes and all that they need."""
+    found: set[str] = set()
+    left = bound & scopes.keys()
+    while left:
+        scope = left.pop()
+        found.add(scope)
+        left |= scopes[scope]["needs"].keys() - found
+    return found
+
+
 def _to_json(run: Run) -> bytes:
     return json.dumps(
         {
             "format": _FORMAT,
-            "fingerprint": run.fingerprint,
-            "num_batches": run.plan.num_batches,
-            "num_images": run.plan.num_images,
+            "num_images": {name: run.plan.num_images(name) for name in run.plan.image_sets},
             "num_threads": run.num_threads,
+            "weights": run.weights,
             "created_at": run.created_at,
             "versions": run.versions,
             "facts": asdict(run.facts),
             "config": run.config.model_dump(mode="json"),
+            "scopes": run.scopes,
         },
         indent=1,
     ).encode()
@@ -122,14 +146,16 @@ def load_run(files: StoreFiles) -> Run:
                 identity=facts["identity"],
             ),
             num_threads=values["num_threads"],
+            weights=values["weights"],
             created_at=values["created_at"],
             versions=values["versions"],
         )
-        if run.fingerprint != values["fingerprint"]:
+        scopes: Scopes = values["scopes"]
+        if any(scope not in scopes for scope in run.scopes) or clashes(scopes, run.scopes, set(scopes)):
             raise ValueError(
-                "its fingerprint does not fit its settings: it was edited, or made by "
-                "another version of prism-ray"
+                "its scopes do not fit its settings: it was edited, or made by another version of prism-ray"
             )
+        run = replace(run, kept={name: scopes[name] for name in scopes.keys() - run.scopes.keys()})
     except (ValueError, TypeError, KeyError, PrismRayError) as error:
         raise StoreError(f"{origin} is damaged: {error}; restore it, or use another store") from None
     return run
@@ -140,9 +166,14 @@ def has_commits(files: StoreFiles) -> bool:
     return next(committed_units(files), None) is not None
 
 
-def refusal(files: StoreFiles, held: Run, asked: Run) -> FingerprintError:
+def bound_scopes(files: StoreFiles) -> set[str]:
+    """Return the scopes of which a unit is committed: what they depend on can no longer change."""
+    return {scope_of(unit_id) for unit_id in committed_units(files)}
+
+
+def refusal(files: StoreFiles, held: Run, asked: Run, bound: set[str]) -> FingerprintError:
     """The error that says how the settings differ from those of the store's run."""
-    lines = differences(held.fingerprint_inputs, asked.fingerprint_inputs)
+    lines = clashes(held.scopes, asked.scopes, bound)
     return FingerprintError(
         f"{files.location} holds another run, whose results the new settings would change:\n  "
         + "\n  ".join(lines)

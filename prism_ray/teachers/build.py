@@ -1,6 +1,9 @@
-"""Networks by name from timm and torchvision, with the data's class count and a stem for small images."""
+"""Networks by name from timm and torchvision, with the data's class count and a stem for small images.
 
-import difflib
+And the check, before anything is paid for, that every network of a config can do what it is there for.
+"""
+
+from functools import partial
 from typing import Any
 
 import timm
@@ -8,9 +11,13 @@ import torch
 import torchvision
 from torch import nn
 
-from prism_ray.config import Config, NetworkConfig
+from prism_ray.config import Config, NetworkConfig, TeacherConfig
+from prism_ray.config.layers import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, library_network
+from prism_ray.teachers.pooling import make_pooling_deterministic
+from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
 
 # Arguments that prism-ray sets itself, or that bring in weights which the fingerprint would not know.
 _RESERVED = frozenset(
@@ -32,27 +39,23 @@ _RESERVED = frozenset(
 def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Module:
     """Return a freshly initialised network for RGB input; draw its weights from torch's global generator.
 
-    `key` is where in the config it stands. Raises ConfigError if the architecture is unknown, does not
-    take the arguments, or cannot be built.
+    `key` is where in the config it stands. Weights that `config` may name are not loaded. Raises
+    ConfigError if the architecture is unknown, does not take the arguments, or cannot be built.
     """
-    library, _, arch = config.arch.partition(":")
-    names = timm.list_models() if library == "timm" else _torchvision_classifiers()
-    if arch not in names:
-        near = difflib.get_close_matches(arch, names, n=3)
-        hint = f"; did you mean {', '.join(f'{library}:{name}' for name in near)}?" if near else ""
-        raise ConfigError(f"{key}.arch = {config.arch!r}: {library} has no such model{hint}")
+    check_architecture(config, key)
     reserved = sorted(_RESERVED & config.kwargs.keys())
     if reserved:
         raise ConfigError(
             f"{key}.kwargs: {', '.join(reserved)} of {config.arch} cannot be set here; leave it out"
         )
-    kwargs: dict[str, Any] = dict(config.kwargs)
+    kwargs: dict[str, Any] = {**implied_kwargs(config), **config.kwargs}
+    arch = config.architecture
     try:
-        if library == "timm":
+        if config.library == "timm":
             network = timm.create_model(arch, pretrained=False, num_classes=num_classes, in_chans=3, **kwargs)
         else:
             network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **kwargs)
-    except NotImplementedError:  # not on the meta device; see _try_out
+    except NotImplementedError:  # not on the meta device; see build_without_memory
         raise
     except (TypeError, ValueError, AttributeError, AssertionError, LookupError, RuntimeError) as error:
         raise ConfigError(
@@ -61,55 +64,127 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
     assert isinstance(network, nn.Module)
     if config.stem == "small":
         _shrink_stem(network, key)
+    make_pooling_deterministic(network)
     return network
+
+
+def build_without_memory(config: NetworkConfig, num_classes: int, key: str) -> nn.Module:
+    """Return the network on the meta device, or on the CPU if its constructor looks at values.
+
+    Draws nothing from torch's global generator. Raises as `build_network` does.
+    """
+    try:
+        with torch.device("meta"):
+            return build_network(config, num_classes, key)
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            return build_network(config, num_classes, key)
+
+
+def network_of(config: TeacherConfig) -> NetworkConfig:
+    """Return the bare network of a teacher, with all that its weights change in it."""
+    from_library = config.weights is not None and config.weights_path is None
+    return library_network(config) if from_library else config.without_weights()
+
+
+def input_size(config: TeacherConfig, image_size: int, key: str) -> int:
+    """Return the pixels of a side that a teacher sees, in a run of `image_size`."""
+    if config.input_size == "run":
+        return image_size
+    return describe(config, key).size if config.input_size == "own" else config.input_size
 
 
 def check_networks(config: Config, num_classes: int) -> None:
     """Build every network of the config, if it can be without memory, and send two images through it.
 
     Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
-    does not take images of data.image_size, or does not answer with logits.
+    does not take images of its size, or does not answer with logits; for weights that are not there, do not
+    fit, or tell apart other classes than the data has.
     """
-    bn_teachers = {config.recover.primary, *config.extra_bn_teachers}
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
-        network = _try_out(teacher, num_classes, config.data.image_size, key)
-        if teacher.name in bn_teachers and not find_batchnorm(network):
+        network = _check_teacher(teacher, num_classes, config.data.image_size, key)
+        if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
-                "match; choose a network with BatchNorm, or leave it out of recover.bn_teachers"
+                "match; choose a network with BatchNorm, or leave it out of recover.selection.bn_teachers"
             )
-    _try_out(config.evaluate.student, num_classes, config.data.image_size, "evaluate.student")
+    for name, evaluation in config.evaluations.items():
+        student, key = (
+            evaluation.student,
+            "evaluate.student" if name == STUDENT else f"evaluations.{name}.student",
+        )
+        network = build_without_memory(student, num_classes, key)
+        _try_out(network, student, num_classes, config.data.image_size, key, "data.image_size")
 
 
-def _try_out(config: NetworkConfig, num_classes: int, size: int, key: str) -> nn.Module:
-    """Build a network and send two images through it, as in training and as in use."""
-    device = torch.device("meta")
-    try:
-        with device:
-            network = build_network(config, num_classes, key)
-    except NotImplementedError:  # its initialisation looks at values, which a meta tensor has not
-        device = torch.device("cpu")
-        network = build_network(config, num_classes, key)
-    for training in (True, False):
-        try:
-            logits = network.train(training)(torch.empty(2, 3, size, size, device=device))
-        except (RuntimeError, ValueError, AssertionError, LookupError, ArithmeticError) as error:
-            raise ConfigError(
-                f"{key}.arch = {config.arch!r}: does not take images of {size} x {size} "
-                f"(data.image_size): {error}"
-            ) from error
-        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):
-            shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise ConfigError(
-                f"{key}.arch = {config.arch!r}: answers with {shape} for 2 images, expected logits of "
-                f"{num_classes} classes; choose a plain classifier"
-            )
+def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> nn.Module:
+    """Check one teacher of the pool; its weights as far as that goes without a download."""
+    num_outputs = num_classes
+    if config.weights_path:
+        state, _ = read_weights(config, key)
+        num_outputs = infer_num_classes(
+            config, state, partial(build_without_memory, network_of(config), key=key), key
+        )
+    elif config.weights:
+        num_outputs = describe(config, key).num_classes
+    check_classes(config, num_outputs, num_classes, key)
+    network = build_without_memory(network_of(config), num_outputs, key)
+    if config.weights_path:
+        match_weights(config, state, network, key)
+    size_key = "data.image_size" if config.input_size == "run" else f"{key}.input_size"
+    _try_out(network, config, num_outputs, input_size(config, image_size, key), key, size_key)
     return network
 
 
-def _torchvision_classifiers() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)  # type: ignore[no-any-return]
+def check_classes(config: TeacherConfig, num_outputs: int, num_classes: int, key: str) -> None:
+    """Raise ConfigError if it is not clear which of the network's outputs is which class of the data."""
+    indices = config.class_indices
+    if indices is None:
+        if num_outputs != num_classes:
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: tells {num_outputs} classes apart, and the data has "
+                f"{num_classes}; set {key}.class_indices to the network's output for each class of the "
+                f"data, {num_classes} numbers from 0 to {num_outputs - 1} in the order of the data's classes"
+            )
+        return
+    if len(indices) != num_classes:
+        raise ConfigError(
+            f"{key}.class_indices: has {len(indices)} numbers, and the data has {num_classes} classes; give "
+            "the network's output for each class of the data"
+        )
+    if max(indices) >= num_outputs:
+        raise ConfigError(
+            f"{key}.class_indices: names output {max(indices)}, and {config.arch} has {num_outputs} "
+            f"(0 to {num_outputs - 1}); correct the number"
+        )
+
+
+def _try_out(
+    network: nn.Module, config: NetworkConfig, num_outputs: int, size: int, key: str, size_key: str
+) -> None:
+    """Send two images through a network, as in use, and before that as in training if it is trained here."""
+    device = next(network.parameters()).device
+    is_trained = not isinstance(config, TeacherConfig) or config.weights is None
+    for training in (True, False) if is_trained else (False,):
+        try:
+            with torch.random.fork_rng(devices=[]):  # dropout
+                logits = network.train(training)(torch.empty(2, 3, size, size, device=device))
+        except (RuntimeError, ValueError, AssertionError, LookupError, ArithmeticError) as error:
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: does not take images of {size} x {size} ({size_key}): {error}"
+            ) from error
+        if isinstance(logits, tuple) and training:
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: has auxiliary heads in training, which are not squeezed "
+                "here; turn them off in its kwargs (aux_logits: false), or choose a plain classifier"
+            )
+        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_outputs):
+            shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: answers with {shape} for 2 images, expected logits of "
+                f"{num_outputs} classes; choose a plain classifier"
+            )
 
 
 def _shrink_stem(network: nn.Module, key: str) -> None:

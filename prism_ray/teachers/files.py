@@ -15,19 +15,25 @@ from prism_ray.store import Commit, StoreFiles, read_part
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 
+SQUEEZED = "squeezed"
+
 
 @dataclass(frozen=True)
 class TeacherCard:
     """teacher.json."""
 
     name: str
-    network: dict[str, Any]  # NetworkConfig as plain data
-    num_classes: int
+    network: dict[str, Any]  # NetworkConfig as plain data, without the place its weights came from
+    num_classes: int  # that the network tells apart: its outputs
     preprocessing: Preprocessing
     num_parameters: int
     num_bn_layers: int
-    test_accuracy: float  # share in [0, 1] on the real test images, after the last epoch
-    weights_sha256: str
+    test_accuracy: float | None  # share in [0, 1] on the real test images; None if there are none
+    weights_sha256: str  # of the file in the store
+    validation_accuracy: float | None = None  # as test_accuracy, on the images kept back for validation
+    class_indices: tuple[int, ...] | None = None  # output for each class of the data; None: the same
+    source: str = SQUEEZED  # or where the weights came from, as the config names it
+    source_sha256: str | None = None  # of the file the weights came from, if it was one
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -37,7 +43,12 @@ class TeacherCard:
         values = json.loads(data)
         shape = values.pop("preprocessing")
         preprocessing = Preprocessing(tuple(shape["mean"]), tuple(shape["std"]), shape["size"])
-        return cls(preprocessing=preprocessing, **values)
+        indices = values.pop("class_indices", None)
+        return cls(
+            preprocessing=preprocessing,
+            class_indices=None if indices is None else tuple(indices),
+            **values,
+        )
 
 
 def encode_weights(network: nn.Module) -> bytes:
@@ -58,9 +69,24 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
         with torch.random.fork_rng(devices=[]):  # its first weights are overwritten at once
             network = build_network(network_config, card.num_classes, f"teacher {card.name}")
         network.load_state_dict(safetensors.torch.load(read_part(files, weights_part)))
+        indices = None
+        if card.class_indices is not None:
+            if max(card.class_indices) >= card.num_classes:
+                raise ValueError(f"class_indices beyond the network's {card.num_classes} outputs")
+            indices = torch.tensor(card.class_indices, device=device)
     except (StoreError, ConfigError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{files.location}: teacher {commit.unit} cannot be loaded: {error}; delete "
             f"commits/{commit.unit}.json, and it is squeezed again"
         ) from error
-    return Teacher(card.name, freeze(network, device), card.preprocessing)
+    return Teacher(card.name, freeze(network, device), card.preprocessing, indices)
+
+
+def read_card(files: StoreFiles, commit: Commit) -> TeacherCard:
+    """Return the card of the teacher that a squeeze unit committed; raises StoreError if it is damaged."""
+    try:
+        return TeacherCard.from_json(read_part(files, commit.files[1]))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise StoreError(
+            f"{files.location}: the card of teacher {commit.unit} is damaged: {error}"
+        ) from error

@@ -1,5 +1,7 @@
 """Squeeze: train a network on the real images. AdamW, one-cycle learning rate, cross-entropy."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,10 +11,14 @@ from torch.nn import functional as F
 from prism_ray.config import SqueezeConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
+from prism_ray.seeds import derive_seed
+from prism_ray.teachers.checkpoint import Checkpoints, encode_state, restore_state
 from prism_ray.teachers.teacher import Preprocessing, to_pixels
 from prism_ray.teachers.training import split_evenly
 
 _READ_BATCH = 1024
+_IN_MEMORY_BYTES = 2**30  # training images up to this size are read once and kept
+_BETA2 = 0.999  # AdamW's second beta
 
 
 def measure_preprocessing(data: RealImages, size: int) -> Preprocessing:
@@ -39,51 +45,115 @@ def train(
     config: SqueezeConfig,
     seed: int,
     device: torch.device,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Train `network` in place; order, shifts and flips are drawn from `seed`.
+    """Train `network` in place. All randomness of an epoch is drawn from `seed` and the epoch's number.
 
-    Raises EngineError if the loss is not finite.
+    With `checkpoints` the state is saved after each epoch but the last, and a training that was cut off
+    goes on after the last state saved, to the same bytes. Raises EngineError if the loss is not finite.
     """
-    rng = np.random.default_rng(seed)
-    labels = torch.from_numpy(data.labels["train"])
-    num_steps = config.epochs * len(split_evenly(len(labels), config.batch_size))
+    labels = torch.from_numpy(data.labels["train"]).to(device)
+    images = _TrainImages(data, device)
+    batches = split_evenly(len(labels), config.batch_size)
+    network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=config.learning_rate, total_steps=num_steps
-    )
-    network.to(device).to(memory_format=torch.channels_last).train()
-    for epoch in range(config.epochs):
+    identity = f"squeeze {seed} {preprocessing} {config.model_dump_json()} {network}"
+    saved = checkpoints.load() if checkpoints is not None else None
+    first_epoch = restore_state(saved, network, optimizer, identity) if saved is not None else 0
+    for epoch in range(first_epoch, config.epochs):
+        epoch_seed = derive_seed(seed, "epoch", epoch)
+        torch.manual_seed(epoch_seed)  # dropout
+        order, moves = _draw_epoch(np.random.default_rng(epoch_seed), len(labels), config, device)
         epoch_loss = torch.zeros((), device=device)
-        order = rng.permutation(len(labels))
-        for batch in split_evenly(len(labels), config.batch_size):
-            indices = order[batch]
-            images = torch.from_numpy(data.read("train", indices)).to(device, non_blocking=True)
-            pixels = _augment(to_pixels(images), rng, config)
+        for number, batch in enumerate(batches):
+            factor, beta = one_cycle(epoch * len(batches) + number, config.epochs * len(batches))
+            optimizer.param_groups[0]["lr"] = config.learning_rate * factor
+            optimizer.param_groups[0]["betas"] = (beta, _BETA2)
+            pixels = to_pixels(images.read(order[batch], moves[batch]))
             logits = network(preprocessing.apply(pixels))
-            loss = F.cross_entropy(logits, labels[indices].to(device, non_blocking=True))
+            loss = F.cross_entropy(logits, labels[order[batch]])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            schedule.step()
             epoch_loss += loss.detach()
         if not torch.isfinite(epoch_loss):
             raise EngineError(
                 f"squeeze: the loss is not finite in epoch {epoch}; lower "
                 f"teachers.squeeze.learning_rate (now {config.learning_rate})"
             )
+        if checkpoints is not None and epoch + 1 < config.epochs:
+            checkpoints.save(epoch + 1, encode_state(network, optimizer, epoch + 1, identity))
 
 
-def _augment(pixels: Tensor, rng: np.random.Generator, config: SqueezeConfig) -> Tensor:
-    """Move the batch by up to `shift` pixels, its border repeated, and mirror it half of the time."""
-    top, left = rng.integers(0, 2 * config.shift + 1, size=2)
-    mirror = bool(rng.integers(0, 2)) and config.flip
-    if config.shift:
-        height, width = pixels.shape[2:]
-        padded = F.pad(pixels, (config.shift,) * 4, mode="replicate")
-        pixels = padded[:, :, top : top + height, left : left + width]
-    return pixels.flip(3) if mirror else pixels
+def one_cycle(step: int, num_steps: int) -> tuple[float, float]:
+    """Return factor of the peak learning rate, and AdamW's first beta, in `step` (from 0).
+
+    Up from 1/25 on a cosine in three tenths of the steps, then down to 1/250,000; beta goes from 0.95 to
+    0.85 and back. Source: torch's OneCycleLR with its defaults, here as a function of the step alone.
+    """
+    peak, last = 0.3 * num_steps - 1, num_steps - 1
+    if step <= peak:
+        part = _cosine(step / peak)
+        return 1 / 25 + (1 - 1 / 25) * part, 0.95 - 0.1 * part
+    part = _cosine((step - peak) / (last - peak))
+    return 1 + (1 / 250_000 - 1) * part, 0.85 + 0.1 * part
+
+
+def _cosine(progress: float) -> float:
+    """Rise from 0 to 1 on half a cosine."""
+    return 0.5 - 0.5 * math.cos(math.pi * progress)
+
+
+class _TrainImages:
+    """The training images, kept on the device if they are not too large, and their augmentation."""
+
+    def __init__(self, data: RealImages, device: torch.device) -> None:
+        self._data = data
+        self._device = device
+        self._all: Tensor | None = None  # N, channels, H, W
+        num_images = len(data.labels["train"])
+        if num_images * data.read("train", np.arange(1)).nbytes <= _IN_MEMORY_BYTES:
+            chunks = [
+                torch.from_numpy(data.read("train", np.arange(chunk.start, chunk.stop))).to(device)
+                for chunk in split_evenly(num_images, _READ_BATCH)
+            ]
+            self._all = torch.cat(chunks)
+
+    def read(self, indices: Tensor, moves: Tensor) -> Tensor:
+        """Return the uint8 images at `indices` (B,), each moved and mirrored by its row of `moves` (B, 3)."""
+        if self._all is not None:
+            return augment(self._all, indices, moves)
+        images = torch.from_numpy(self._data.read("train", indices.cpu().numpy())).to(self._device)
+        return augment(images, torch.arange(len(images), device=self._device), moves)
+
+
+def augment(images: Tensor, indices: Tensor, moves: Tensor) -> Tensor:
+    """Return images (N, channels, H, W) at `indices` (B,), each moved and then mirrored, in one gather.
+
+    `moves` (B, 3): pixels down, pixels right, 1 to mirror left to right. Borders are repeated.
+    """
+    height, width = images.shape[2:]
+    down, right, mirror = moves[:, 0:1], moves[:, 1:2], moves[:, 2:3]
+    row = torch.arange(height, device=images.device)[None, :]
+    column = torch.arange(width, device=images.device)[None, :]
+    rows = (row - down).clamp(0, height - 1)  # B, H
+    columns = torch.where(mirror == 1, width - 1 - column, column)
+    columns = (columns - right).clamp(0, width - 1)  # B, W
+    channels = torch.arange(images.shape[1], device=images.device)
+    place = indices[:, None, None, None]
+    return images[place, channels[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _draw_epoch(
+    rng: np.random.Generator, count: int, config: SqueezeConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the order of an epoch's images (N,) and the moves of each of its places (N, 3)."""
+    order = rng.permutation(count)
+    moves = rng.integers(-config.shift, config.shift + 1, (count, 3))
+    moves[:, 2] = rng.integers(0, 2, count) * config.flip
+    return torch.from_numpy(order).to(device), torch.from_numpy(moves).to(device)
 
 
 def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:

@@ -31,11 +31,24 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network in evaluation mode whose parameters take no gradient."""
+    """A network in evaluation mode whose parameters take no gradient.
+
+    A network that tells other classes apart than the data has comes with `class_indices` (C,): its output
+    for each class of the data.
+    """
 
     name: str
     network: nn.Module
     preprocessing: Preprocessing
+    class_indices: Tensor | None = None  # C, on the network's device
+
+    def pick_classes(self, logits: Tensor) -> Tensor:
+        """Return the data's classes (B, C) out of all that the network answers with (B, outputs)."""
+        return logits if self.class_indices is None else logits[:, self.class_indices]
+
+    def output_labels(self, labels: Tensor) -> Tensor:
+        """Return for the data's labels (B,) which of the network's outputs they are (B,)."""
+        return labels if self.class_indices is None else self.class_indices[labels]
 
 
 def freeze(network: nn.Module, device: torch.device) -> nn.Module:

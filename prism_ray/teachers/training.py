@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from prism_ray.data import RealImages
+from prism_ray.data import RealImages, Split
 from prism_ray.teachers.teacher import Preprocessing, to_pixels
 
 _BATCH = 256
@@ -24,14 +24,25 @@ def split_evenly(count: int, batch_size: int) -> list[slice]:
 
 @torch.no_grad()
 def measure_accuracy(
-    network: nn.Module, data: RealImages, preprocessing: Preprocessing, device: torch.device
+    network: nn.Module,
+    data: RealImages,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    split: Split = "test",
+    class_indices: Tensor | None = None,
 ) -> float:
-    """Return the share of real test images that the network classifies right (evaluation mode)."""
+    """Return the share of a split's real images that the network classifies right (evaluation mode).
+
+    `class_indices` (C,) are its outputs for the data's classes, if it has more or others: only these are
+    compared. The split must have images.
+    """
     network.eval()
-    labels = torch.from_numpy(data.labels["test"]).to(device)
+    labels = torch.from_numpy(data.labels[split]).to(device)
     num_right = torch.zeros((), dtype=torch.int64, device=device)
     for batch in split_evenly(len(labels), _BATCH):
-        images = torch.from_numpy(data.read("test", np.arange(batch.start, batch.stop))).to(device)
+        images = torch.from_numpy(data.read(split, np.arange(batch.start, batch.stop))).to(device)
         logits = network(preprocessing.apply(to_pixels(images)))
+        if class_indices is not None:
+            logits = logits[:, class_indices]
         num_right += (logits.argmax(dim=1) == labels[batch]).sum()
     return int(num_right) / len(labels)

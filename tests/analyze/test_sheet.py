@@ -36,7 +36,7 @@ def test_every_image_stands_in_its_row_and_column(digits_config: Path, tmp_path:
     images = np.broadcast_to(grey[:, None, None, None], (10, 1, 32, 32))
     data = encode_images(unit, images, run.facts.class_names)
     part = write_part(files, lambda attempt: layout.image_part(unit, attempt), data, 10)
-    write_commit(files, Commit(unit.id, run.fingerprint, (part,), {}, 1.0, "host", "now"))
+    write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (part,), {}, 1.0, "host", "now"))
 
     png = contact_sheet(files, run.plan, read_progress(files, run), max_classes=3, max_ipc=10)
     sheet = np.asarray(Image.open(io.BytesIO(png)))

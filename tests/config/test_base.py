@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from prism_ray.config import Config, load_config
+from prism_ray.config import Config, config_schema, load_config
 from prism_ray.config.base import Section, check_crop_scale
 
 
@@ -37,6 +37,8 @@ MODELS = all_models(Config)
 def test_the_walk_meets_every_section() -> None:
     """A walk that misses a section would let its fields go undescribed."""
     assert set(MODELS) == {
+        "AnalyzeConfig",
+        "CollectConfig",
         "Config",
         "DataConfig",
         "EvaluateConfig",
@@ -44,7 +46,10 @@ def test_the_walk_meets_every_section() -> None:
         "OrchestrateConfig",
         "RecoverConfig",
         "RelabelConfig",
+        "SelectConfig",
+        "SelectionConfig",
         "SqueezeConfig",
+        "StatisticsConfig",
         "TeacherConfig",
         "TeachersConfig",
     }
@@ -73,18 +78,19 @@ def test_a_loaded_config_cannot_be_changed(config_path: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         config.seed = 1  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        config.recover.ipc = 1  # type: ignore[misc]
+        config.image_sets["distilled"].ipc = 1  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         config.teachers.pool[0].name = "other"  # type: ignore[misc]
 
 
 def test_the_json_schema_can_be_generated() -> None:
     """A field type that pydantic cannot put in a schema breaks `prism-ray config schema`."""
-    schema = Config.model_json_schema()
+    schema = config_schema()
     assert json.loads(json.dumps(schema)) == schema
     assert schema["additionalProperties"] is False
-    assert set(schema["required"]) == {"store", "data", "teachers", "recover", "evaluate"}
+    assert set(schema["required"]) == {"store", "data", "teachers"}
     assert set(schema["$defs"]) == set(MODELS) - {"Config"}
+    assert {"recover", "image_sets", "evaluate", "evaluations"} <= set(schema["properties"])
 
 
 @settings(deadline=None)

@@ -26,8 +26,19 @@ from prism_ray.errors import ConfigError
         "evaluate.learning_rate=0",
         "evaluate.weight_decay=-1",
         "evaluate.ce_weight=-1",
-        "evaluate.protocol=fkd",
         "evaluate.student.arch=resnet18",
+        "relabel.ensemble=median",
+        "relabel.teacher_batch_norm=frozen",
+        "relabel.teacher_batch_size=2",
+        "relabel.patch_shuffle=2",
+        "relabel.rand_augment=rand-m9",
+        "evaluate.split=train",
+        "evaluate.labels=online",
+        "evaluate.loss=ce",
+        "evaluate.temperature=0",
+        "evaluate.cosine_stretch=0",
+        "evaluate.linear_tail=1",
+        "evaluate.ema_decay=1",
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(config_path: Path, override: str) -> None:
@@ -38,7 +49,15 @@ def test_values_out_of_bounds_are_refused_by_name(config_path: Path, override: s
     assert f"--set {override}: {key}" in str(caught.value)
 
 
-def test_no_cutmix_and_no_cross_entropy_are_allowed(config_path: Path) -> None:
+def test_an_unknown_protocol_is_refused_with_those_there_are(config_path: Path) -> None:
+    """A misspelt protocol whose defaults are another's."""
+    with pytest.raises(ConfigError, match=r"no protocol 'fkd'; there are prism, sre2l, .*, rded"):
+        load_config(config_path, ["evaluate.protocol=fkd"])
+
+
+def test_no_cutmix_no_cross_entropy_and_no_average_are_allowed(config_path: Path) -> None:
     """A bound that takes zero, which switches a term off, for a mistake."""
-    config = load_config(config_path, ["relabel.cutmix_alpha=0", "evaluate.ce_weight=0"])
-    assert (config.relabel.cutmix_alpha, config.evaluate.ce_weight) == (0.0, 0.0)
+    overrides = ["relabel.cutmix_alpha=0", "evaluate.ce_weight=0", "evaluate.ema_decay=0"]
+    config = load_config(config_path, overrides)
+    (evaluation,) = config.evaluations.values()
+    assert (config.relabel.cutmix_alpha, evaluation.ce_weight, evaluation.ema_decay) == (0.0, 0.0, 0.0)

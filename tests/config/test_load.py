@@ -9,7 +9,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prism_ray.config import Config, dump_config, load_config, parse_config
+from prism_ray.config import DISTILLED, Config, RecoverConfig, dump_config, load_config, parse_config
 from prism_ray.errors import ConfigError
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
@@ -20,6 +20,13 @@ def complaint(path: Path, *overrides: str, store: str | None = None) -> str:
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides, store)
     return str(caught.value)
+
+
+def distilled_of(config: Config) -> RecoverConfig:
+    """Return the one image set of a config that names none."""
+    distilled = config.image_sets[DISTILLED]
+    assert isinstance(distilled, RecoverConfig)
+    return distilled
 
 
 def write(path: Path, text: str) -> Path:
@@ -124,7 +131,7 @@ def test_a_merge_of_a_merge_is_no_duplicate(config_path: Path, minimal: str) -> 
     text = text.replace('student: {arch: "timm:test_resnet"', 'student: {arch: "timm:x", kwargs: {<<: *m}')
     config = load_config(write(config_path, text))
     assert config.teachers.pool[1].kwargs == {"w": 2}
-    assert config.evaluate.student.kwargs == {"w": 2}
+    assert config.evaluations["student"].student.kwargs == {"w": 2}
 
 
 @pytest.mark.parametrize(
@@ -145,9 +152,13 @@ def test_numbers_are_read_as_numbers(config_path: Path, minimal: str, text: str,
     """YAML 1.1 reads 1e-3 as text, and the user is told that a number should be a number."""
     write(config_path, minimal.replace("  ipc: 10", f"  ipc: 10\n  learning_rate: {text}"))
     config = load_config(config_path)
-    assert config.recover.learning_rate == value
-    assert isinstance(config.recover.learning_rate, float)
-    assert load_config(config_path, [f"evaluate.learning_rate={text}"]).evaluate.learning_rate == value
+    distilled = distilled_of(config)
+    assert distilled.learning_rate == value
+    assert isinstance(distilled.learning_rate, float)
+    assert (
+        load_config(config_path, [f"evaluate.learning_rate={text}"]).evaluations["student"].learning_rate
+        == value
+    )
 
 
 @pytest.mark.parametrize("text", ["e3", "1e", "1e3x", "x1e3"])
@@ -299,8 +310,8 @@ def test_options_lie_over_the_file(config_path: Path) -> None:
     config = load_config(
         config_path, ["recover.iterations=50", "recover.iterations_step=5", "seed=3", "relabel.epochs=7"]
     )
-    assert (config.recover.iterations, config.seed, config.relabel.epochs) == (50, 3, 7)
-    assert config.recover.ipc == 10
+    assert (distilled_of(config).iterations, config.seed, config.relabel.epochs) == (50, 3, 7)
+    assert distilled_of(config).ipc == 10
     assert config.relabel.images_per_group == 1000
 
 
@@ -319,7 +330,7 @@ def test_options_reach_into_lists(config_path: Path) -> None:
     assert config.teachers.pool[1].name == "renamed"
     assert config.teachers.pool[1].kwargs == {"growth_rate": 4}
     assert config.teachers.pool[0].name == "first"
-    assert config.recover.crop_scale == (0.25, 1.0)
+    assert distilled_of(config).crop_scale == (0.25, 1.0)
 
 
 def test_an_option_changes_one_place_of_a_shared_mapping(config_path: Path, minimal: str) -> None:
@@ -340,7 +351,7 @@ def test_an_option_makes_the_sections_that_it_needs(config_path: Path) -> None:
 
 def test_an_options_value_is_yaml(config_path: Path) -> None:
     """Lists and mappings that a shell user cannot write, or an '=' in the value that cuts it short."""
-    assert load_config(config_path, ["recover.crop_scale=[0.1, 0.2]"]).recover.crop_scale == (0.1, 0.2)
+    assert distilled_of(load_config(config_path, ["recover.crop_scale=[0.1, 0.2]"])).crop_scale == (0.1, 0.2)
     assert load_config(config_path, ["store=s3://bucket/a=b"]).store == "s3://bucket/a=b"
     assert load_config(config_path, [" seed =3"]).seed == 3
 

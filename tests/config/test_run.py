@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from prism_ray.config import load_config
+from prism_ray.config import Config, RecoverConfig, load_config
 from prism_ray.errors import ConfigError
+
+
+def candidates(config: Config) -> tuple[str, ...]:
+    """Return who may be drawn for the one image set of a config that names none."""
+    distilled = config.image_sets["distilled"]
+    assert isinstance(distilled, RecoverConfig)
+    return config.candidates(distilled)
+
 
 THIRD = 'teachers.pool=[{name: c, arch: "timm:x"}, {name: a, arch: "timm:y"}, {name: b, arch: "timm:z"}]'
 
@@ -14,7 +22,7 @@ THIRD = 'teachers.pool=[{name: c, arch: "timm:x"}, {name: a, arch: "timm:y"}, {n
     ("override", "complaint"),
     [
         ("recover.primary=third", "recover.primary names 'third'"),
-        ("recover.bn_teachers=[first, third]", "recover.bn_teachers names 'third'"),
+        ("recover.selection.bn_teachers=[first, third]", "recover.selection.bn_teachers names 'third'"),
         ("relabel.teachers=[third]", "relabel.teachers names 'third'"),
     ],
 )
@@ -27,7 +35,7 @@ def test_a_teacher_outside_the_pool_is_refused(config_path: Path, override: str,
     assert f"{config_path} with --set {override}" in message
 
 
-@pytest.mark.parametrize("key", ["recover.bn_teachers", "relabel.teachers"])
+@pytest.mark.parametrize("key", ["recover.selection.bn_teachers", "relabel.teachers"])
 def test_a_teacher_named_twice_is_refused(config_path: Path, key: str) -> None:
     """A teacher that counts twice in the ensemble or in the draws."""
     with pytest.raises(ConfigError, match=f"{key} names 'second' twice"):
@@ -37,16 +45,16 @@ def test_a_teacher_named_twice_is_refused(config_path: Path, key: str) -> None:
 def test_extra_teachers_are_the_rest_of_the_pool_in_its_order(config_path: Path) -> None:
     """The primary among its own extras, or an order that depends on how the user listed them."""
     config = load_config(config_path, [THIRD, "recover.primary=a"])
-    assert config.extra_bn_teachers == ("c", "b")
-    config = load_config(config_path, [THIRD, "recover.primary=a", "recover.bn_teachers=[b, a, c]"])
-    assert config.extra_bn_teachers == ("c", "b")
-    config = load_config(config_path, [THIRD, "recover.primary=a", "recover.bn_teachers=[b]"])
-    assert config.extra_bn_teachers == ("b",)
+    assert candidates(config) == ("c", "b")
+    config = load_config(config_path, [THIRD, "recover.primary=a", "recover.selection.bn_teachers=[b, a, c]"])
+    assert candidates(config) == ("c", "b")
+    config = load_config(config_path, [THIRD, "recover.primary=a", "recover.selection.bn_teachers=[b]"])
+    assert candidates(config) == ("b",)
 
 
 def test_no_extra_teachers_means_none(config_path: Path) -> None:
     """An empty list taken for a list not given: the whole pool would join the alignment."""
-    assert load_config(config_path, ["recover.bn_teachers=[]"]).extra_bn_teachers == ()
+    assert candidates(load_config(config_path, ["recover.selection.bn_teachers=[]"])) == ()
 
 
 def test_label_teachers_are_the_named_ones_or_the_pool(config_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The protocol's numbers, pinned to the published formulas."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,33 +10,56 @@ import torch
 from torch import nn
 
 from prism_ray.config import EvaluateConfig, NetworkConfig
-from prism_ray.evaluate.protocol import learning_rate_factor, make_optimizer, student_loss
+from prism_ray.evaluate.protocol import (
+    Targets,
+    WeightAverage,
+    learning_rate_factor,
+    make_optimizer,
+    student_loss,
+)
 from prism_ray.teachers.build import build_network
 
 STUDENT = NetworkConfig(arch="timm:test_resnet")
 
 
-@pytest.mark.parametrize(
-    ("epoch", "factor"),
-    [
-        (0, 1.0),
-        (75, 0.5 * (1 + math.cos(math.radians(18)))),
-        (150, 0.5 * (1 + math.cos(math.radians(36)))),
-        (250, 0.75),  # 5E/6: cos 60 degrees
-        (251, 0.75 * 49 / 300),
-        (275, 0.0625),
-        (299, 0.0025),
-    ],
-)
-def test_learning_rate_of_300_epochs(epoch: int, factor: float) -> None:
+# (stretch, tail, epoch of 300, factor): the cosine's angles are whole degrees
+FACTORS = [
+    # prism: stretch 2.5, with the tail
+    (2.5, True, 0, 1.0),
+    (2.5, True, 75, 0.5 * (1 + math.cos(math.radians(18)))),
+    (2.5, True, 150, 0.5 * (1 + math.cos(math.radians(36)))),
+    (2.5, True, 250, 0.75),  # 5E/6: cos 60 degrees
+    (2.5, True, 251, 0.75 * 49 / 300),
+    (2.5, True, 275, 0.0625),
+    (2.5, True, 299, 0.0025),
+    # sre2l, g-vbsm: to 0
+    (1.0, False, 150, 0.5),
+    (1.0, False, 100, 0.75),
+    (1.0, False, 299, 0.5 * (1 - math.cos(math.radians(0.6)))),
+    # rded, delt, cv-dd, edc: to 1/2
+    (2.0, False, 150, 0.5 * (1 + math.sqrt(0.5))),
+    (2.0, False, 200, 0.75),
+    (2.0, False, 299, 0.5 * (1 + math.sin(math.radians(0.3)))),
+    # EDC's cosine with a tail: 0.629 at 5E/6, then 0.629 (1 - e/E)
+    (2.0, True, 250, 0.5 * (1 + math.cos(math.radians(75)))),
+    (2.0, True, 270, 0.5 * (1 + math.cos(math.radians(75))) / 10),
+]
+
+
+@pytest.mark.parametrize(("stretch", "tail", "epoch", "factor"), FACTORS)
+def test_learning_rate_of_300_epochs(stretch: float, tail: bool, epoch: int, factor: float) -> None:
     """Would catch another cosine, a tail that starts elsewhere, or epochs counted from 1."""
-    assert learning_rate_factor(epoch, 300) == pytest.approx(factor, rel=1e-12)
+    assert learning_rate_factor(epoch, 300, stretch, tail) == pytest.approx(factor, rel=1e-9)
 
 
-@pytest.mark.parametrize("num_epochs", [1, 2, 5, 7, 100])
-def test_learning_rate_falls_and_never_ends_before_the_last_epoch(num_epochs: int) -> None:
+@pytest.mark.parametrize("tail", [False, True])
+@pytest.mark.parametrize("stretch", [1.0, 2.0, 2.5])
+@pytest.mark.parametrize("num_epochs", [1, 2, 5, 6, 7, 100])
+def test_learning_rate_falls_and_never_ends_before_the_last_epoch(
+    num_epochs: int, stretch: float, tail: bool
+) -> None:
     """Would catch an epoch of no learning, or one that learns faster than the epoch before."""
-    factors = [learning_rate_factor(epoch, num_epochs) for epoch in range(num_epochs)]
+    factors = [learning_rate_factor(epoch, num_epochs, stretch, tail) for epoch in range(num_epochs)]
     assert factors[0] == 1.0
     assert all(factor > 0 for factor in factors)
     assert factors == sorted(factors, reverse=True)
@@ -61,15 +86,115 @@ def test_weight_decay_spares_vectors() -> None:
     assert {parameter.dim() for parameter in student.parameters()} >= {1, 2, 4}
 
 
-def test_loss_by_hand() -> None:
-    """Would catch a sum for a mean, a soft cross-entropy, or the weight on the wrong term."""
-    logits = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
-    soft = np.array([[0.5, -1.0, 0.0], [1.0, 2.0, -1.0]])
-    labels = [2, 1]
-    squares = sum((logits[i, j] - soft[i, j]) ** 2 for i in range(2) for j in range(3)) / 6
-    entropies = [
-        math.log(sum(math.exp(v) for v in row)) - row[k] for row, k in zip(logits, labels, strict=True)
-    ]
-    expected = squares + 0.1 * sum(entropies) / 2
-    loss = student_loss(torch.tensor(logits), torch.tensor(soft), torch.tensor(labels), ce_weight=0.1)
-    assert float(loss) == pytest.approx(expected, rel=1e-12)
+# Losses, against plain loops over two views of three classes
+
+LOGITS = [[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]]
+SOFT = [[0.5, -1.0, 0.0], [1.0, 2.0, -1.0]]
+LABELS, PARTNERS, SHARES = [2, 1], [0, 1], [0.25, 0.0]
+
+
+def softmax(row: list[float], temperature: float = 1.0) -> list[float]:
+    powers = [math.exp(value / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def entropy(row: list[float], label: int) -> float:
+    return -math.log(softmax(row)[label])
+
+
+def loss_of(**values: Any) -> float:
+    targets = Targets(*(torch.tensor(column) for column in (SOFT, LABELS, PARTNERS, SHARES)))
+    assert targets.soft_labels is not None
+    wide = replace(
+        targets,
+        soft_labels=targets.soft_labels.double(),
+        partner_share=targets.partner_share.double(),
+    )
+    config = EvaluateConfig.model_validate({"student": STUDENT, **values})
+    return float(student_loss(torch.tensor(LOGITS, dtype=torch.float64), wide, config))
+
+
+@pytest.mark.parametrize("ce_weight", [0.0, 0.1, 2.0])
+def test_mse_by_hand(ce_weight: float) -> None:
+    """Would catch a sum for a mean, a soft cross-entropy, or one with the class in the box."""
+    squares = sum((LOGITS[i][j] - SOFT[i][j]) ** 2 for i in range(2) for j in range(3)) / 6
+    entropies = sum(entropy(row, k) for row, k in zip(LOGITS, LABELS, strict=True)) / 2
+    assert loss_of(ce_weight=ce_weight) == pytest.approx(squares + ce_weight * entropies, rel=1e-12)
+
+
+@pytest.mark.parametrize("ce_weight", [0.0, 0.1])
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_kl_by_hand(temperature: float, ce_weight: float) -> None:
+    """Would catch the two sides exchanged, a factor T^2, or a mean over classes."""
+    divergence = 0.0
+    for row, soft in zip(LOGITS, SOFT, strict=True):
+        p, q = softmax(soft, temperature), softmax(row, temperature)
+        divergence += sum(p[k] * math.log(p[k] / q[k]) for k in range(3)) / 2
+    entropies = sum(entropy(row, k) for row, k in zip(LOGITS, LABELS, strict=True)) / 2
+    loss = loss_of(loss="kl", temperature=temperature, ce_weight=ce_weight)
+    assert loss == pytest.approx(divergence + ce_weight * entropies, rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [{}, {"loss": "kl"}, {"ce_weight": 5.0}])
+def test_hard_labels_by_hand(values: dict[str, Any]) -> None:
+    """Would catch the shares of the two classes exchanged, or soft labels in a control that has none."""
+    rows = zip(LOGITS, LABELS, PARTNERS, SHARES, strict=True)
+    expected = sum((1 - share) * entropy(row, k) + share * entropy(row, p) for row, k, p, share in rows) / 2
+    assert loss_of(labels="hard", **values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_perfect_student_has_no_loss() -> None:
+    """Would catch a cross-entropy with soft targets in place of the divergence: it is never 0."""
+    logits = torch.tensor(SOFT)
+    targets = Targets(logits, *(torch.tensor(column) for column in (LABELS, PARTNERS, SHARES)))
+    for loss in ("mse", "kl"):
+        config = EvaluateConfig.model_validate({"student": STUDENT, "loss": loss, "ce_weight": 0.0})
+        assert float(student_loss(logits, targets, config)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_soft_labels_are_widened_before_they_are_compared() -> None:
+    """Would catch losses in float16, as labels are stored: at T = 20 little is left of their differences."""
+    soft = torch.tensor(SOFT, dtype=torch.float16)
+    targets = Targets(soft, *(torch.tensor(column) for column in (LABELS, PARTNERS, SHARES)))
+    for loss in ("mse", "kl"):
+        config = EvaluateConfig.model_validate({"student": STUDENT, "loss": loss})
+        assert student_loss(torch.tensor(LOGITS), targets, config).dtype == torch.float32
+
+
+def test_targets_are_picked_together() -> None:
+    """Would catch the labels of one view beside the shares of another."""
+    targets = Targets(*(torch.tensor(column) for column in (SOFT, LABELS, PARTNERS, SHARES)))
+    picked = targets.pick(torch.tensor([1, 0, 1]))
+    assert picked.soft_labels is not None
+    assert picked.soft_labels.tolist() == [SOFT[1], SOFT[0], SOFT[1]]
+    assert picked.label.tolist() == [1, 2, 1]
+    assert picked.partner_label.tolist() == [1, 0, 1]
+    assert picked.partner_share.tolist() == [0.0, 0.25, 0.0]
+    assert replace(targets, soft_labels=None).pick(torch.tensor([0])).soft_labels is None
+
+
+# The moving average
+
+
+def test_average_by_hand() -> None:
+    """Would catch a start at 0 or at the first step's weights, decay on the wrong side, averaged buffers."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
+    expected = [parameter.detach().numpy().copy() for parameter in network.parameters()]
+    average = WeightAverage(network, 0.9)
+    for _ in range(5):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        network(torch.randn(6, 3, dtype=torch.float64))  # moves the buffers
+        average.update()
+        for place, parameter in enumerate(network.parameters()):
+            expected[place] = 0.9 * expected[place] + 0.1 * parameter.detach().numpy()
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    average.copy_to_network()
+    for parameter, value in zip(network.parameters(), expected, strict=True):
+        np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
+    assert not any(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(buffers, network.buffers(), strict=True))
+    assert all(parameter.requires_grad for parameter in network.parameters())

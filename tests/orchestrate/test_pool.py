@@ -23,7 +23,7 @@ from prism_ray.data import open_data
 from prism_ray.errors import PrismRayError
 from prism_ray.orchestrate.cluster import Shape, connect
 from prism_ray.orchestrate.pool import WorkerPool
-from prism_ray.plan import RecoverUnit, Slot
+from prism_ray.units import RecoverUnit, Slot
 from prism_ray.store import StoreFiles, new_run, save_run
 
 fault, store, path, *overrides = sys.argv[1:]
@@ -54,7 +54,7 @@ try:
             if fault == "arch":
                 pool.check(10, print)
             elif fault == "unit":
-                bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), ("resnet",), 5, 1)
+                bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), (5,), (("resnet",),), 1)
                 good = next(u for u in run.plan.recover_units("random-real"))
                 print(json.dumps({"set_aside": pool.do(run, [bad, good], 1, Listener()), "heard": heard}))
             elif fault in ("kill", "crowded"):

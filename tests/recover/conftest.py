@@ -1,15 +1,13 @@
-"""What the tests of recover share: tiny BN teachers, tiny real images, and a way to see what was drawn."""
+"""What the tests of recover share: tiny BN teachers, and a way to see what was drawn."""
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as TF
 
-from prism_ray.data import RealImages
-from prism_ray.data.base import ArrayImages
 from prism_ray.recover.augment import Augmentation
 from prism_ray.teachers.teacher import Preprocessing, Teacher
 
@@ -32,7 +30,8 @@ def _give_statistics(network: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+            fan_in = parameter[0].numel()
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * min(0.4, fan_in**-0.5))
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 assert layer.running_mean is not None
@@ -90,37 +89,15 @@ def depthwise() -> Callable[[int], Teacher]:
 
 
 @pytest.fixture
-def images() -> RealImages:
-    """Five classes of seven grey training images of 12x12, no two alike, the classes interleaved."""
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat(np.arange(NUM_CLASSES), 7))
-    pixels = rng.integers(0, 256, (len(labels), 12, 12), dtype=np.uint8)
-    names = tuple(f"class {label}" for label in range(NUM_CLASSES))
-    return ArrayImages("noise", names, {"train": pixels}, {"train": labels}, 12)
+def efficient() -> Callable[[], Teacher]:
+    """Makes a teacher of timm's: depthwise and strided convolutions, squeeze-and-excitation, 28 pixels."""
 
+    def make() -> Teacher:
+        network = timm.create_model("test_efficientnet", num_classes=NUM_CLASSES)
+        preprocessing = Preprocessing((0.50, 0.45, 0.55), (0.25, 0.30, 0.20), 28)
+        return Teacher("efficient", _give_statistics(network, seed=3), preprocessing)
 
-class ColourImages(RealImages):
-    """The same for three channels."""
-
-    channels = 3
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(1)
-        self.class_names = tuple(f"class {label}" for label in range(NUM_CLASSES))
-        self.labels = {"train": rng.permutation(np.repeat(np.arange(NUM_CLASSES), 7))}
-        self._pixels = rng.integers(0, 256, (7 * NUM_CLASSES, 3, 12, 12), dtype=np.uint8)
-
-    def identity(self) -> str:
-        return "colour noise"
-
-    def read(self, split: str, indices: np.ndarray) -> np.ndarray:
-        assert split == "train"
-        return self._pixels[indices]
-
-
-@pytest.fixture
-def colour_images() -> RealImages:
-    return ColourImages()
+    return make
 
 
 @pytest.fixture

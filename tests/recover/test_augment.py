@@ -1,5 +1,6 @@
 """The augmentation of recover: what it draws, and when."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torchvision.transforms.v2 import functional as TF
 
 from prism_ray.config import RecoverConfig
-from prism_ray.recover.augment import Augmentation
+from prism_ray.recover.augment import Augmentation, smallest_crops
 
 CPU = torch.device("cpu")
 SIZE = 12
@@ -106,3 +107,36 @@ def test_draws_depend_on_the_seed_and_the_iteration() -> None:
     assert not torch.equal(augment(x, 0), other(x, 0))
     outs = [augment(x, iteration) for iteration in range(6)]
     assert not any(torch.equal(a, b) for place, a in enumerate(outs) for b in outs[:place])
+
+
+@pytest.mark.parametrize("num_iterations", [1, 7, 40])
+@pytest.mark.parametrize("crop_scale", [(0.08, 1.0), (0.3, 0.5)])
+def test_the_curriculum_falls_on_a_cosine(num_iterations: int, crop_scale: tuple[float, float]) -> None:
+    """Would catch a schedule that rises, is linear, ends early, or goes beyond crop_scale's ends."""
+    config = RecoverConfig(ipc=1, primary="p", crop_scale=crop_scale, crop_curriculum="cosine")
+    low, high = crop_scale
+    expected = [
+        low + (high - low) * (1 + math.cos(math.pi * i / num_iterations)) / 2 for i in range(num_iterations)
+    ]
+    found = smallest_crops(config, num_iterations)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found[0] == pytest.approx(high)
+    assert (np.diff(found) < 0).all()
+    constant = smallest_crops(config.model_copy(update={"crop_curriculum": "none"}), num_iterations)
+    assert constant.tolist() == [low] * num_iterations
+
+
+def test_crops_keep_to_the_curriculum(see_augmentation: SeeAugmentation) -> None:
+    """Would catch a curriculum that is reckoned and then not used, or used for the largest crop."""
+    num_iterations = 60
+    augment = make(num_iterations, crop_scale=(0.1, 1.0), crop_curriculum="cosine", jitter=0, flip=False)
+    areas = []
+    for iteration in range(num_iterations):
+        _, _, height, width, *_ = see_augmentation(augment, iteration, SIZE, 0)
+        least = 0.1 + 0.9 * (1 + math.cos(math.pi * iteration / num_iterations)) / 2
+        assert (height + 0.5) * (width + 0.5) >= least * SIZE**2
+        areas.append(height * width / SIZE**2)
+    assert areas[0] == 1.0
+    assert min(areas[:20]) > 0.7
+    assert min(areas[40:]) < 0.4
+    assert max(areas[40:]) > 0.6

@@ -1,4 +1,4 @@
-"""The loop of recover: where it starts, how it steps, what it refuses, and that it can be repeated."""
+"""The loop of recover: how it steps, who takes part, what it refuses, and that it can be repeated."""
 
 import math
 from collections.abc import Callable
@@ -12,22 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from prism_ray.config import RecoverConfig
-from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
-from prism_ray.plan import RecoverUnit, Slot
 from prism_ray.recover.augment import Augmentation
-from prism_ray.recover.engine import initial_pixels, optimise, recover_batch, select_random_real
-from prism_ray.recover.objective import PrismObjective
+from prism_ray.recover.engine import RecoveredBatch, joining_order, optimise, recover_batch
+from prism_ray.recover.objective import Objective
+from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
+from prism_ray.seeds import derive_seed
 from prism_ray.teachers.teacher import Teacher
+from prism_ray.units import RecoverUnit, Slot
 
 CPU = torch.device("cpu")
 SIZE = 12
 SLOTS = tuple(Slot(label, ipc_index) for ipc_index in (4, 1) for label in (2, 0, 3))
-UNIT = RecoverUnit("distilled", "i00001-c00000", SLOTS, ("striding", "depthwise"), 6, 1234)
+DRAW = ("striding", "depthwise")
 
 MakeStriding = Callable[[], Teacher]
 MakeDepthwise = Callable[[int], Teacher]
+
+
+def unit_of(num_iterations: int = 6, seed: int = 1234, **values: Any) -> RecoverUnit:
+    unit = RecoverUnit("distilled", "i00001-c00000", SLOTS, (num_iterations,) * len(SLOTS), (DRAW,), seed)
+    return replace(unit, **values)
 
 
 def configure(**values: Any) -> RecoverConfig:
@@ -44,41 +50,40 @@ def teachers(striding: MakeStriding, depthwise: MakeDepthwise) -> dict[str, Teac
     return {"striding": striding(), "depthwise": depthwise(SIZE)}
 
 
-def kth_training_image(data: RealImages, label: int, k: int) -> np.ndarray:
-    places = [place for place, other in enumerate(data.labels["train"]) if other == label]
-    return data.read("train", np.array([places[k]]))[0]
+def set_up(
+    teachers: dict[str, Teacher],
+    unit: RecoverUnit | None = None,
+    config: RecoverConfig | None = None,
+    channels: int = 3,
+) -> RecoverSetting:
+    unit = unit or unit_of()
+    return RecoverSetting(
+        unit=unit,
+        config=config or configure(),
+        teachers=teachers,
+        labels=torch.tensor([slot.label for slot in unit.slots]),
+        space=ReferenceSpace.of(teachers["striding"].preprocessing, channels, CPU),
+        image_size=SIZE,
+        device=CPU,
+    )
 
 
-@pytest.mark.parametrize("source", ["images", "colour_images"])
-def test_real_init_is_the_kth_training_image(
-    source: str, request: pytest.FixtureRequest, teachers: dict[str, Teacher]
-) -> None:
-    """Would catch images of other classes, of other places in the class, or changed on the way."""
-    data: RealImages = request.getfixturevalue(source)
-    expected = np.stack([kth_training_image(data, slot.label, slot.ipc_index) for slot in SLOTS])
-    space = ReferenceSpace.of(teachers["striding"].preprocessing, data.channels, CPU)
-    x = initial_pixels(UNIT, configure(), data, SIZE, space, CPU)
-    assert np.array_equal(space.to_images(x).numpy(), expected)
-    standing_still = recover_batch(UNIT, configure(learning_rate=1e-9), data, SIZE, teachers, CPU)
-    assert np.array_equal(standing_still.images, expected)
+def images_of(channels: int) -> Tensor:
+    generator = torch.Generator().manual_seed(channels)
+    return torch.randint(0, 256, (len(SLOTS), channels, SIZE, SIZE), dtype=torch.uint8, generator=generator)
 
 
-def test_noise_init_is_standard_normal_and_seeded(
-    colour_images: RealImages, teachers: dict[str, Teacher]
-) -> None:
-    """Would catch noise that changes from run to run, repeats from batch to batch, or has another spread."""
-    space = ReferenceSpace.of(teachers["striding"].preprocessing, 3, CPU)
-    config = configure(init="noise")
-    state = torch.get_rng_state()
-    x = initial_pixels(UNIT, config, colour_images, SIZE, space, CPU)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert x.shape == (len(SLOTS), 3, SIZE, SIZE)
-    torch.rand(5)
-    assert torch.equal(initial_pixels(UNIT, config, colour_images, SIZE, space, CPU), x)
-    other = initial_pixels(replace(UNIT, seed=1235), config, colour_images, SIZE, space, CPU)
-    assert not torch.equal(other, x)
-    assert abs(float(x.mean())) < 4 / math.sqrt(x.numel())
-    assert float(x.std()) == pytest.approx(1.0, abs=4 / math.sqrt(2 * x.numel()))
+def recover(setting: RecoverSetting) -> RecoveredBatch:
+    """Recover the batch from some images."""
+    channels = setting.space.mean.shape[0] if setting.space.mean.shape[0] == 1 else 3
+    return recover_batch(setting, setting.space.from_images(images_of(channels)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_standing_still_changes_no_grey_level(channels: int, teachers: dict[str, Teacher]) -> None:
+    """Would catch initial images that are changed, or exchanged, on the way in or out."""
+    batch = recover(set_up(teachers, config=configure(learning_rate=1e-9), channels=channels))
+    assert np.array_equal(batch.images, images_of(channels).numpy())
 
 
 class Recorder(Augmentation):
@@ -97,13 +102,10 @@ def run_optimise(
     config: RecoverConfig, num_iterations: int, teachers: dict[str, Teacher], x: Tensor
 ) -> list[Tensor]:
     """Optimise x; return the pixels before each iteration and after the last."""
-    unit = replace(UNIT, num_iterations=num_iterations)
-    drawn = list(teachers.values())
-    space = ReferenceSpace.of(drawn[0].preprocessing, x.shape[1], CPU)
-    labels = torch.tensor([slot.label for slot in unit.slots])
+    setting = set_up(teachers, unit_of(num_iterations), config, x.shape[1])
     recorder = Recorder(config, num_iterations, SIZE, 3, CPU)
-    with PrismObjective(drawn, labels, space, config.bn_weight, config.first_bn_weight) as objective:
-        optimise(x, unit, config, objective, recorder, space)
+    with Objective(setting) as objective:
+        optimise(x, setting, objective, recorder)
     return [*recorder.seen, x.detach()]
 
 
@@ -132,17 +134,14 @@ def test_path_is_adams_by_hand(teachers: dict[str, Teacher]) -> None:
     start = torch.randn(len(SLOTS), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     path = run_optimise(config, num_iterations, teachers, start.clone())
 
-    drawn = list(teachers.values())
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.48, 0.45, 0.40), (0.23, 0.22, 0.27)))
-    labels = torch.tensor([slot.label for slot in SLOTS])
     augment = Augmentation(config, num_iterations, SIZE, 3, CPU)
     x, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
-    space = ReferenceSpace.of(drawn[0].preprocessing, 3, CPU)
-    with PrismObjective(drawn, labels, space, config.bn_weight, 10.0) as objective:
+    with Objective(set_up(teachers, unit_of(num_iterations), config)) as objective:
         for i in range(num_iterations):
             torch.testing.assert_close(path[i], x, rtol=0, atol=1e-9)
             x.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(objective(augment(x, i)).total, x)
+            (gradient,) = torch.autograd.grad(objective(augment(x, i), DRAW).total, x)
             first = betas[0] * first + (1 - betas[0]) * gradient
             second = betas[1] * second + (1 - betas[1]) * gradient**2
             m, v = first / (1 - betas[0] ** (i + 1)), second / (1 - betas[1] ** (i + 1))
@@ -166,33 +165,40 @@ def test_pixels_stay_in_the_valid_range(channels: int, teachers: dict[str, Teach
     assert float(pixels.max()) > 1 - 1e-6
 
 
-@pytest.mark.parametrize("source", ["images", "colour_images"])
-def test_same_unit_same_bytes(
-    source: str, request: pytest.FixtureRequest, teachers: dict[str, Teacher]
-) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_same_unit_same_bytes(channels: int, teachers: dict[str, Teacher]) -> None:
     """Would catch a batch that depends on what its process did before, or on how its cache is ordered."""
-    data: RealImages = request.getfixturevalue(source)
-    first = recover_batch(UNIT, configure(), data, SIZE, teachers, CPU)
-    assert first.images.shape == (len(SLOTS), data.channels, SIZE, SIZE)
+    setting = set_up(teachers, channels=channels)
+    first = recover(setting)
+    assert first.images.shape == (len(SLOTS), channels, SIZE, SIZE)
     assert first.images.dtype == np.uint8
     torch.manual_seed(99)
     np.random.seed(99)
-    recover_batch(replace(UNIT, seed=1), configure(), data, SIZE, teachers, CPU)
-    again = recover_batch(UNIT, configure(), data, SIZE, teachers, CPU)
+    recover(replace(setting, unit=unit_of(seed=1)))
+    again = recover(setting)
     assert again == replace(first, images=again.images)
     assert again.images.tobytes() == first.images.tobytes()
 
     unused = replace(teachers["striding"], name="unused")
     other_cache = {"unused": unused, "depthwise": teachers["depthwise"], "striding": teachers["striding"]}
-    cached = recover_batch(UNIT, configure(), data, SIZE, other_cache, CPU)
+    cached = recover(replace(setting, teachers=other_cache))
     assert cached.images.tobytes() == first.images.tobytes()
-    other_seed = recover_batch(replace(UNIT, seed=1), configure(), data, SIZE, teachers, CPU)
+    other_seed = recover(replace(setting, unit=unit_of(seed=1)))
     assert other_seed.images.tobytes() != first.images.tobytes()
 
 
-def test_each_teacher_runs_once_per_iteration_and_is_left_as_it_was(
-    images: RealImages, teachers: dict[str, Teacher]
-) -> None:
+def test_initial_pixels_are_left_as_they_were(teachers: dict[str, Teacher]) -> None:
+    """Would catch an optimisation in the caller's tensor, so that a second attempt starts elsewhere."""
+    setting = set_up(teachers)
+    x = setting.space.from_images(images_of(3))
+    before = x.clone()
+    first = recover_batch(setting, x)
+    assert torch.equal(x, before)
+    assert not x.requires_grad
+    assert recover_batch(setting, x).images.tobytes() == first.images.tobytes()
+
+
+def test_each_teacher_runs_once_per_iteration_and_is_left_as_it_was(teachers: dict[str, Teacher]) -> None:
     """Would catch a second forward pass of the primary, statistics that drift, or hooks left behind."""
     before = {
         name: {key: value.clone() for key, value in teacher.network.state_dict().items()}
@@ -203,8 +209,8 @@ def test_each_teacher_runs_once_per_iteration_and_is_left_as_it_was(
         teacher.network.register_forward_hook(lambda *_, name=name: calls.append(name))
         for name, teacher in teachers.items()
     ]
-    recover_batch(UNIT, configure(), images, SIZE, teachers, CPU)
-    assert calls == ["striding", "depthwise"] * UNIT.num_iterations
+    recover(set_up(teachers))
+    assert calls == ["striding", "depthwise"] * 6
     for handle in handles:
         handle.remove()
     for name, teacher in teachers.items():
@@ -214,42 +220,103 @@ def test_each_teacher_runs_once_per_iteration_and_is_left_as_it_was(
         assert all(parameter.grad is None for parameter in teacher.network.parameters())
 
 
-def test_losses_are_those_of_the_first_and_the_last_iteration(
-    images: RealImages, teachers: dict[str, Teacher]
-) -> None:
+def test_losses_are_those_of_the_first_and_the_last_iteration(teachers: dict[str, Teacher]) -> None:
     """Would catch a log that shows the wrong iteration, and an optimisation that goes uphill."""
-    config = configure(**UNAUGMENTED)
-    unit = replace(UNIT, num_iterations=60)
-    batch = recover_batch(unit, config, images, SIZE, teachers, CPU)
-    drawn = list(teachers.values())
-    space = ReferenceSpace.of(drawn[0].preprocessing, 1, CPU)
-    labels = torch.tensor([slot.label for slot in SLOTS])
-    start = initial_pixels(unit, config, images, SIZE, space, CPU)
-    with PrismObjective(drawn, labels, space, config.bn_weight, 10.0) as objective:
-        at_start = objective(start)
-        at_end = objective(space.from_images(torch.from_numpy(batch.images)))
+    config = configure(densification_weight=1e-3, **UNAUGMENTED)
+    setting = set_up(teachers, unit_of(60), config)
+    start = setting.space.from_images(images_of(3))
+    batch = recover_batch(setting, start)
+    with Objective(setting) as objective:
+        at_start = objective(start, DRAW)
+        at_end = objective(setting.space.from_images(torch.from_numpy(batch.images)), DRAW)
     assert batch.first.ce == pytest.approx(float(at_start.ce), rel=1e-5)
     assert batch.first.bn == pytest.approx(float(at_start.bn), rel=1e-5)
     assert list(batch.first.alignments) == ["striding", "depthwise"]
+    assert list(batch.first.terms) == list(batch.last.terms) == ["densification"]
     assert batch.last.bn == pytest.approx(float(at_end.bn), rel=0.02)
     assert (
         batch.last.ce + config.bn_weight * batch.last.bn < batch.first.ce + config.bn_weight * batch.first.bn
     )
 
 
-@pytest.mark.parametrize("num_iterations", [1, 3, 120])
-def test_non_finite_loss_is_an_error(
-    num_iterations: int, images: RealImages, teachers: dict[str, Teacher]
+# Redraws
+
+
+@pytest.mark.parametrize(
+    ("redraw", "expected"),
+    [
+        ("round", ["s", "s", "s", "s", "s", "s", "s"]),
+        (3, ["s", "s", "s", "d", "d", "d", "s"]),
+        (1, ["s", "d", "s", "d", "s", "d", "s"]),
+    ],
+)
+def test_teachers_are_drawn_anew_every_n_iterations(
+    redraw: Any, expected: list[str], teachers: dict[str, Teacher]
 ) -> None:
+    """Would catch a draw that is used for one iteration more or fewer than the config says."""
+    per_draw = redraw if isinstance(redraw, int) else 7
+    draws = tuple(("striding", "depthwise")[k % 2 : k % 2 + 1] for k in range(-(-7 // per_draw)))
+    config = configure(selection={"include_primary": False, "slots": 1, "redraw": redraw, "logits": "drawn"})
+    calls: list[str] = []
+    for name, teacher in teachers.items():
+        teacher.network.register_forward_hook(lambda *_, name=name: calls.append(name[0]))
+    recover(set_up(teachers, unit_of(7, draws=draws), config))
+    assert calls == expected
+
+
+# Images that join later
+
+
+def test_joining_order_is_by_iterations_and_keeps_ties() -> None:
+    """Would catch an order that depends on how equal numbers happen to be sorted."""
+    unit = unit_of(iterations=(4, 6, 2, 6, 4, 6))
+    assert joining_order(unit).tolist() == [1, 3, 5, 0, 4, 2]
+
+
+def test_images_come_back_in_the_order_of_their_slots(teachers: dict[str, Teacher]) -> None:
+    """Would catch images under another's label: in the loop they stand in the order in which they join."""
+    config = configure(formation="joint", learning_rate=1e-9)
+    batch = recover(set_up(teachers, unit_of(iterations=(4, 6, 2, 6, 4, 6)), config))
+    assert np.array_equal(batch.images, images_of(3).numpy())
+
+
+def test_labels_go_with_their_images(teachers: dict[str, Teacher]) -> None:
+    """Would catch labels left in the order of the slots while the images move."""
+    config = configure(formation="joint", bn_weight=0.0, **UNAUGMENTED)
+    unit = unit_of(iterations=(5, 6, 5, 6, 5, 6))
+    setting = set_up(teachers, unit, config)
+    start = setting.space.from_images(images_of(3))
+    batch = recover_batch(setting, start)
+    rows = [1, 3, 5]
+    alone = set_up(teachers, unit_of(slots=tuple(SLOTS[row] for row in rows), iterations=(6,) * 3), config)
+    with Objective(alone) as objective:
+        expected = objective(start[rows], DRAW)
+    assert batch.first.ce == pytest.approx(float(expected.ce), rel=1e-5)
+
+
+def test_all_images_join_at_once_when_their_iterations_are_equal(teachers: dict[str, Teacher]) -> None:
+    """Would catch a joint batch without early-late that loses its last images."""
+    setting = set_up(teachers, config=configure(formation="joint"))
+    x = setting.space.from_images(images_of(3))
+    augment = Recorder(setting.config, 6, SIZE, derive_seed(1234, "augment"), CPU)
+    with Objective(setting) as objective:
+        optimise(x, setting, objective, augment)
+    assert [len(seen) for seen in augment.seen] == [6] * 6
+
+
+# What is not finite
+
+
+@pytest.mark.parametrize("num_iterations", [1, 3, 120])
+def test_non_finite_loss_is_an_error(num_iterations: int, teachers: dict[str, Teacher]) -> None:
     """Would catch NaN stored as an image, an error that does not say what to change, or one after hours."""
     network = teachers["depthwise"].network
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))
     calls: list[int] = []
     handle = network.register_forward_hook(lambda *_: calls.append(1))
-    unit = replace(UNIT, num_iterations=num_iterations)
     with pytest.raises(EngineError) as caught:
-        recover_batch(unit, configure(), images, SIZE, teachers, CPU)
+        recover(set_up(teachers, unit_of(num_iterations)))
     message = str(caught.value)
     assert "recover/distilled/i00001-c00000" in message
     assert "depthwise nan" in message
@@ -260,10 +327,10 @@ def test_non_finite_loss_is_an_error(
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
-def test_overflowing_weight_is_an_error(images: RealImages, teachers: dict[str, Teacher]) -> None:
+def test_overflowing_weight_is_an_error(teachers: dict[str, Teacher]) -> None:
     """Would catch a loss that is infinite, not NaN, going unnoticed."""
     with pytest.raises(EngineError, match=r"recover\.bn_weight \(now 1e\+38\)"):
-        recover_batch(UNIT, configure(bn_weight=1e38), images, SIZE, teachers, CPU)
+        recover(set_up(teachers, config=configure(bn_weight=1e38)))
 
 
 class SteepRoot(nn.Module):
@@ -273,52 +340,8 @@ class SteepRoot(nn.Module):
         return x + (0.0 * x).sqrt()
 
 
-def test_non_finite_gradient_of_the_last_step_is_an_error(
-    images: RealImages, teachers: dict[str, Teacher]
-) -> None:
+def test_non_finite_gradient_of_the_last_step_is_an_error(teachers: dict[str, Teacher]) -> None:
     """Would catch NaN pixels stored as images because the loss before the last step was still finite."""
     steep = replace(teachers["striding"], network=nn.Sequential(SteepRoot(), teachers["striding"].network))
     with pytest.raises(EngineError, match="not finite"):
-        recover_batch(
-            replace(UNIT, num_iterations=1), configure(), images, SIZE, {**teachers, "striding": steep}, CPU
-        )
-
-
-def control(slots: tuple[Slot, ...]) -> RecoverUnit:
-    return RecoverUnit("random-real", "i00000-c00000", slots, (), 0, 7)
-
-
-ALL_SLOTS = tuple(Slot(label, ipc_index) for ipc_index in range(7) for label in range(5))
-
-
-def test_random_real_images_are_of_their_class_and_come_once(images: RealImages) -> None:
-    """Would catch the control with repeated images, or images of other classes."""
-    picked = select_random_real(control(ALL_SLOTS), images, run_seed=0)
-    for label in range(5):
-        rows = [row for row, slot in enumerate(ALL_SLOTS) if slot.label == label]
-        mine = sorted(picked[row].tobytes() for row in rows)
-        theirs = images.read("train", images.train_indices(label))
-        assert mine == sorted(image.tobytes() for image in theirs)
-
-
-def test_random_real_images_do_not_depend_on_the_batches(images: RealImages) -> None:
-    """Would catch a control that changes with classes_per_batch or the order of work."""
-    whole = select_random_real(control(ALL_SLOTS), images, run_seed=0)
-    for row in (0, 17, 34):
-        alone = select_random_real(control(ALL_SLOTS[row : row + 1]), images, run_seed=0)
-        assert np.array_equal(alone[0], whole[row])
-
-
-def test_random_real_images_depend_on_the_runs_seed(images: RealImages) -> None:
-    """Would catch a control that is always the same, or simply the first images, as real init is."""
-    first = select_random_real(control(ALL_SLOTS), images, run_seed=0)
-    assert np.array_equal(first, select_random_real(control(ALL_SLOTS), images, run_seed=0))
-    assert not np.array_equal(first, select_random_real(control(ALL_SLOTS), images, run_seed=1))
-    in_order = [kth_training_image(images, slot.label, slot.ipc_index) for slot in ALL_SLOTS]
-    assert not np.array_equal(first, np.stack(in_order))
-
-
-def test_random_real_images_start_again_when_all_have_come(images: RealImages) -> None:
-    """Would catch a failure at an IPC above the number of images, which noise init allows."""
-    picked = select_random_real(control((Slot(1, 2), Slot(1, 9))), images, run_seed=0)
-    assert np.array_equal(picked[0], picked[1])
+        recover(set_up({**teachers, "striding": steep}, unit_of(1)))

@@ -1,12 +1,13 @@
-"""PRISM's loss and its pixel gradient against an independent, plainly written calculation.
+"""The loss of one step and its pixel gradient against an independent, plainly written calculation.
 
 The calculation in the upper half knows FIELD's formula, torch and torchvision, and of the package nothing but
 the numbers that it is given: a network's layers, a mean, a standard deviation, a size.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,10 +16,16 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from prism_ray.config import RecoverConfig
+from prism_ray.errors import ConfigError
+from prism_ray.methods import Method
+from prism_ray.recover import objective as objective_module
 from prism_ray.recover.augment import Augmentation
-from prism_ray.recover.objective import Losses, PrismObjective
+from prism_ray.recover.objective import Losses, Objective
+from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
+from prism_ray.recover.statistics import LayerReference, TeacherReference
 from prism_ray.teachers.teacher import Teacher
+from prism_ray.units import RecoverUnit, Slot
 
 CPU = torch.device("cpu")
 NUM_IMAGES, SIZE, BN_WEIGHT = 6, 12, 0.37
@@ -81,15 +88,20 @@ def plain_cross_entropy(logits: Tensor, labels: list[int]) -> Tensor:
     return total / len(labels)
 
 
+def plain_answer(pixels: Tensor, teacher: PlainTeacher) -> tuple[Tensor, Tensor]:
+    """Return the logits and R_m of pixels (N, 1 or 3, H, W) in [0, 1]."""
+    seen = pixels.expand(-1, 3, -1, -1)
+    if pixels.shape[2:] != (teacher.size, teacher.size):
+        seen = TF.resize(seen, [teacher.size, teacher.size], antialias=True)
+    mean, std = torch.tensor(teacher.mean)[:, None, None], torch.tensor(teacher.std)[:, None, None]
+    return plain_forward(teacher.layers, (seen - mean) / std)
+
+
 def plain_loss(pixels: Tensor, labels: list[int], teachers: Sequence[PlainTeacher]) -> Tensor:
-    """L of pixels (N, 1 or 3, H, W) in [0, 1]; the first teacher is the primary."""
+    """L of pixels in [0, 1], the form of PRISM; the first teacher is the primary."""
     cross_entropy, alignments = torch.zeros(()), torch.zeros(())
     for place, teacher in enumerate(teachers):
-        seen = pixels.expand(-1, 3, -1, -1)
-        if pixels.shape[2:] != (teacher.size, teacher.size):
-            seen = TF.resize(seen, [teacher.size, teacher.size], antialias=True)
-        mean, std = torch.tensor(teacher.mean)[:, None, None], torch.tensor(teacher.std)[:, None, None]
-        logits, alignment = plain_forward(teacher.layers, (seen - mean) / std)
+        logits, alignment = plain_answer(pixels, teacher)
         alignments = alignments + alignment
         if place == 0:
             cross_entropy = plain_cross_entropy(logits, labels)
@@ -118,9 +130,39 @@ def make_x(channels: int) -> Tensor:
     return x.requires_grad_(True)
 
 
-def make_objective(teachers: Sequence[Teacher], channels: int) -> PrismObjective:
-    space = ReferenceSpace.of(teachers[0].preprocessing, channels, CPU)
-    return PrismObjective(teachers, torch.tensor(LABELS), space, BN_WEIGHT, 10.0)
+def set_up(
+    teachers: Sequence[Teacher],  # the primary first
+    channels: int = 3,
+    draws: Sequence[Sequence[str]] | None = None,  # of each iteration; default: all teachers
+    labels: Sequence[int] = LABELS,
+    references: Mapping[str, TeacherReference] | None = None,
+    priors: Mapping[str, float] | None = None,
+    **values: Any,
+) -> RecoverSetting:
+    config = RecoverConfig.model_validate(
+        {"ipc": 5, "primary": teachers[0].name, "bn_weight": BN_WEIGHT, **values}
+    )
+    names = tuple(teacher.name for teacher in teachers)
+    slots = tuple(Slot(label, 0) for label in labels)
+    all_draws = tuple(tuple(draw) for draw in draws or [names])
+    return RecoverSetting(
+        unit=RecoverUnit("distilled", "key", slots, (1,) * len(slots), all_draws, 0),
+        config=config,
+        teachers={teacher.name: teacher for teacher in teachers},
+        labels=torch.tensor(labels),
+        space=ReferenceSpace.of(teachers[0].preprocessing, channels, CPU),
+        image_size=SIZE,
+        device=CPU,
+        references=references or {},
+        patch_size=4,
+        priors=priors or {},
+    )
+
+
+def reckon(setting: RecoverSetting, x: Tensor, draw: Sequence[str] | None = None) -> Losses:
+    """The losses of x in an objective of their own; `draw` is the first one unless it is given."""
+    with Objective(setting) as objective:
+        return objective(x, tuple(draw) if draw is not None else setting.unit.draws[0])
 
 
 def differentiate(loss: Tensor, x: Tensor) -> Tensor:
@@ -147,8 +189,7 @@ def test_loss_and_gradient(
     """Would catch any slip in the method: w_1, biased variance, the mean over S, the roles, the spaces."""
     teachers = choose(names, striding, depthwise, SIZE)
     x = make_x(channels)
-    with make_objective(teachers, channels) as objective:
-        losses = objective(x)
+    losses = reckon(set_up(teachers, channels), x)
     plains = [plain(teacher) for teacher in teachers]
     expected = plain_loss(plain_pixels(x, plains[0]), LABELS, plains)
     assert_equal(losses.total, expected)
@@ -163,8 +204,7 @@ def test_each_teacher_sees_its_own_resolution(
     """Would catch a teacher that is fed images of another size than it was trained with."""
     teachers = [striding(), depthwise(size)]
     x = make_x(3)
-    with make_objective(teachers, 3) as objective:
-        losses = objective(x)
+    losses = reckon(set_up(teachers), x)
     plains = [plain(teacher) for teacher in teachers]
     expected = plain_loss(plain_pixels(x, plains[0]), LABELS, plains)
     assert_equal(losses.total, expected)
@@ -177,8 +217,7 @@ def test_gradient_by_finite_differences(striding: MakeStriding, depthwise: MakeD
     teachers = [striding(), depthwise(SIZE)]
     plains = [plain(teacher) for teacher in teachers]
     x = make_x(3)
-    with make_objective(teachers, 3) as objective:
-        gradient = differentiate(objective(x).total, x)
+    gradient = differentiate(reckon(set_up(teachers), x).total, x)
     step = 1e-6
     for entry in [(0, 0, 0, 0), (1, 2, 5, 7), (3, 1, 11, 11), (5, 0, 6, 2), (2, 1, 3, 9)]:
         values = []
@@ -205,8 +244,7 @@ def test_loss_and_gradient_behind_the_augmentation(
     augment = Augmentation(config, 4, SIZE, 11, CPU)
     teachers = [striding(), depthwise(SIZE)]
     x = make_x(channels)
-    with make_objective(teachers, channels) as objective:
-        losses = objective(augment(x, iteration))
+    losses = reckon(set_up(teachers, channels), augment(x, iteration))
     top, left, height, width, flip, down, right = see_augmentation(augment, iteration, SIZE, 5)
     plains = [plain(teacher) for teacher in teachers]
     pixels = TF.resized_crop(
@@ -223,20 +261,18 @@ def test_parts_make_the_whole(striding: MakeStriding, depthwise: MakeDepthwise) 
     """Would catch terms in the log that are weighted, or are not those of the loss."""
     teachers = [striding(), depthwise(SIZE)]
     x = make_x(3)
-    with make_objective(teachers, 3) as objective:
-        losses: Losses = objective(x)
+    losses = reckon(set_up(teachers), x)
     plains = [plain(teacher) for teacher in teachers]
     pixels = plain_pixels(x, plains[0])
     assert list(losses.alignments) == ["striding", "depthwise"]
-    for teacher in plains:
-        mean, std = torch.tensor(teacher.mean)[:, None, None], torch.tensor(teacher.std)[:, None, None]
-        logits, alignment = plain_forward(teacher.layers, (pixels - mean) / std)
-        name = "striding" if teacher is plains[0] else "depthwise"
+    for name, teacher in zip(losses.alignments, plains, strict=True):
+        logits, alignment = plain_answer(pixels, teacher)
         assert_equal(losses.alignments[name], alignment)
         if teacher is plains[0]:
             assert_equal(losses.ce, plain_cross_entropy(logits, LABELS))
     assert_equal(losses.bn, (losses.alignments["striding"] + losses.alignments["depthwise"]) / 2)
     assert_equal(losses.total, losses.ce + BN_WEIGHT * losses.bn)
+    assert not losses.terms
     assert not any(term.requires_grad for term in losses.detached().alignments.values())
     assert float(losses.detached().total) == losses.total.item()
 
@@ -246,10 +282,261 @@ def test_without_alignment_there_is_cross_entropy_alone(striding: MakeStriding) 
     """Would catch r_bn = 0 leaving a rest of the alignment in the gradient."""
     teacher = striding()
     x = make_x(3)
-    space = ReferenceSpace.of(teacher.preprocessing, 3, CPU)
-    with PrismObjective([teacher], torch.tensor(LABELS), space, 0.0, 10.0) as objective:
-        gradient = differentiate(objective(x).total, x)
+    gradient = differentiate(reckon(set_up([teacher], bn_weight=0.0), x).total, x)
     assert_equal(gradient, differentiate(F.cross_entropy(teacher.network(x), torch.tensor(LABELS)), x))
+
+
+# Who classifies, and whose statistics count
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_primary_outside_the_draw_classifies_and_no_more(
+    striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
+    """Would catch statistics of the primary that count although it was not drawn: in this draw, or in the
+    next one that it is in."""
+    teachers = [striding(), depthwise(SIZE)]
+    setting = set_up(
+        teachers, draws=[["depthwise"], ["striding"]], selection={"include_primary": False, "slots": 1}
+    )
+    x = make_x(3)
+    pixels = plain_pixels(x, plain(teachers[0]))
+    logits, of_primary = plain_answer(pixels, plain(teachers[0]))
+    _, of_other = plain_answer(pixels, plain(teachers[1]))
+    cross_entropy = plain_cross_entropy(logits, LABELS)
+    with Objective(setting) as objective:
+        for draw, alignment in (("depthwise", of_other), ("striding", of_primary), ("depthwise", of_other)):
+            losses = objective(x, (draw,))
+            assert list(losses.alignments) == [draw]
+            assert_equal(losses.ce, cross_entropy)
+            assert_equal(losses.alignments[draw], alignment)
+            assert_equal(losses.total, cross_entropy + BN_WEIGHT * alignment)
+    gradient = differentiate(reckon(setting, x, ["depthwise"]).total, x)
+    assert_equal(gradient, differentiate(cross_entropy + BN_WEIGHT * of_other, x))
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_primary_that_is_in_no_draw_needs_no_batchnorm(
+    striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
+    """Would catch hooks on a teacher that only classifies, or its refusal."""
+    other = depthwise(SIZE)
+    bare = Teacher(
+        "bare",
+        nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).requires_grad_(False),
+        other.preprocessing,
+    )
+    setting = set_up(
+        [bare, other],
+        draws=[["depthwise"]],
+        selection={"include_primary": False, "bn_teachers": ["depthwise"]},
+    )
+    with Objective(setting) as objective:
+        assert num_hooks(bare) == 0
+        losses = objective(make_x(3), ("depthwise",))
+    assert list(losses.alignments) == ["depthwise"]
+    assert float(losses.ce.detach()) > 0
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_average_moves_on_a_teachers_own_turn_only(
+    striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
+    """Would catch a moving average that also takes in the batches that its teacher only classified."""
+    teachers = [striding(), depthwise(SIZE)]
+    setting = set_up(
+        teachers,
+        draws=[["striding"], ["depthwise"]],
+        selection={"include_primary": False, "slots": 1},
+        statistics={"momentum": 0.6},
+    )
+    a, b, c = (make_x(3).detach() + shift for shift in (0.0, 3.0, 1.0))
+    with Objective(setting) as objective:
+        objective(a, ("striding",))
+        objective(b, ("depthwise",))  # the primary classifies b
+        with_turn_between = objective(c, ("striding",)).alignments["striding"]
+    with Objective(setting) as objective:
+        objective(a, ("striding",))
+        without = objective(c, ("striding",)).alignments["striding"]
+    assert float(with_turn_between) == float(without)
+
+
+@pytest.mark.usefixtures("float64")
+def test_drawn_teachers_vote_by_prior_on_logits_and_statistics(
+    striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
+    """Would catch votes on one of the two only, votes over the pool instead of the draw, or another
+    temperature than the config's."""
+    teachers = [striding(), depthwise(SIZE)]
+    setting = set_up(
+        teachers,
+        draws=[["depthwise", "striding"], ["depthwise"]],
+        priors={"striding": 50.0, "depthwise": 44.0, "absent": 99.0},
+        selection={
+            "include_primary": False,
+            "slots": 2,
+            "logits": "drawn",
+            "votes": "prior",
+            "prior_temperature": 4.0,
+        },
+    )
+    x = make_x(3)
+    pixels = plain_pixels(x, plain(teachers[0]))
+    share = 1 / (1 + math.exp(-6.0 / 4.0))  # of striding
+    expected = torch.zeros(())
+    for teacher, vote in zip(teachers, (share, 1 - share), strict=True):
+        logits, alignment = plain_answer(pixels, plain(teacher))
+        expected = expected + vote * (plain_cross_entropy(logits, LABELS) + BN_WEIGHT * alignment)
+    losses = reckon(setting, x)
+    assert_equal(losses.total, expected)
+    assert_equal(differentiate(losses.total, x), differentiate(expected, x))
+    logits, alignment = plain_answer(pixels, plain(teachers[1]))
+    assert_equal(
+        reckon(setting, x, ["depthwise"]).total, plain_cross_entropy(logits, LABELS) + BN_WEIGHT * alignment
+    )
+
+
+def test_votes_without_a_prior_are_an_error(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
+    """Would catch a teacher of unknown accuracy that votes with nothing, or a bare KeyError."""
+    teachers = [striding(), depthwise(SIZE)]
+    setting = set_up(teachers, priors={"striding": 50.0}, selection={"votes": "prior"})
+    with pytest.raises(
+        ConfigError, match=r"accuracy of depthwise is not known; give it in recover\.selection\.p"
+    ):
+        Objective(setting)
+
+
+@pytest.mark.usefixtures("float64")
+def test_votes_of_huge_priors_do_not_overflow(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
+    """Would catch NaN votes at a low temperature, where exp(prior / temperature) is infinite."""
+    setting = set_up(
+        [striding(), depthwise(SIZE)],
+        priors={"striding": 90.0, "depthwise": 90.0},
+        selection={"votes": "prior", "prior_temperature": 0.01},
+    )
+    losses = reckon(setting, make_x(3))
+    assert_equal(losses.bn, sum(losses.alignments.values(), torch.zeros(())) / 2)
+
+
+@pytest.mark.usefixtures("float64")
+def test_teacher_weights_weigh_statistics_in_the_loss_and_not_in_the_log(
+    striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
+    """Would catch weights that touch the cross-entropy, that are normalised away, or that falsify the log."""
+    teachers = [striding(), depthwise(SIZE)]
+    x = make_x(3)
+    plainly = reckon(set_up(teachers), x)
+    weighted = reckon(set_up(teachers, statistics={"teacher_weights": {"depthwise": 0.25}}), x)
+    assert_equal(weighted.ce, plainly.ce)
+    assert_equal(weighted.bn, plainly.bn)
+    for name, value in plainly.alignments.items():
+        assert_equal(weighted.alignments[name], value)
+    of = plainly.alignments
+    expected = plainly.ce + BN_WEIGHT * (of["striding"] + 0.25 * of["depthwise"]) / 2
+    assert_equal(weighted.total, expected)
+    assert_equal(differentiate(weighted.total, x), differentiate(expected, x))
+
+
+@pytest.mark.usefixtures("float64")
+def test_relative_scale_is_a_constant_per_teacher(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
+    """Would catch a divisor with a gradient, one for all teachers, or one that forgets the first weight."""
+    teachers = [striding(), depthwise(SIZE)]
+    x = make_x(3)
+    plainly = reckon(set_up(teachers), x)
+    relative = reckon(set_up(teachers, statistics={"scale": "relative"}), x)
+    expected = plainly.ce
+    for teacher in teachers:
+        layers = [layer for layer in teacher.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        sizes = []
+        for layer in layers:
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            sizes.append(plain_norm(layer.running_mean) + plain_norm(layer.running_var))
+        norm = 10.0 * sizes[0] + sum(sizes[1:], torch.zeros(()))
+        assert_equal(relative.alignments[teacher.name], plainly.alignments[teacher.name] / norm)
+        expected = expected + BN_WEIGHT * plainly.alignments[teacher.name] / norm / 2
+    assert_equal(relative.total, expected)
+    assert_equal(differentiate(relative.total, x), differentiate(expected, x))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("logits", ["primary", "drawn"])
+def test_outputs_of_a_pretrained_network_are_those_of_the_classes(
+    logits: str, striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
+    """Would catch class k of the data taken for output k of a network that knows more classes."""
+    outputs = [4, 2, 0]  # of the data's three classes
+    teachers = [
+        replace(teacher, class_indices=torch.tensor(outputs)) for teacher in (striding(), depthwise(SIZE))
+    ]
+    labels = [2, 0, 1, 1, 0, 2]
+    setting = set_up(teachers, labels=labels, selection={"logits": logits})
+    x = make_x(3)
+    pixels = plain_pixels(x, plain(teachers[0]))
+    of_labels = [outputs[label] for label in labels]
+    entropies = [
+        plain_cross_entropy(plain_answer(pixels, plain(teacher))[0], of_labels) for teacher in teachers
+    ]
+    expected = entropies[0] if logits == "primary" else (entropies[0] + entropies[1]) / 2
+    assert_equal(reckon(setting, x).ce, expected)
+
+
+# Images that join later, and a method's own terms
+
+
+@pytest.mark.usefixtures("float64")
+def test_images_that_join_later_bring_their_labels_and_classes(striding: MakeStriding) -> None:
+    """Would catch labels, class statistics or densification of images that do not take part yet."""
+    teacher = striding()
+    generator = torch.Generator().manual_seed(0)
+
+    def reference(count: int) -> LayerReference:
+        return LayerReference(torch.randn(count, generator=generator), torch.rand(count, generator=generator))
+
+    classes = {label: {"1": reference(4), "4": reference(6)} for label in range(5)}
+    values: dict[str, Any] = {"statistics": {"class_share": 0.5}, "densification_weight": 0.2}
+    references = {"striding": TeacherReference({}, classes)}
+    setting = set_up([teacher], labels=LABELS, references=references, **values)
+    x = make_x(3)
+    for count in (2, 5, 6):
+        first = set_up([teacher], labels=LABELS[:count], references=references, **values)
+        expected = reckon(first, x[:count])
+        with Objective(setting) as objective:
+            objective.join(count)
+            losses = objective(x[:count], ("striding",))
+        assert_equal(losses.total, expected.total)
+        assert float(losses.terms["densification"].detach()) == pytest.approx(
+            float(expected.terms["densification"].detach()), rel=1e-9
+        )
+
+
+class Darkening(Method):
+    """A method with a term of its own."""
+
+    name = "darkening"
+    preset: ClassVar[Mapping[str, Any]] = {}
+
+    def terms(self, setting: RecoverSetting) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        return {"light": lambda x: 0.3 * (x * setting.space.std + setting.space.mean).mean()}
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_methods_own_term_is_added_and_recorded(
+    striding: MakeStriding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a term that is only logged, weighted by r_bn, or handed other images than the teachers."""
+    monkeypatch.setattr(objective_module, "find_method", lambda name: Darkening())
+    x = make_x(3)
+    setting = set_up([striding()])
+    losses = reckon(setting, x)
+    light = 0.3 * (x * setting.space.std + setting.space.mean).mean()
+    assert list(losses.terms) == ["light"]
+    assert_equal(losses.terms["light"], light)
+    assert_equal(losses.total, losses.ce + BN_WEIGHT * losses.bn + light)
+    assert not losses.detached().terms["light"].requires_grad
+
+
+# Hooks and forward passes
 
 
 def test_every_teacher_runs_once_per_step(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
@@ -263,20 +550,35 @@ def test_every_teacher_runs_once_per_step(striding: MakeStriding, depthwise: Mak
     for teacher in teachers:
         teacher.network.register_forward_hook(lambda *_, name=teacher.name: count(name))
     x = make_x(3)
-    with make_objective(teachers, 3) as objective:
+    setting = set_up(teachers)
+    with Objective(setting) as objective:
         for _ in range(3):
-            objective(x).total.backward()
+            objective(x, setting.unit.draws[0]).total.backward()
     assert calls == {"striding": 3, "depthwise": 3}
+
+
+def test_only_the_teachers_on_turn_run(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
+    """Would catch a round robin that pays for all of its teachers in each iteration."""
+    teachers = [striding(), depthwise(SIZE)]
+    calls: list[str] = []
+    for teacher in teachers:
+        teacher.network.register_forward_hook(lambda *_, name=teacher.name: calls.append(name))
+    draws = [["depthwise"], ["striding"]]
+    selection = {"include_primary": False, "slots": 1, "logits": "drawn"}
+    with Objective(set_up(teachers, draws=draws, selection=selection)) as objective:
+        for name in ("depthwise", "striding", "depthwise"):
+            objective(make_x(3), (name,))
+    assert calls == ["depthwise", "striding", "depthwise"]
 
 
 def test_steps_do_not_remember_each_other(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
     """Would catch terms that pile up from one step to the next."""
-    teachers = [striding(), depthwise(SIZE)]
+    setting = set_up([striding(), depthwise(SIZE)])
+    draw = setting.unit.draws[0]
     x = make_x(3).detach()
-    with make_objective(teachers, 3) as objective:
-        first, _, again = objective(x).total, objective(x + 1.0).total, objective(x).total
-    with make_objective(teachers, 3) as objective:
-        afresh = objective(x).total
+    with Objective(setting) as objective:
+        first, _, again = (objective(images, draw).total for images in (x, x + 1.0, x))
+    afresh = reckon(setting, x).total
     assert first == again == afresh
     assert math.isfinite(float(first))
 
@@ -287,14 +589,18 @@ def num_hooks(teacher: Teacher) -> int:
     )
 
 
-def test_hooks_stand_only_inside_the_context(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
+@pytest.mark.parametrize(("layers", "expected"), [("bn", [2, 3]), ("bn+conv", [4, 6])])
+def test_hooks_stand_only_inside_the_context(
+    layers: str, expected: list[int], striding: MakeStriding, depthwise: MakeDepthwise
+) -> None:
     """Would catch hooks that stay on cached teachers, and slow down and feed every later batch."""
     teachers = [striding(), depthwise(SIZE)]
-    with make_objective(teachers, 3):
-        assert [num_hooks(teacher) for teacher in teachers] == [2, 3]
+    setting = set_up(teachers, statistics={"layers": layers})
+    with Objective(setting):
+        assert [num_hooks(teacher) for teacher in teachers] == expected
     assert [num_hooks(teacher) for teacher in teachers] == [0, 0]
-    with pytest.raises(RuntimeError), make_objective(teachers, 3) as objective:
-        objective(torch.zeros(NUM_IMAGES, 4, SIZE, SIZE))  # four channels
+    with pytest.raises((RuntimeError, KeyError)), Objective(setting) as objective:
+        objective(torch.zeros(NUM_IMAGES, 4, SIZE, SIZE), setting.unit.draws[0])  # four channels
     assert [num_hooks(teacher) for teacher in teachers] == [0, 0]
 
 
@@ -303,5 +609,5 @@ def test_teachers_without_batchnorm_are_refused(striding: MakeStriding) -> None:
     good = striding()
     bare = Teacher("bare", nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1)), good.preprocessing)
     with pytest.raises(ValueError, match="BatchNorm"):
-        make_objective([good, bare], 3)
+        Objective(set_up([good, bare]))
     assert num_hooks(good) == 0

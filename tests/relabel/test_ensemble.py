@@ -1,25 +1,29 @@
 """The teacher ensemble and the soft labels of a group."""
 
+from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import EngineError
-from prism_ray.plan import RelabelUnit, Slot
-from prism_ray.relabel.ensemble import label_group, norm_balanced_mean
+from prism_ray.relabel.augment import ShownImages
+from prism_ray.relabel.ensemble import batch_statistics, label_group, norm_balanced_mean, teacher_logits
 from prism_ray.relabel.views import render, to_device
 from prism_ray.store.images import StoredImages
 from prism_ray.store.labels import EpochLabels
 from prism_ray.teachers.teacher import Teacher
+from prism_ray.units import RelabelUnit, Slot
 
 CPU = torch.device("cpu")
-CONFIG = RelabelConfig()
 UNIT = RelabelUnit("distilled", 0, ("recover/distilled/i00000-c00000",), 0, 6, 77)
 
 
@@ -60,8 +64,17 @@ def test_order_of_the_teachers_does_not_matter() -> None:
     torch.testing.assert_close(norm_balanced_mean(logits), norm_balanced_mean(logits[::-1]))
 
 
-def label(unit: RelabelUnit, stored: StoredImages, teachers: list[Teacher]) -> list[EpochLabels]:
-    return list(label_group(unit, CONFIG, stored, teachers, CPU))
+def label(
+    unit: RelabelUnit, stored: StoredImages, teachers: list[Teacher], **values: Any
+) -> list[EpochLabels]:
+    config = RelabelConfig.model_validate(values)
+    return list(label_group(unit, config, stored, teachers, CPU))
+
+
+def views_as_seen(labels: EpochLabels, stored: StoredImages) -> Tensor:
+    """The pixels of an epoch's views, at their places."""
+    views = to_device(labels.views, stored.slots, CPU)
+    return render(ShownImages(stored, CPU).of_epoch(labels.views), views, torch.arange(len(labels.views)))
 
 
 def test_labels_are_the_ensembles_logits_of_the_views(stored: StoredImages, ensemble: list[Teacher]) -> None:
@@ -71,8 +84,7 @@ def test_labels_are_the_ensembles_logits_of_the_views(stored: StoredImages, ense
     for labels in epochs:
         assert labels.logits.dtype == np.float16
         assert labels.logits.shape == (40, 10)
-        tensors = to_device(labels.views, stored.slots, CPU)
-        pixels = render(torch.from_numpy(stored.images), tensors, torch.arange(40))
+        pixels = views_as_seen(labels, stored)
         with torch.no_grad():
             logits = [teacher.network(teacher.preprocessing.apply(pixels)) for teacher in ensemble]
         expected = norm_balanced_mean(logits).numpy()
@@ -129,3 +141,166 @@ def test_logits_that_are_not_finite_are_an_error(
     message = str(caught.value)
     assert UNIT.id in message
     assert "quiet, loud" in message
+
+
+def test_the_plain_mean_is_of_the_logits_as_they_are(stored: StoredImages, ensemble: list[Teacher]) -> None:
+    """Would catch `ensemble: mean` that balances all the same."""
+    (labels,) = label(replace(UNIT, num_epochs=1), stored, ensemble, ensemble="mean")
+    pixels = views_as_seen(labels, stored)
+    with torch.no_grad():
+        expected = sum(teacher_logits(teacher, pixels) for teacher in ensemble) / 2
+    assert isinstance(expected, Tensor)
+    np.testing.assert_allclose(labels.logits, expected.numpy(), rtol=2e-3, atol=1e-3)
+    assert np.abs(labels.logits).max() > 5  # the loud teacher is not balanced away
+
+
+def test_teachers_see_augmented_and_shuffled_images(stored: StoredImages, ensemble: list[Teacher]) -> None:
+    """Would catch labels of the plain images beside views that say otherwise."""
+    values = {"rand_augment": True, "patch_shuffle": True}
+    changed = label(replace(UNIT, num_epochs=2), stored, ensemble, **values)
+    for labels, plain in zip(changed, label(replace(UNIT, num_epochs=2), stored, ensemble), strict=True):
+        with torch.no_grad():
+            logits = [teacher_logits(teacher, views_as_seen(labels, stored)) for teacher in ensemble]
+        expected = norm_balanced_mean(logits).numpy()
+        np.testing.assert_allclose(labels.logits, expected, rtol=2e-3, atol=1e-3)
+        assert not np.allclose(labels.logits, plain.logits, rtol=2e-3, atol=1e-3)
+
+
+def test_other_batches_of_the_same_slots_get_the_same_labels(
+    stored: StoredImages, ensemble: list[Teacher]
+) -> None:
+    """Would catch sets of the same slots that differ by their views, not only by their images."""
+    order = sorted(range(40), key=lambda place: stored.slots[place])  # class after class
+    joint = StoredImages(tuple(stored.slots[place] for place in order), stored.images[order])
+    by_batch = {"teacher_batch_norm": "batch", "teacher_batch_size": 8, "rand_augment": True}
+    for values in ({}, by_batch):
+        pairs = zip(
+            label(UNIT, stored, ensemble, **values), label(UNIT, joint, ensemble, **values), strict=True
+        )
+        for one, other in pairs:
+            assert one.logits.tobytes() == other.logits.tobytes()
+            assert np.array_equal(one.views.label, other.views.label)
+
+
+# Batch statistics
+
+
+def record_batches(teacher: Teacher) -> list[Tensor]:
+    """Return a list that fills with the inputs of the teacher's network."""
+    seen: list[Tensor] = []
+    teacher.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    return seen
+
+
+def places_of(batch: Tensor, teacher: Teacher, labels: EpochLabels, stored: StoredImages) -> list[int]:
+    """Which views of an epoch make up a batch."""
+    whole = teacher.preprocessing.apply(views_as_seen(labels, stored)).flatten(1)
+    distance = (batch.flatten(1)[:, None] - whole[None]).norm(dim=2)
+    assert (distance.min(dim=1).values < 1e-3).all()
+    return distance.argmin(dim=1).tolist()
+
+
+def test_batch_statistics_are_those_of_drawn_batches(stored: StoredImages, ensemble: list[Teacher]) -> None:
+    """Would catch labels at others' places, batches of one class, or the same batches in each epoch."""
+    teacher = ensemble[0]
+    trained = deepcopy(teacher.network).train()
+    seen = record_batches(teacher)
+    values = {"teacher_batch_norm": "batch", "teacher_batch_size": 8}
+    both = label(replace(UNIT, num_epochs=2), stored, [teacher], **values)
+    assert [len(batch) for batch in seen] == [8] * 10
+    formed = []
+    for labels, batches in zip(both, (seen[:5], seen[5:]), strict=True):
+        places = [places_of(batch, teacher, labels, stored) for batch in batches]
+        assert sorted(place for batch in places for place in batch) == list(range(40))
+        assert all(len({labels.views.label[place] for place in batch}) > 3 for batch in places)
+        formed.append(places)
+        for batch, members in zip(batches, places, strict=True):
+            with torch.no_grad():
+                expected = trained(batch).numpy()  # train() is right: it has BatchNorm and no dropout
+            np.testing.assert_allclose(labels.logits[members], expected, rtol=2e-3, atol=1e-3)
+    assert formed[0] != formed[1]
+
+
+def test_a_batch_as_large_as_the_group_is_the_group(stored: StoredImages, ensemble: list[Teacher]) -> None:
+    """Would catch statistics of another batch than asked for: here it is that of all views."""
+    teacher = ensemble[0]
+    values = {"teacher_batch_norm": "batch", "teacher_batch_size": 1000}
+    (labels,) = label(replace(UNIT, num_epochs=1), stored, [teacher], **values)
+    network = deepcopy(teacher.network).double()
+    assert isinstance(network, nn.Sequential)
+    first, norm, *rest = network
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        x = first(teacher.preprocessing.apply(views_as_seen(labels, stored)).double())
+        mean, var = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), correction=0, keepdim=True)
+        x = (x - mean) / (var + norm.eps).sqrt()
+        for layer in rest:  # the fixture's scale is 1 and its shift 0
+            x = layer(x)
+    np.testing.assert_allclose(labels.logits, x.numpy(), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(3), BatchNormAct2d(3), nn.BatchNorm2d(3, momentum=None)])
+def test_batch_statistics_leave_no_trace(layer: nn.BatchNorm2d) -> None:
+    """Would catch running statistics that drift, so that labels depend on what was labelled before."""
+    with torch.no_grad():
+        layer.running_mean.fill_(3.0)  # type: ignore[union-attr]
+    network = nn.Sequential(layer).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x = torch.randn(8, 3, 5, 5)
+    outside = network(x)
+    with batch_statistics([network, network]):  # the same network twice, as two teachers may share one
+        inside = network(x)
+        assert not network.training
+    torch.testing.assert_close(inside.detach(), deepcopy(network).train()(x).detach())
+    assert not torch.allclose(inside, outside)
+    assert torch.equal(network(x), outside)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert (layer.training, layer.track_running_stats) == (False, True)
+
+
+def test_batch_statistics_end_with_an_error() -> None:
+    """Would catch a teacher that stays in batch mode for the next unit of the worker."""
+    layer = nn.BatchNorm2d(3).eval()
+    with pytest.raises(ZeroDivisionError), batch_statistics([layer]):
+        raise ZeroDivisionError
+    assert (layer.training, layer.track_running_stats) == (False, True)
+
+
+def test_dropout_stays_off() -> None:
+    """Would catch train() on the whole network: labels of a network of which half is missing."""
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 5)).eval()
+    dropping = nn.Sequential(*plain[:3], nn.Dropout(0.5), plain[3]).eval()
+    x = torch.randn(6, 3, 5, 5)
+    with batch_statistics([plain, dropping]):
+        assert torch.equal(plain(x), dropping(x))
+
+
+@pytest.mark.parametrize("frozen", [FrozenBatchNorm2d(3), FrozenBatchNormAct2d(3)])
+def test_frozen_layers_keep_their_statistics(frozen: nn.Module) -> None:
+    """Would catch a layer without a training mode that fails, or is changed, in batch mode."""
+    network = nn.Sequential(frozen).eval()
+    x = torch.randn(6, 3, 5, 5) + 2.0
+    outside = network(x)
+    with batch_statistics([network]):
+        assert torch.equal(network(x), outside)
+
+
+def test_a_group_of_one_image_has_no_batch_statistics(stored: StoredImages, ensemble: list[Teacher]) -> None:
+    """Would catch labels that are the same for any image, because each was normalised by itself."""
+    single = StoredImages(stored.slots[:1], stored.images[:1])
+    with pytest.raises(EngineError, match=r"relabel\.images_per_group"):
+        label(UNIT, single, ensemble, teacher_batch_norm="batch")
+    assert len(label(UNIT, single, ensemble)) == 6
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 1000])
+def test_the_batch_size_bounds_what_teachers_see_at_once(
+    batch_size: int, stored: StoredImages, ensemble: list[Teacher]
+) -> None:
+    """Would catch a setting that is ignored, or one that changes labels under running statistics."""
+    unit = replace(UNIT, num_epochs=1)
+    (expected,) = label(unit, stored, ensemble)
+    seen = record_batches(ensemble[0])
+    (labels,) = label(unit, stored, ensemble, teacher_batch_size=batch_size)
+    assert max(map(len, seen)) == min(batch_size, 40)
+    np.testing.assert_allclose(labels.logits, expected.logits, rtol=2e-3, atol=1e-3)

@@ -14,10 +14,10 @@ from torchvision.transforms.v2 import functional as TF
 
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
-from prism_ray.plan import Slot
-from prism_ray.relabel.views import draw_views, render, to_device
+from prism_ray.relabel.views import draw_views, render, swap_halves, to_device
 from prism_ray.store.images import StoredImages
 from prism_ray.store.labels import Views
+from prism_ray.units import Slot
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -45,6 +45,57 @@ def test_views_depend_on_seed_and_epoch_alone() -> None:
             assert not np.array_equal(getattr(other, name), getattr(first, name)), name
 
 
+EVERYTHING = {"patch_shuffle": True, "rand_augment": True}
+
+
+def test_the_order_of_the_slots_does_not_matter() -> None:
+    """Would catch two image sets that cannot be compared in pairs because their batches were formed apart."""
+    config = configure(**EVERYTHING)
+    first = draw_views(SLOTS, 3, 11, config, SIZE)
+    assert list(zip(first.ipc_index, first.label, strict=True)) == [
+        (k, c) for k in range(4) for c in range(10)
+    ]
+    shuffled = [SLOTS[place] for place in np.random.default_rng(0).permutation(len(SLOTS))]
+    for slots in (sorted(SLOTS), shuffled):  # class after class; any order
+        assert slots != SLOTS
+        assert same(draw_views(slots, 3, 11, config, SIZE), first)
+
+
+def test_a_setting_moves_no_other_draw() -> None:
+    """Would catch crops that change with RandAugment, so that its effect is mixed with that of new crops."""
+    plain = draw_views(SLOTS, 0, 11, configure(), SIZE)
+    full = draw_views(SLOTS, 0, 11, configure(**EVERYTHING), SIZE)
+    changed = {
+        field.name
+        for field in fields(Views)
+        if not np.array_equal(getattr(plain, field.name), getattr(full, field.name))
+    }
+    assert changed == {"swap_columns", "swap_rows", "augment_seed"}
+    for name in sorted(changed):
+        assert not getattr(plain, name).any(), name
+    no_cutmix = draw_views(SLOTS, 0, 11, configure(**EVERYTHING, cutmix_alpha=0.0), SIZE)
+    assert np.array_equal(no_cutmix.augment_seed, full.augment_seed)
+    assert np.array_equal(no_cutmix.swap_rows, full.swap_rows)
+
+
+def test_the_four_arrangements_of_the_patches_are_as_likely() -> None:
+    """Would catch halves that change places in step, always, or never. RDED: one of four is the identity."""
+    slots = [Slot(0, number) for number in range(4000)]
+    views = draw_views(slots, 0, 0, configure(patch_shuffle=True), SIZE)
+    counts = np.bincount(2 * views.swap_columns + views.swap_rows, minlength=4)
+    assert (abs(counts - 1000) < 150).all()
+
+
+def test_every_view_gets_an_augmentation_of_its_own() -> None:
+    """Would catch a seed of zero, which means none, or seeds that come twice."""
+    slots = [Slot(0, number) for number in range(4000)]
+    views = draw_views(slots, 0, 0, configure(rand_augment=True), SIZE)
+    assert views.augment_seed.dtype == np.int64
+    assert (views.augment_seed > 0).all()
+    assert len(set(views.augment_seed.tolist())) == 4000
+    assert views.augment_seed.max() > 2**62  # all the bits are used
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     size=st.integers(1, 64),
@@ -62,7 +113,7 @@ def test_views_are_possible(
     views = draw_views(slots, 0, seed, configure(crop_scale=scale, cutmix_alpha=alpha), size)
     assert len(views) == count
     keys = list(zip(views.label.tolist(), views.ipc_index.tolist(), strict=True))
-    assert keys == [(slot.label, slot.ipc_index) for slot in slots]
+    assert sorted(keys) == sorted((slot.label, slot.ipc_index) for slot in slots)
     partners = zip(views.partner_label.tolist(), views.partner_ipc_index.tolist(), strict=True)
     assert sorted(partners) == sorted(keys)
 
@@ -106,10 +157,16 @@ def test_boxes_follow_torchvisions_cutmix(alpha: float) -> None:
 
 
 def plain_view(pixels: Tensor, views: Views, place: int) -> Tensor:
-    """One image's crop, resized and mirrored, by torchvision."""
+    """One image's halves swapped by numpy, its crop, resized and mirrored, by torchvision."""
+    size = pixels.shape[-1]
+    image, half = pixels[place].numpy(), size // 2
+    if views.swap_columns[place]:
+        image = np.concatenate([image[:, :, half:], image[:, :, :half]], axis=2)
+    if views.swap_rows[place]:
+        image = np.concatenate([image[:, half:], image[:, :half]], axis=1)
     names = ("crop_top", "crop_left", "crop_height", "crop_width")
     box = [int(getattr(views, name)[place]) for name in names]
-    view = TF.resized_crop(pixels[place] / 255.0, *box, [SIZE, SIZE], antialias=True)
+    view = TF.resized_crop(torch.from_numpy(image) / 255.0, *box, [size, size], antialias=True)
     return TF.horizontal_flip(view) if views.flip[place] else view
 
 
@@ -117,6 +174,9 @@ def plain_render(stored: StoredImages, views: Views) -> Tensor:
     """Image by image: the view, with the partner's view pasted into the box."""
     pixels = torch.from_numpy(stored.images)
     places = {slot: place for place, slot in enumerate(stored.slots)}
+    assert list(places) == [
+        Slot(int(label), int(k)) for label, k in zip(views.label, views.ipc_index, strict=True)
+    ]
     out = []
     for place in range(len(views)):
         view = plain_view(pixels, views, place).clone()
@@ -141,10 +201,37 @@ def test_rendering_is_torchvisions(stored: StoredImages, epoch: int, grey: bool)
     torch.testing.assert_close(out, plain_render(stored, views), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [15, 16])
+def test_patches_change_places_before_the_crop(stored: StoredImages, size: int) -> None:
+    """Would catch halves of the crop swapped, rows for columns, or a row lost or doubled at an odd size."""
+    stored = replace(stored, images=stored.images[:, :, :size, :size].copy())
+    config = configure(patch_shuffle=True)
+    views = draw_views(stored.slots, 0, 5, config, size)
+    assert {(bool(a), bool(b)) for a, b in zip(views.swap_columns, views.swap_rows, strict=True)} == {
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    }
+    tensors = to_device(views, stored.slots, CPU)
+    out = render(torch.from_numpy(stored.images), tensors, torch.arange(len(views)))
+    torch.testing.assert_close(out, plain_render(stored, views), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_swapped_halves_are_a_permutation(size: int) -> None:
+    """Would catch a pixel that is shown twice at an odd size, while another is lost."""
+    x = torch.arange(size, dtype=torch.get_default_dtype())
+    both = swap_halves(torch.eye(size).expand(2, -1, -1), torch.tensor([True, False])) @ x
+    assert both[0].tolist() == [*range(size // 2, size), *range(size // 2)]
+    assert both[1].tolist() == list(range(size))
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 40])
 def test_student_sees_what_the_teachers_saw(stored: StoredImages, batch_size: int) -> None:
     """Would catch a rendering that depends on the batch: labels would then belong to other pixels."""
-    views = to_device(draw_views(stored.slots, 0, 5, configure(), SIZE), stored.slots, CPU)
+    drawn = draw_views(stored.slots, 0, 5, configure(patch_shuffle=True), SIZE)
+    views = to_device(drawn, stored.slots, CPU)
     images = torch.from_numpy(stored.images)
     whole = render(images, views, torch.arange(40))
     order = torch.from_numpy(np.random.default_rng(0).permutation(40))

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from prism_ray.errors import StoreError
-from prism_ray.plan import RecoverUnit, Slot
 from prism_ray.store import Commit, StoreFiles, write_part
 from prism_ray.store.images import decode_png, encode_images, encode_png, read_images
+from prism_ray.units import RecoverUnit, Slot
 
 CLASSES = ("cat", "dög", "owl")
 UNIT = RecoverUnit(
     image_set="distilled",
     key="i00002-c00000",
     slots=(Slot(0, 2), Slot(1, 2), Slot(2, 2), Slot(0, 3)),
-    bn_teachers=("resnet", "densenet"),
-    num_iterations=7,
+    iterations=(7, 7, 7, 5),
+    draws=(("resnet",), ("resnet", "densenet"), ("resnet",)),
     seed=2**63 - 1,
 )
 
@@ -80,7 +80,7 @@ def test_only_png_is_decoded() -> None:
 def test_images_are_read_back_from_the_store(files: StoreFiles, channels: int) -> None:
     """Slots and pixels that part company, or parts in another order than asked."""
     first, second = noise(4, channels, seed=1), noise(2, channels, seed=2)
-    other = replace(UNIT, slots=(Slot(5, 0), Slot(6, 0)))
+    other = replace(UNIT, slots=(Slot(5, 0), Slot(6, 0)), iterations=(7, 7))
     commits = [
         commit_part(files, encode_images(UNIT, first, CLASSES, 0.5, 0.25), "z"),
         commit_part(files, encode_images(other, second, [str(k) for k in range(7)]), "a"),
@@ -99,7 +99,8 @@ def test_images_are_read_back_from_the_store(files: StoreFiles, channels: int) -
 )
 def test_the_same_images_give_the_same_bytes(images: npt.NDArray[np.uint8]) -> None:
     """A time or a random name in the part: a retry does not recognise its own work."""
-    unit = replace(UNIT, slots=tuple(Slot(k % 3, k) for k in range(len(images))))
+    count = len(images)
+    unit = replace(UNIT, slots=tuple(Slot(k % 3, k) for k in range(count)), iterations=(7,) * count)
     data = encode_images(unit, images, CLASSES, 0.1, 0.2)
     assert encode_images(unit, images.copy(), CLASSES, 0.1, 0.2) == data
 
@@ -115,21 +116,30 @@ def test_a_part_is_plain_parquet_with_its_whole_history() -> None:
         "label": 0,
         "ipc_index": 2,
         "batch": "i00002-c00000",
-        "bn_teachers": ["resnet", "densenet"],
+        "teachers": ["resnet", "densenet"],
         "num_iterations": 7,
         "seed": 2**63 - 1,
         "loss_ce": 0.5,
         "loss_bn": 0.25,
     }
     assert table.schema.field("label").type == pa.int64()
+    assert [row["num_iterations"] for row in rows] == [7, 7, 7, 5]
+
+
+def test_every_draw_is_recorded_with_the_images() -> None:
+    """Images of which nobody can say later which teachers supervised which iterations."""
+    schema = pq.read_schema(io.BytesIO(encode_images(UNIT, noise(), CLASSES)))
+    packed = json.loads(schema.metadata[b"prism_ray.draws"])
+    draws = tuple(tuple(packed["teachers"][place] for place in draw) for draw in packed["draws"])
+    assert draws == UNIT.draws
 
 
 def test_a_control_has_no_teachers_and_no_losses() -> None:
     """NaN or 0 in place of 'there was none'."""
-    control = replace(UNIT, image_set="random-real", bn_teachers=(), num_iterations=0)
+    control = replace(UNIT, image_set="random-real", draws=(), iterations=(0,) * 4)
     rows = pq.read_table(io.BytesIO(encode_images(control, noise(), CLASSES))).to_pylist()
     assert {(row["loss_ce"], row["loss_bn"]) for row in rows} == {(None, None)}
-    assert all(row["bn_teachers"] == [] for row in rows)
+    assert all(row["teachers"] == [] for row in rows)
 
 
 @pytest.mark.parametrize("count", [3, 5])
@@ -157,7 +167,7 @@ def test_the_datasets_library_shows_images_and_class_names(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     datasets = pytest.importorskip("datasets")
     images = noise(4, channels)
-    control = replace(UNIT, slots=(Slot(2, 0),), bn_teachers=())
+    control = replace(UNIT, slots=(Slot(2, 0),), iterations=(0,), draws=())
     (tmp_path / "part-a.parquet").write_bytes(encode_images(UNIT, images, CLASSES, 0.5, 0.25))
     (tmp_path / "part-b.parquet").write_bytes(encode_images(control, noise(1, channels, seed=9), CLASSES))
     loaded = datasets.load_dataset(
@@ -170,8 +180,8 @@ def test_the_datasets_library_shows_images_and_class_names(
     assert isinstance(loaded.features["label"], datasets.ClassLabel)
     assert loaded.features["label"].names == list(CLASSES)
     assert loaded["label"] == [0, 1, 2, 0, 2]
-    assert loaded[0]["bn_teachers"] == ["resnet", "densenet"]
-    assert loaded[4]["bn_teachers"] == []
+    assert loaded[0]["teachers"] == ["resnet", "densenet"]
+    assert loaded[4]["teachers"] == []
     assert loaded[0]["seed"] == 2**63 - 1
     for row, image in zip(loaded, images, strict=False):
         pixels = np.asarray(row["image"])

@@ -20,6 +20,7 @@ from prism_ray.store.labels import EpochLabels, LabelReader, Views, encode_label
 # float16 values that a detour through another type or a text would change: a subnormal, -0, the largest,
 # infinities and a NaN.
 ODD_BITS = np.asarray([0x0001, 0x8000, 0x7BFF, 0x7C00, 0xFC00, 0x7E00], np.uint16)
+FLAGS = ("flip", "swap_columns", "swap_rows")
 
 
 def epoch_of(epoch: int, count: int, num_classes: int, first_label: int = 0) -> EpochLabels:
@@ -30,7 +31,9 @@ def epoch_of(epoch: int, count: int, num_classes: int, first_label: int = 0) -> 
     }
     columns["label"] = first_label + np.arange(count)
     columns["partner_label"] = rng.integers(0, 2**31, count)
-    columns["flip"] = rng.random(count) < 0.5
+    for name in FLAGS:
+        columns[name] = rng.random(count) < 0.5
+    columns["augment_seed"] = rng.integers(0, 2**63, count, dtype=np.int64)
     bits = rng.integers(0, 2**16, (count, num_classes)).astype(np.uint16)
     bits.reshape(-1)[: len(ODD_BITS)] = ODD_BITS[: bits.size]
     return EpochLabels(epoch, Views(**columns), bits.view(np.float16))  # type: ignore[arg-type]
@@ -49,7 +52,7 @@ def assert_equal(found: EpochLabels, expected: EpochLabels) -> None:
     assert found.epoch == expected.epoch
     for field in fields(Views):
         one, other = getattr(found.views, field.name), getattr(expected.views, field.name)
-        assert one.dtype == (np.bool_ if field.name == "flip" else np.int64)
+        assert one.dtype == (np.bool_ if field.name in FLAGS else np.int64)
         assert np.array_equal(one, other), field.name
     assert found.logits.dtype == np.float16
     assert found.logits.shape == expected.logits.shape
@@ -100,6 +103,14 @@ def test_float16_is_bit_exact(files: StoreFiles) -> None:
     assert np.array_equal(reader.epoch(0).logits.view(np.uint16)[0], ODD_BITS)
 
 
+def test_seeds_keep_all_their_bits(files: StoreFiles) -> None:
+    """A seed that goes through int32 or float64: the student sees another augmentation than the teachers."""
+    labels = epoch_of(0, 3, 2)
+    labels.views.augment_seed[:] = [0, 2**53 + 1, 2**63 - 1]
+    reader = LabelReader(files, [commit_epochs(files, "part", [labels])])
+    assert reader.epoch(0).views.augment_seed.tolist() == [0, 2**53 + 1, 2**63 - 1]
+
+
 def test_the_memory_order_of_the_logits_does_not_matter(files: StoreFiles) -> None:
     """A transposed array whose raw memory is written: every image has another's logits."""
     labels = epoch_of(0, 5, 7)
@@ -134,7 +145,8 @@ def test_parts_are_plain_parquet() -> None:
     assert table.column_names == ["epoch", *(field.name for field in fields(Views)), "logits"]
     assert table.schema.field("logits").type == pa.list_(pa.float16(), 5)
     assert table["epoch"].to_pylist() == [3] * 4
-    assert table.schema.field("flip").type == pa.bool_()
+    assert {table.schema.field(name).type for name in FLAGS} == {pa.bool_()}
+    assert table.schema.field("augment_seed").type == pa.int64()
 
 
 def test_groups_and_ranges_of_epochs_are_joined(files: StoreFiles) -> None:

@@ -3,11 +3,22 @@
 import re
 from collections.abc import Callable
 
-from prism_ray.plan import DISTILLED, RANDOM_REAL, STAGES, EvaluateUnit, RecoverUnit, RelabelUnit
+from prism_ray.config import DISTILLED
+from prism_ray.config.layers import CONTROL
 from prism_ray.store import Run, StoreFiles, layout
+from prism_ray.units import (
+    STAGES,
+    CollectUnit,
+    EvaluateUnit,
+    MeasureUnit,
+    RecoverUnit,
+    RelabelUnit,
+    SqueezeUnit,
+    Unit,
+)
 
 
-def file_of(unit: object, attempt: int) -> str:
+def file_of(unit: Unit, attempt: int) -> str:
     """Return the name of the file that a unit's attempt writes first."""
     if isinstance(unit, RecoverUnit):
         return layout.image_part(unit, attempt)
@@ -15,12 +26,24 @@ def file_of(unit: object, attempt: int) -> str:
         return layout.label_part(unit, attempt)
     if isinstance(unit, EvaluateUnit):
         return layout.student_card(unit, attempt)
-    return layout.weights(unit.teacher, attempt)  # type: ignore[attr-defined]
+    if isinstance(unit, MeasureUnit):
+        return layout.measure_card(unit, attempt)
+    if isinstance(unit, CollectUnit):
+        return layout.collected_part(unit, "totals", attempt)
+    assert isinstance(unit, SqueezeUnit)
+    return layout.weights(unit.teacher, attempt)
 
 
 def test_no_two_units_or_attempts_share_a_file(make_run: Callable[..., Run], local: StoreFiles) -> None:
     """A batch written over another's part, or over that of the control set."""
-    plan = make_run(recover__ipc=5, recover__classes_per_batch=2, evaluate__seeds=3).plan
+    plan = make_run(
+        recover__ipc=5,
+        recover__images_per_batch=2,
+        image_sets={"distilled": {}, "other": {"method": "edc"}, "rded": {"method": "rded"}},
+        collect__classes_per_unit=2,
+        evaluations={"student": {}, "hard": {"labels": "hard"}},
+        evaluate__seeds=3,
+    ).plan
     names: list[str] = []
     for stage in STAGES:
         for unit in plan.units(stage):
@@ -47,7 +70,7 @@ def test_the_distilled_images_stand_where_users_are_told(make_run: Callable[...,
     plan = make_run().plan
     for unit in plan.recover_units(DISTILLED):
         assert layout.image_part(unit, 0).startswith("images/part-")
-    for unit in plan.recover_units(RANDOM_REAL):
-        assert layout.image_part(unit, 0).startswith("controls/random-real/images/part-")
+    for unit in plan.recover_units(CONTROL):
+        assert layout.image_part(unit, 0).startswith("sets/random-real/images/part-")
     for label_unit in plan.relabel_units(DISTILLED):
         assert layout.label_part(label_unit, 0).startswith("labels/part-")

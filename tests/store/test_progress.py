@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from prism_ray.plan import STAGES, Unit
 from prism_ray.store import Commit, Run, StoreFiles, layout, read_progress, save_run, write_commit, write_part
+from prism_ray.units import STAGES, Unit
 
 
 def finish(files: StoreFiles, run: Run, unit: Unit, data: bytes = b"work") -> str:
     """Commit a unit with one file; return the file's name."""
     part = write_part(files, lambda attempt: f"files/{unit.id}-{attempt}", data)
-    write_commit(files, Commit(unit.id, run.fingerprint, (part,), {"a": 1}, 1.0, "here", "now"))
+    write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (part,), {"a": 1}, 1.0, "here", "now"))
     return part.name
 
 
 @pytest.fixture
 def run(make_run: Callable[..., Run]) -> Run:
-    """3 classes in batches of 2, IPC 2: 2 teachers, 8 batches, 4 label units, 2 students."""
-    return make_run(recover__classes_per_batch=2)
+    """3 classes in batches of 2, IPC 2: 2 teachers, 8 batches, 4 label units, 2 measures, 2 students."""
+    return make_run(recover__images_per_batch=2)
 
 
 def counts(files: StoreFiles, run: Run) -> list[tuple[int, int]]:
@@ -32,9 +32,9 @@ def test_an_empty_store_has_done_nothing(files: StoreFiles, run: Run) -> None:
     """A fresh run that is complete, because no unit is missing among none."""
     progress = read_progress(files, run)
     assert [stage.stage for stage in progress.stages] == list(STAGES)
-    assert counts(files, run) == [(0, 2), (0, 8), (0, 4), (0, 2)]
+    assert counts(files, run) == [(0, 2), (0, 0), (0, 8), (0, 4), (0, 4)]
     assert not progress.complete
-    assert not any(stage.complete for stage in progress.stages)
+    assert [stage.stage for stage in progress.stages if stage.complete] == ["collect"]  # has no units
     assert (progress.commits, progress.damaged) == ({}, {})
 
 
@@ -44,9 +44,9 @@ def test_finished_units_are_counted_in_their_stage(files: StoreFiles, run: Run) 
     done = [*units["squeeze"], *units["recover"][5:7], units["relabel"][0]]
     for unit in done:
         finish(files, run, unit)
-    assert counts(files, run) == [(2, 2), (2, 8), (1, 4), (0, 2)]
+    assert counts(files, run) == [(2, 2), (0, 0), (2, 8), (1, 4), (0, 4)]
     progress = read_progress(files, run)
-    assert [stage.complete for stage in progress.stages] == [True, False, False, False]
+    assert [stage.complete for stage in progress.stages] == [True, True, False, False, False]
     assert set(progress.commits) == {unit.id for unit in done}
     assert progress.commits[done[0].id].stats == {"a": 1}
     assert not progress.complete
@@ -75,7 +75,7 @@ def test_a_unit_with_a_missing_or_resized_file_is_not_done(files: StoreFiles, ru
         second.id: f"{resized} has 18 bytes, its commit says 4",
     }
     assert list(progress.commits) == [third.id]
-    assert counts(files, run)[1] == (1, 8)
+    assert counts(files, run)[2] == (1, 8)
 
 
 def test_altered_bytes_are_found_by_the_deep_look(files: StoreFiles, run: Run) -> None:
@@ -86,7 +86,7 @@ def test_altered_bytes_are_found_by_the_deep_look(files: StoreFiles, run: Run) -
     assert read_progress(files, run).damaged == {}
     deep = read_progress(files, run, deep=True)
     assert deep.damaged == {unit.id: f"{name} has another SHA-256 than its commit says"}
-    assert deep.stages[1].num_done == 0
+    assert deep.stages[2].num_done == 0
 
 
 def test_a_commit_of_another_run_is_damaged(
@@ -94,10 +94,25 @@ def test_a_commit_of_another_run_is_damaged(
 ) -> None:
     """Images of other settings counted as this run's."""
     unit = next(run.plan.units("recover"))
-    finish(files, make_run(recover__classes_per_batch=2, seed=1), unit)
+    finish(files, make_run(recover__images_per_batch=2, seed=1), unit)
     progress = read_progress(files, run)
     assert progress.damaged == {unit.id: "it was committed by a run with other settings"}
     assert progress.commits == {}
+
+
+def test_work_done_with_other_weights_is_done_again(files: StoreFiles, run: Run) -> None:
+    """A teacher squeezed anew under other versions: half of the images are of one, half of the other."""
+    squeeze = next(run.plan.squeeze_units())
+    finish(files, run, squeeze, b"new weights")
+    sha256 = read_progress(files, run).commits[squeeze.id].files[0].sha256
+    batches = list(itertools.islice(run.plan.units("recover"), 2))
+    for unit, used in zip(batches, (sha256, "0" * 64), strict=True):
+        part = write_part(files, lambda attempt, unit=unit: f"files/{unit.id}-{attempt}", b"work")
+        stats = {"weights": {squeeze.teacher: used}}
+        write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (part,), stats, 1.0, "here", "now"))
+    progress = read_progress(files, run)
+    assert list(progress.damaged) == [batches[1].id]
+    assert "other weights of teacher a" in progress.damaged[batches[1].id]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"unit": 1}', b"\xff"])
@@ -120,7 +135,7 @@ def test_a_commit_that_names_a_path_below_a_file_is_damaged(local: StoreFiles, r
     name = finish(local, run, whole)
     part = write_part(local, lambda attempt: f"other-{attempt}", b"work")
     below = replace(part, name=f"{name}/x")
-    write_commit(local, Commit(unit.id, run.fingerprint, (below,), {}, 1.0, "here", "now"))
+    write_commit(local, Commit(unit.id, run.fingerprint_of(unit.id), (below,), {}, 1.0, "here", "now"))
     assert list(read_progress(local, run).damaged) == [unit.id]
 
 

@@ -15,7 +15,7 @@ from prism_ray.store.run import has_commits, package_versions
 
 def commit_something(files: StoreFiles, run: Run) -> None:
     unit = next(run.plan.units("squeeze"))
-    write_commit(files, Commit(unit.id, run.fingerprint, (), {}, 1.0, "here", "now"))
+    write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (), {}, 1.0, "here", "now"))
 
 
 def edit(files: StoreFiles, change: Callable[[dict[str, Any]], None]) -> None:
@@ -34,7 +34,7 @@ def test_a_saved_run_is_loaded_equal(files: StoreFiles, make_run: Callable[..., 
     assert save_run(files, run) == run
     held = load_run(files)
     assert held == run
-    assert held.fingerprint == run.fingerprint
+    assert held.scopes == run.scopes
     assert list(held.plan.units("recover")) == list(run.plan.units("recover"))
 
 
@@ -78,10 +78,12 @@ def test_other_settings_are_refused_once_there_is_work(
     commit_something(files, held)
     plan, config = files.read(layout.PLAN), files.read(layout.CONFIG)
     with pytest.raises(FingerprintError) as caught:
-        save_run(files, make_run(recover__iterations=50, seed=3))
+        save_run(files, make_run(teachers__squeeze={"epochs": 50}, seed=3))
     message = str(caught.value)
     assert message.startswith(f"{files.location} holds another run")
-    assert "\n  recover.iterations: the store has 9, now 50\n  seed: the store has 0, now 3\n" in message
+    assert (
+        "\n  seed: the store has 0, now 3\n  teachers.squeeze.epochs: the store has 20, now 50\n" in message
+    )
     assert (files.read(layout.PLAN), files.read(layout.CONFIG)) == (plan, config)
 
 
@@ -100,8 +102,8 @@ def test_a_refusal_always_gives_a_reason(files: StoreFiles, make_run: Callable[.
     pool = [{"name": "a", "arch": "timm:x", "kwargs": {"width": 1}}]
     other = [{"name": "a", "arch": "timm:x", "kwargs": {"width": True}}]
     held, asked = make_run(teachers__pool=pool), make_run(teachers__pool=other)
-    assert held.fingerprint != asked.fingerprint
-    assert "teachers.pool.0.kwargs.width" in str(refusal(files, held, asked))
+    assert held.scopes != asked.scopes
+    assert "teachers.pool.a.kwargs.width" in str(refusal(files, held, asked, {"squeeze/a"}))
 
 
 def test_other_settings_replace_a_run_without_work(files: StoreFiles, make_run: Callable[..., Run]) -> None:
@@ -111,6 +113,29 @@ def test_other_settings_replace_a_run_without_work(files: StoreFiles, make_run: 
     assert save_run(files, asked) == asked
     assert load_run(files) == asked
     assert b"iterations: 50" in files.read(layout.CONFIG)
+
+
+def test_what_is_not_done_yet_may_change(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A typo in a later stage that costs the teachers squeezed before it was found."""
+    commit_something(files, save_run(files, make_run()))
+    asked = make_run(recover__iterations=50, relabel__epochs=9)
+    assert save_run(files, asked).config == asked.config
+    assert load_run(files).config == asked.config
+
+
+def test_a_set_left_out_for_a_while_stays_guarded(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """Image sets forgotten by a call for others, then made a second time with other settings."""
+    both = make_run(image_sets={"one": {}, "two": {"iterations": 5}})
+    run = save_run(files, both)
+    unit = next(run.plan.recover_units("two"))
+    write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (), {}, 1.0, "here", "now"))
+    without = save_run(files, make_run(image_sets={"one": {}}))
+    assert list(without.config.image_sets) == ["one"]
+    assert "recover/two" in load_run(files).scopes
+    assert load_run(files) == without
+    with pytest.raises(FingerprintError, match=r"iterations: the store has 5, now 6 \(image set two\)"):
+        save_run(files, make_run(image_sets={"one": {}, "two": {"iterations": 6}}))
+    assert save_run(files, both).scopes == run.scopes
 
 
 def test_work_is_noticed(files: StoreFiles, make_run: Callable[..., Run]) -> None:
@@ -136,7 +161,7 @@ def test_a_plan_that_is_none_is_a_store_error(
     assert str(caught.value).startswith(f"{files.location}/plan.json is damaged: ")
 
 
-@pytest.mark.parametrize("key", ["format", "fingerprint", "num_threads", "versions", "facts", "config"])
+@pytest.mark.parametrize("key", ["format", "scopes", "num_threads", "versions", "facts", "config"])
 def test_a_plan_without_a_key_is_a_store_error(
     files: StoreFiles, make_run: Callable[..., Run], key: str
 ) -> None:
@@ -150,20 +175,21 @@ def test_a_plan_without_a_key_is_a_store_error(
 def test_a_plan_of_another_format_is_a_store_error(files: StoreFiles, make_run: Callable[..., Run]) -> None:
     """A store of a later version read as if nothing had changed."""
     save_run(files, make_run())
-    edit(files, lambda values: values.update(format=2))
-    with pytest.raises(StoreError, match="its format is 2, this version reads 1"):
+    edit(files, lambda values: values.update(format=3))
+    with pytest.raises(StoreError, match="its format is 3, this version reads 2"):
         load_run(files)
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "seed": lambda values: values["config"].update(seed=1),
-    "iterations": lambda values: values["config"]["recover"].update(iterations=8),
+    "iterations": lambda values: values["config"]["image_sets"]["distilled"].update(iterations=8),
     "threads": lambda values: values.update(num_threads=2),
     "threads as text": lambda values: values.update(num_threads="1"),
     "identity": lambda values: values["facts"].update(identity="other"),
-    "fingerprint": lambda values: values.update(fingerprint="0" * 64),
+    "scopes": lambda values: values["scopes"].pop("recover/distilled"),
+    "an input": lambda values: values["scopes"]["run"]["settings"].update(seed=1),
     "unknown key": lambda values: values["config"].update(bogus=1),
-    "wrong type": lambda values: values["config"]["recover"].update(ipc="two"),
+    "wrong type": lambda values: values["config"]["image_sets"]["distilled"].update(ipc="two"),
     "config a list": lambda values: values.update(config=[1]),
     "facts null": lambda values: values.update(facts=None),
     "fewer classes": lambda values: values["facts"].update(class_names=["x", "y"]),

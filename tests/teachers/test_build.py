@@ -1,6 +1,7 @@
 """Networks by name, stems for small images, and the checks of a config's networks."""
 
 import resource
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,16 @@ import torch
 from torch import nn
 
 from prism_ray.config import Config, NetworkConfig, parse_config
+from prism_ray.config.networks import TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.teachers.build import build_network, check_networks, count_parameters
+from prism_ray.teachers.build import build_network, check_networks, count_parameters, input_size
+
+
+def save_weights(arch: str, num_classes: int, path: Path) -> str:
+    """Save the first weights of a network; return the architecture with its file."""
+    network = build_network(NetworkConfig(arch=arch), num_classes, "key")
+    torch.save(network.state_dict(), path)
+    return f"{arch}@{path}"
 
 
 def make_config(
@@ -202,13 +211,21 @@ def test_networks_that_do_not_classify_are_refused(network: dict[str, Any]) -> N
         check_networks(make_config(student=network), 10)
 
 
-def test_networks_that_give_more_than_logits_in_training_are_refused() -> None:
-    """Would catch networks with auxiliary heads, which give logits in evaluation and a tuple in training."""
-    googlenet = {"arch": "torchvision:googlenet", "kwargs": {"init_weights": False}}
-    with pytest.raises(ConfigError, match=r"evaluate\.student"):
+@pytest.mark.parametrize("arch", ["torchvision:googlenet", "torchvision:inception_v3"])
+def test_auxiliary_heads_are_left_out(arch: str) -> None:
+    """Would catch these families being refused, or heads whose BatchNorm no image reaches."""
+    config = make_config(teacher={"arch": arch}, student={"arch": arch}, image_size=96)
+    check_networks(config, 10)
+    with torch.device("meta"):
+        names = [name for name, _ in build(arch).named_modules()]
+    assert not any(name.startswith(("aux", "Aux")) for name in names)
+
+
+def test_auxiliary_heads_that_are_asked_for_are_refused() -> None:
+    """Would catch a squeeze that fails on a tuple of logits."""
+    googlenet = {"arch": "torchvision:googlenet", "kwargs": {"aux_logits": True}}
+    with pytest.raises(ConfigError, match=r"evaluate\.student.*aux_logits"):
         check_networks(make_config(student=googlenet), 10)
-    plain = {**googlenet, "kwargs": {"init_weights": False, "aux_logits": False}}
-    check_networks(make_config(student=plain), 10)
 
 
 def test_networks_that_look_at_values_while_they_are_built_pass() -> None:
@@ -224,3 +241,62 @@ def test_check_takes_no_memory_and_no_random_number() -> None:
     check_networks(make_config(student=large, image_size=28), 10)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before < 1_000_000  # kB
     assert torch.equal(random_before, torch.get_rng_state())
+
+
+def test_good_weights_pass(tmp_path: Path) -> None:
+    """Would catch weights of more classes than the data has being refused, or their file not being found."""
+    arch = save_weights("timm:test_resnet", 12, tmp_path / "x.pth")
+    check_networks(make_config(teacher={"arch": arch}), 12)
+    check_networks(make_config(teacher={"arch": arch, "class_indices": list(range(10))}), 10)
+    own = {"arch": arch, "class_indices": list(range(10)), "input_size": "own"}
+    check_networks(make_config(teacher=own), 10)
+
+
+def test_weights_of_a_library_are_checked_without_a_download() -> None:
+    """Would catch a check that downloads gigabytes on every actor, or that lets other classes pass."""
+    indices = list(range(10))
+    for arch in ("torchvision:mobilenet_v2@DEFAULT", "timm:resnet18@a1_in1k", "timm:resnet18@pretrained"):
+        check_networks(make_config(teacher={"arch": arch, "class_indices": indices}), 10)
+        with pytest.raises(ConfigError, match=r"teachers\.pool\.1\.class_indices"):
+            check_networks(make_config(teacher={"arch": arch}), 10)
+
+
+@pytest.mark.parametrize(
+    ("indices", "word"), [(None, "12 classes"), (list(range(9)), "9 numbers"), ([*range(9), 12], "output 12")]
+)
+def test_unclear_classes_are_refused(tmp_path: Path, indices: list[int] | None, word: str) -> None:
+    """Would catch labels that silently mean another class to one teacher than to the others."""
+    arch = save_weights("timm:test_resnet", 12, tmp_path / "x.pth")
+    with pytest.raises(ConfigError) as caught:
+        check_networks(make_config(teacher={"arch": arch, "class_indices": indices}), 10)
+    assert "teachers.pool.1" in str(caught.value)
+    assert "class_indices" in str(caught.value)
+    assert word in str(caught.value)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    """Would catch a file of another architecture, found out only when the actors load it."""
+    path = tmp_path / "x.pth"
+    save_weights("timm:test_byobnet", 10, path)
+    with pytest.raises(ConfigError, match=r"teachers\.pool\.1\.arch.*do not fit test_resnet"):
+        check_networks(make_config(teacher={"arch": f"timm:test_resnet@{path}"}), 10)
+
+
+def test_a_teacher_is_tried_at_its_own_size(tmp_path: Path) -> None:
+    """Would catch a network that cannot take its own input size, blamed on data.image_size."""
+    teacher = {"arch": "torchvision:vgg11_bn", "input_size": 16}
+    with pytest.raises(ConfigError, match=r"16 x 16 \(teachers\.pool\.1\.input_size\)"):
+        check_networks(make_config(teacher=teacher), 10)
+    check_networks(make_config(teacher={**teacher, "input_size": 48}, image_size=16), 10)
+    arch = save_weights("timm:test_resnet", 10, tmp_path / "x.pth")
+    assert input_size(TeacherConfig(name="x", arch=arch, input_size="own"), 32, "key") == 160
+
+
+def test_heads_of_training_do_not_matter_to_a_network_with_weights(tmp_path: Path) -> None:
+    """Would catch networks that answer with a tuple in training alone being refused, though none trains."""
+    arch = save_weights("torchvision:googlenet", 10, tmp_path / "x.pth")
+    network = build_network(
+        NetworkConfig(arch="torchvision:googlenet", kwargs={"aux_logits": True}), 10, "key"
+    )
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    check_networks(make_config(teacher={"arch": arch}, image_size=64), 10)

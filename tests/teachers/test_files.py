@@ -1,6 +1,7 @@
 """Teachers as files: what is written is what is loaded, and damage is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from prism_ray.errors import StoreError
 from prism_ray.store import Commit, PartFile, StoreFiles, write_part
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.build import build_network, count_parameters
-from prism_ray.teachers.files import TeacherCard, encode_weights, load_teacher
+from prism_ray.teachers.files import TeacherCard, encode_weights, load_teacher, read_card
 from prism_ray.teachers.teacher import Preprocessing
 
 CPU = torch.device("cpu")
@@ -84,6 +85,36 @@ def test_card_round_trip(network: nn.Module) -> None:
     assert TeacherCard.from_json(card.to_json()) == card
 
 
+def test_classes_of_the_network_come_back(files: StoreFiles, network: nn.Module) -> None:
+    """Would catch a network of more classes than the data's being rebuilt without its other outputs."""
+    card = replace(make_card(network, DENSENET), class_indices=(4, 1), source="timm:x@y", test_accuracy=None)
+    done = commit(files, encode_weights(network), card.to_json())
+    teacher = load_teacher(files, done, CPU)
+    assert teacher.class_indices is not None
+    assert teacher.class_indices.tolist() == [4, 1]
+    with torch.no_grad():
+        logits = teacher.network(torch.rand(2, 3, 16, 16))
+    assert logits.shape == (2, 5)
+    assert teacher.pick_classes(logits).shape == (2, 2)
+    assert read_card(files, done) == card
+
+
+def test_indices_beyond_the_outputs_are_refused(files: StoreFiles, network: nn.Module) -> None:
+    """Would catch a card that was changed by hand failing in the middle of recover."""
+    card = replace(make_card(network, DENSENET), class_indices=(4, 5))
+    with pytest.raises(StoreError, match="squeeze/dense"):
+        load_teacher(files, commit(files, encode_weights(network), card.to_json()), CPU)
+
+
+def test_cards_of_older_stores_are_read(network: nn.Module) -> None:
+    """Would catch stores of before class_indices being unreadable."""
+    card = make_card(network, DENSENET)
+    values = json.loads(card.to_json())
+    for name in ("class_indices", "source", "source_sha256"):
+        del values[name]
+    assert TeacherCard.from_json(json.dumps(values).encode()) == card
+
+
 def test_weights_of_another_architecture_are_refused(files: StoreFiles, network: nn.Module) -> None:
     """Would catch weights that load in part (strict=False), leaving layers at random."""
     card = make_card(network, NetworkConfig(arch="timm:test_resnet"))
@@ -120,5 +151,9 @@ def test_damaged_cards_are_refused(files: StoreFiles, network: nn.Module) -> Non
     wrong = {**good, "network": {**good["network"], "colour": "red"}}
     lacking = {key: value for key, value in good.items() if key != "num_classes"}
     for card in (b"", b"{", b"[]", *(json.dumps(values).encode() for values in (unknown, wrong, lacking))):
+        done = commit(files, weights, card)
         with pytest.raises(StoreError, match="squeeze/dense"):
-            load_teacher(files, commit(files, weights, card), CPU)
+            load_teacher(files, done, CPU)
+        if b"network" not in card:
+            with pytest.raises(StoreError, match="squeeze/dense"):
+                read_card(files, done)

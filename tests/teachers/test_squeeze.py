@@ -16,9 +16,10 @@ from prism_ray.config import DataConfig, NetworkConfig, SqueezeConfig
 from prism_ray.data import RealImages, open_data
 from prism_ray.data.base import ArrayImages
 from prism_ray.errors import EngineError
+from prism_ray.teachers import squeeze as squeeze_module
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.files import encode_weights
-from prism_ray.teachers.squeeze import measure_preprocessing, train
+from prism_ray.teachers.squeeze import augment, measure_preprocessing, one_cycle, train
 from prism_ray.teachers.training import measure_accuracy
 
 CPU = torch.device("cpu")
@@ -107,6 +108,130 @@ def test_smallest_batch_size_trains() -> None:
     network = build_network(RESNET, 3, "key")
     config = SqueezeConfig(epochs=1, batch_size=smallest)
     train(network, data, measure_preprocessing(data, 16), config, 0, CPU)
+
+
+class Kept:
+    """Checkpoints in memory; `interrupt_after` epochs the training is cut off."""
+
+    def __init__(self, interrupt_after: int | None = None, data: bytes | None = None) -> None:
+        self.interrupt_after = interrupt_after
+        self.data = data
+        self.saved: list[int] = []
+
+    def save(self, num_epochs: int, data: bytes) -> None:
+        self.data = data
+        self.saved.append(num_epochs)
+        if num_epochs == self.interrupt_after:
+            raise KeyboardInterrupt
+
+    def load(self) -> bytes | None:
+        return self.data
+
+
+THREE_EPOCHS = SqueezeConfig(epochs=3, batch_size=128, shift=1)
+WITH_DROPOUT = NetworkConfig(arch="timm:test_efficientnet", kwargs={"drop_rate": 0.3, "drop_path_rate": 0.2})
+
+
+@pytest.fixture
+def few_digits() -> RealImages:
+    """500 digits, 16 x 16."""
+    digits = open_data(DataConfig(source="digits", image_size=16))
+    images = digits.read("train", np.arange(500))[:, 0]
+    return ArrayImages(
+        "few", digits.class_names, {"train": images}, {"train": digits.labels["train"][:500]}, 16
+    )
+
+
+def squeeze_few(data: RealImages, checkpoints: Kept, seed: int = 5) -> nn.Module:
+    """Train a network with dropout and stochastic depth; torch's generator is elsewhere each time."""
+    torch.manual_seed(0)
+    network = build_network(WITH_DROPOUT, 10, "key")
+    torch.rand(len(checkpoints.data or b"") % 7)
+    train(network, data, measure_preprocessing(data, 16), THREE_EPOCHS, seed, CPU, checkpoints)
+    return network
+
+
+def test_a_resumed_squeeze_ends_in_the_same_bytes(few_digits: RealImages) -> None:
+    """Would catch moments, the schedule's place, dropout's generator or the order of images being lost."""
+    undisturbed = Kept()
+    expected = digest(squeeze_few(few_digits, undisturbed))
+    assert undisturbed.saved == [1, 2]
+    for epochs in (1, 2):
+        cut_off = Kept(interrupt_after=epochs)
+        with pytest.raises(KeyboardInterrupt):
+            squeeze_few(few_digits, cut_off)
+        resumed = Kept(data=cut_off.data)
+        assert digest(squeeze_few(few_digits, resumed)) == expected
+        assert resumed.saved == [1, 2][epochs:]  # the epochs done were not done again
+
+
+def test_a_useless_checkpoint_starts_anew(few_digits: RealImages) -> None:
+    """Would catch a truncated file that ends the squeeze, or another training's state being gone on from."""
+    whole = Kept(interrupt_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        squeeze_few(few_digits, whole)
+    assert whole.data is not None
+    expected = digest(squeeze_few(few_digits, Kept()))
+    flipped = bytearray(whole.data)
+    flipped[-1000] ^= 1
+    for data in (b"", b"x", whole.data[:-1], whole.data[:100], bytes(flipped)):
+        again = Kept(data=data)
+        assert digest(squeeze_few(few_digits, again)) == expected
+        assert again.saved == [1, 2]
+    other_seed = Kept(data=whole.data)
+    squeeze_few(few_digits, other_seed, seed=6)
+    assert other_seed.saved == [1, 2]
+
+
+def test_images_that_do_not_fit_in_memory_give_the_same_bytes(
+    few_digits: RealImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch large sets being augmented or ordered in another way than small ones."""
+    expected = digest(squeeze_few(few_digits, Kept()))
+    monkeypatch.setattr(squeeze_module, "_IN_MEMORY_BYTES", 1000)
+    assert digest(squeeze_few(few_digits, Kept())) == expected
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 10, 57])
+def test_one_cycle_is_torchs(num_steps: int) -> None:
+    """Would catch a learning rate that never warms up, or that depends on the steps before."""
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=num_steps)
+    for step in range(num_steps):
+        factor, beta = one_cycle(step, num_steps)
+        assert 0.1 * factor == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        assert beta == pytest.approx(optimizer.param_groups[0]["betas"][0], rel=1e-9)
+        optimizer.step()
+        if step + 1 < num_steps:
+            schedule.step()
+
+
+def test_each_image_is_moved_on_its_own() -> None:
+    """Would catch rows taken for columns, a border of zeros, or a neighbour's move."""
+    images = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
+    moves = torch.tensor([[0, 0, 0], [1, -2, 0], [0, 0, 1], [-1, 1, 1]])
+    indices = torch.tensor([1, 0, 1, 0])
+    moved = augment(images, indices, moves)
+    assert moved.dtype == torch.uint8
+    for place, (index, (down, right, mirror)) in enumerate(zip(indices, moves.tolist(), strict=True)):
+        padded = np.pad(images[index].numpy(), ((0, 0), (2, 2), (2, 2)), mode="edge")
+        expected = padded[:, 2 - down : 6 - down, 2 - right : 7 - right]
+        if mirror:
+            expected = expected[:, :, ::-1]
+        assert np.array_equal(moved[place].numpy(), expected)
+
+
+def test_moves_are_drawn_per_image() -> None:
+    """Would catch one move for a whole batch, moves of one side only, or a mirror that was turned off."""
+    rng = np.random.default_rng(0)
+    order, moves = squeeze_module._draw_epoch(rng, 3000, SqueezeConfig(shift=2), CPU)
+    assert sorted(order.tolist()) == list(range(3000))
+    assert {tuple(move) for move in moves.tolist()} == {
+        (down, right, mirror) for down in range(-2, 3) for right in range(-2, 3) for mirror in (0, 1)
+    }
+    _, still = squeeze_module._draw_epoch(rng, 100, SqueezeConfig(shift=0, flip=False), CPU)
+    assert not still.any()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as TF
 
-from prism_ray.teachers.teacher import Preprocessing, freeze, to_pixels
+from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze, to_pixels
 
 MEAN, STD = (0.4, 0.5, 0.1), (0.2, 0.3, 0.7)
 
@@ -36,3 +36,15 @@ def test_frozen_networks_stay_as_they_are() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     assert x.grad is not None
+
+
+def test_classes_are_picked_out_of_a_networks_outputs() -> None:
+    """Would catch labels that mean another class to the network, or picked classes in another order."""
+    preprocessing = Preprocessing(MEAN, STD, 8)
+    teacher = Teacher("x", nn.Identity(), preprocessing, torch.tensor([7, 2, 5]))
+    logits = torch.rand(4, 9)
+    assert torch.equal(teacher.pick_classes(logits), logits[:, [7, 2, 5]])
+    assert teacher.output_labels(torch.tensor([2, 0, 0])).tolist() == [5, 7, 7]
+    same = Teacher("y", nn.Identity(), preprocessing)
+    assert same.pick_classes(logits) is logits
+    assert same.output_labels(torch.tensor([2, 0])).tolist() == [2, 0]

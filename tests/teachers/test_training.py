@@ -63,6 +63,23 @@ def test_accuracy_is_a_share_of_the_whole_test_set(digits: RealImages) -> None:
     assert sum(shares) == pytest.approx(1.0)
 
 
+class ManyClasses(nn.Module):
+    """Knows classes of its own best of all, and among the data's, which stand backwards, the 3."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = torch.zeros(len(x), 30)
+        logits[:, 0] = 9.0
+        logits[:, 25 - 3] = 1.0
+        return logits
+
+
+def test_accuracy_compares_the_datas_classes_alone(digits: RealImages) -> None:
+    """Would catch outputs of other classes counting as answers, or indices taken the wrong way round."""
+    indices = torch.arange(25, 15, -1)
+    accuracy = measure_accuracy(ManyClasses(), digits, PREPROCESSING, CPU, class_indices=indices)
+    assert accuracy == (digits.labels["test"] == 3).mean()
+
+
 def test_accuracy_is_measured_in_evaluation_mode(digits: RealImages) -> None:
     """Would catch BatchNorm that uses, or worse updates, statistics of the test images."""
     torch.manual_seed(0)

@@ -14,22 +14,38 @@ import torch
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError
-from prism_ray.plan import STAGES, EvaluateUnit, RecoverUnit, RelabelUnit, SqueezeUnit
 from prism_ray.store import Commit, Run, StoreFiles, layout, new_run, read_commit, revoke
-from prism_ray.worker import Worker
+from prism_ray.units import (
+    STAGES,
+    CollectUnit,
+    EvaluateUnit,
+    MeasureUnit,
+    RecoverUnit,
+    RelabelUnit,
+    SqueezeUnit,
+)
+from prism_ray.work.worker import Worker
 
 CPU = torch.device("cpu")
-DIGITS = Path(__file__).parents[1] / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 QUICK = (
     "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}, "
     "{name: bypass, arch: 'timm:test_byobnet', stem: small}]",
     "teachers.squeeze.epochs=1",
     "recover.ipc=2",
     "recover.ipc_indices_per_batch=1",
-    "recover.classes_per_batch=5",
-    "recover.inclusion_probability=1.0",
+    "recover.images_per_batch=5",
     "recover.iterations=6",
-    "recover.iterations_step=1",
+    "recover.iterations_step=0",
+    "image_sets={distilled: {iterations_step: 1, selection: {inclusion_probability: 1.0}}, "
+    "sre2l: {method: sre2l}, g-vbsm: {method: g-vbsm}, edc: {method: edc}, "
+    "delt: {method: delt, iterations_step: 2}, cv-dd: {method: cv-dd}, rded: {method: rded}, "
+    "random-real: {method: random-real}}",
+    "collect.classes_per_unit=4",
+    "collect.images_per_class=20",
+    "collect.patch_size=4",
+    "collect.rded_images_per_class=20",
+    "collect.rded_patches_per_side=1",
     "relabel.epochs=4",
     "relabel.epochs_per_unit=2",
     "relabel.images_per_group=10",
@@ -72,7 +88,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path
         for unit in run.plan.units(stage):
             commit = worker.do(unit)
             assert commit.unit == unit.id
-            assert commit.fingerprint == run.fingerprint
+            assert commit.fingerprint == run.fingerprint_of(unit.id)
     return store
 
 
@@ -81,11 +97,12 @@ def test_every_stage_has_units(finished: Path) -> None:
     run, _ = open_run(finished)
     assert {stage: run.plan.num_units(stage) for stage in STAGES} == {
         "squeeze": 2,
-        "recover": 8,
-        "relabel": 8,
-        "evaluate": 4,
+        "collect": 4 * 3,  # statistics of two teachers, median, rded
+        "recover": 8 * 4,
+        "relabel": 8 * 2 * 2,
+        "evaluate": 8 * 3,
     }
-    assert len(committed(finished)) == 22
+    assert len(committed(finished)) == 102
 
 
 def test_another_process_and_another_order_make_the_same_bytes(finished: Path, tmp_path: Path) -> None:
@@ -101,9 +118,16 @@ def test_another_process_and_another_order_make_the_same_bytes(finished: Path, t
     [
         "recover/distilled/i00001-c00005",
         "recover/random-real/i00000-c00000",
+        "recover/g-vbsm/j0000005",
+        "recover/edc/j0000010",
+        "recover/delt/j0000000",
+        "recover/cv-dd/i00001-c00000",
+        "recover/rded/i00000-c00005",
+        "collect/statistics/bypass/c00004",
+        "measure/edc",
         "relabel/distilled/g00001-e00002",
-        "evaluate/distilled/s000",
-        "evaluate/random-real/s001",
+        "evaluate/distilled/student/s000",
+        "evaluate/random-real/student/s001",
     ],
 )
 def test_a_fresh_worker_makes_the_same_bytes(finished: Path, unit_id: str) -> None:
@@ -136,7 +160,10 @@ def test_units_before_their_time_are_an_error(tmp_path: Path) -> None:
     for unit, missing in (
         (next(run.plan.recover_units("distilled")), "commits/squeeze/resnet.json"),
         (next(run.plan.relabel_units("distilled")), "commits/recover/distilled/i00000-c00000.json"),
-        (next(run.plan.evaluate_units("distilled")), "commits/recover/distilled/i00000-c00000.json"),
+        (
+            next(run.plan.evaluate_units("distilled", "student")),
+            "commits/relabel/distilled/g00000-e00000.json",
+        ),
     ):
         with pytest.raises(StoreError, match=missing):
             worker.do(unit)
@@ -148,15 +175,17 @@ def test_commits_say_what_a_report_needs(finished: Path) -> None:
     """Would catch reports without accuracies, losses or the teachers that were drawn."""
     run, files = open_run(finished)
     wanted = {
-        SqueezeUnit: {"arch", "test_accuracy", "num_parameters", "num_bn_layers"},
-        RecoverUnit: {"bn_teachers", "num_iterations", "first", "last"},
-        RelabelUnit: {"first_epoch", "num_epochs"},
-        EvaluateUnit: {"test_accuracy", "train_loss"},
+        SqueezeUnit: {"arch", "test_accuracy", "validation_accuracy", "num_parameters", "num_bn_layers"},
+        CollectUnit: {"weights"},
+        RecoverUnit: {"teachers", "num_iterations", "first", "last", "weights"},
+        RelabelUnit: {"first_epoch", "num_epochs", "weights"},
+        EvaluateUnit: {"accuracy", "train_loss", "split", "weights"},
+        MeasureUnit: {"feature_teacher", "cosine_mean", "cosine_variance", "verified", "weights"},
     }
     for stage in STAGES:
         for unit in run.plan.units(stage):
             stats = read_commit(files, unit.id).stats
-            if "random-real" in unit.id and stage == "recover":
+            if isinstance(unit, RecoverUnit) and not unit.draws:
                 assert stats == {}
             else:
                 assert set(stats) == wanted[type(unit)]

@@ -1,0 +1,266 @@
+"""What each network of the teacher pool costs and is worth: size, work, time, memory, accuracy."""
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from prism_ray.config import Config, TeacherConfig
+from prism_ray.store import StoreFiles, layout, read_commit
+from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.teachers.build import build_network, count_parameters, input_size, network_of
+from prism_ray.teachers.files import TeacherCard, load_teacher, read_card
+from prism_ray.teachers.library import describe
+from prism_ray.teachers.pretrained import load_pretrained
+from prism_ray.teachers.teacher import freeze
+
+
+@dataclass(frozen=True)
+class NetworkFigures:
+    """One member of the pool."""
+
+    name: str
+    arch: str
+    num_parameters: int
+    num_bn_layers: int
+    size: int  # pixels of a side of its input
+    flops: int  # of one image forward; a multiplication and an addition are two
+    step_seconds: float  # forward and backward to the input, per image
+    step_bytes: int  # peak memory of such a step, per image, without the weights
+    test_accuracy: float | None  # share in [0, 1]; None: not in the store yet, or no test images
+    weights_sha256: str | None  # None: not in the store yet
+
+
+@dataclass(frozen=True)
+class PoolFigures:
+    """The pool, and how it was measured."""
+
+    device: str
+    batch_size: int
+    num_threads: int
+    networks: tuple[NetworkFigures, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        return asdict(self)
+
+
+def measure_pool(
+    config: Config,
+    num_classes: int,
+    files: StoreFiles | None,
+    device: torch.device,
+    batch_size: int = 16,
+    num_repeats: int = 3,
+) -> PoolFigures:
+    """Measure every network of the pool on `device`; `files` is the run's store, if there is one.
+
+    Costs do not depend on the weights: a network that is not in the store yet is measured with its first
+    ones, and nothing is downloaded. Raises ConfigError for networks that cannot be built, StoreError for
+    damaged teachers in the store.
+    """
+    networks = []
+    for number, teacher in enumerate(config.teachers.pool):
+        key = f"teachers.pool.{number}"
+        network, card = _obtain(teacher, num_classes, config.data.image_size, files, device, key)
+        size = card.preprocessing.size if card else input_size(teacher, config.data.image_size, key)
+        images = torch.rand(
+            (batch_size, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.float32
+        ).to(device, torch.get_default_dtype(), memory_format=torch.channels_last)
+        networks.append(
+            NetworkFigures(
+                name=teacher.name,
+                arch=teacher.arch,
+                num_parameters=count_parameters(network),
+                num_bn_layers=len(find_batchnorm(network)),
+                size=size,
+                flops=count_flops(network, images[:1]),
+                step_seconds=time_step(network, images, num_repeats) / batch_size,
+                step_bytes=round(measure_step_bytes(network, images) / batch_size),
+                test_accuracy=card.test_accuracy if card else None,
+                weights_sha256=card.weights_sha256 if card else None,
+            )
+        )
+    return PoolFigures(str(device), batch_size, torch.get_num_threads(), tuple(networks))
+
+
+def _obtain(
+    config: TeacherConfig,
+    num_classes: int,
+    image_size: int,
+    files: StoreFiles | None,
+    device: torch.device,
+    key: str,
+) -> tuple[nn.Module, TeacherCard | None]:
+    """Return a teacher's network, frozen, and its card if the store has it as the config wants it."""
+    if files is not None and files.exists(layout.commit(f"squeeze/{config.name}")):
+        commit = read_commit(files, f"squeeze/{config.name}")
+        card = read_card(files, commit)
+        if card.network == network_of(config).model_dump(mode="json"):
+            return load_teacher(files, commit, device).network, card
+    if config.weights_path:
+        loaded = load_pretrained(config, num_classes, image_size, key)
+        return freeze(loaded.network, device), None
+    num_outputs = describe(config, key).num_classes if config.weights else num_classes
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(network_of(config), num_outputs, key)
+    return freeze(network, device), None
+
+
+def count_flops(network: nn.Module, images: Tensor) -> int:
+    """Return the floating point operations of one forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(images)
+    return int(counter.get_total_flops())
+
+
+def time_step(network: nn.Module, images: Tensor, num_repeats: int) -> float:
+    """Return the median seconds of a step, after one that is not counted."""
+    seconds = []
+    for _ in range(num_repeats + 1):
+        started = time.perf_counter()
+        _step(network, images)
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def measure_step_bytes(network: nn.Module, images: Tensor) -> int:
+    """Return the bytes of all tensors that live at once in a step, at most, its images included.
+
+    On CUDA what the allocator hands out, workspaces of kernels included; on the CPU the storages of tensors,
+    without what a kernel uses inside.
+    """
+    if images.is_cuda:
+        torch.cuda.reset_peak_memory_stats(images.device)
+        before = torch.cuda.memory_allocated(images.device)
+        _step(network, images)
+        torch.cuda.synchronize(images.device)
+        return int(torch.cuda.max_memory_allocated(images.device)) - before
+    live = LiveStorages()
+    with live:
+        _step(network, images)
+    return live.peak_bytes
+
+
+def _step(network: nn.Module, images: Tensor) -> None:
+    """Do what recover does with a BN teacher: logits and batch statistics forward, back to the pixels."""
+    pixels = images.clone().requires_grad_(True)  # B, 3, H, W
+    with _collected_statistics(network) as terms:
+        logits = network(pixels)
+        labels = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        loss = F.cross_entropy(logits, labels)
+        if terms:
+            loss = loss + torch.stack(terms).sum()
+    torch.autograd.grad(loss, pixels)
+
+
+@contextmanager
+def _collected_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect a term of variance and mean of the input of every BatchNorm layer that runs."""
+    terms: list[Tensor] = []
+
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        features = inputs[0]  # B, F, ...
+        over = [dim for dim in range(features.dim()) if dim != 1]
+        var, mean = torch.var_mean(features, dim=over, correction=0)
+        terms.append(torch.linalg.vector_norm(var) + torch.linalg.vector_norm(mean))
+
+    handles = [layer.register_forward_pre_hook(collect) for layer in find_batchnorm(network)]
+    try:
+        yield terms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class LiveStorages(TorchDispatchMode):
+    """Adds up the storages of tensors made inside of it, while they live; views count once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self._outside: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and value.untyped_storage() not in self._known:
+                self._outside.add(value.untyped_storage())  # made before, for example the weights
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._note(value.untyped_storage())
+        return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known or storage in self._outside:
+            return
+        self._known.add(storage)
+        num_bytes = storage.nbytes()
+        self.live_bytes += num_bytes
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        weakref.finalize(storage, self._release, num_bytes)
+
+    def _release(self, num_bytes: int) -> None:
+        self.live_bytes -= num_bytes
+
+
+def _short(arch: str) -> str:
+    """Leave out the folders of a file of weights."""
+    network, at, weights = arch.partition("@")
+    return network + at + weights.rpartition("/")[2]
+
+
+def print_pool(figures: PoolFigures, console: Console) -> None:
+    """Print the pool as a table."""
+    table = Table(
+        title="Teacher pool", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False
+    )
+    columns = ("name", "architecture", "size", "parameters", "BN layers", "MFLOPs", "ms", "MiB", "accuracy")
+    for column in (*columns, "weights"):
+        numeric = column not in ("name", "architecture", "weights")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for network in figures.networks:
+        accuracy, digest = network.test_accuracy, network.weights_sha256
+        table.add_row(
+            network.name,
+            _short(network.arch),
+            str(network.size),
+            f"{network.num_parameters:,}",
+            str(network.num_bn_layers),
+            f"{network.flops / 1e6:,.1f}",
+            f"{1000 * network.step_seconds:.3g}",
+            f"{network.step_bytes / 2**20:.3g}",
+            "-" if accuracy is None else f"{100 * accuracy:.2f} %",
+            "-" if digest is None else digest[:12],
+        )
+    console.print(table)
+    console.print(
+        "MFLOPs: forward. ms, MiB: forward and backward to the pixels with the BN statistics, without the "
+        f"weights. All per image, in batches of {figures.batch_size} on {figures.device}"
+        + (f", {figures.num_threads} threads." if figures.device == "cpu" else "."),
+        highlight=False,
+        soft_wrap=True,
+    )

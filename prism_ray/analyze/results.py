@@ -1,0 +1,91 @@
+"""What a run came to, from its commits alone: its students, and the measures of its images."""
+
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prism_ray.store import Run, RunProgress
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """The students of one evaluation of one image set, each tested once after its last epoch."""
+
+    image_set: str
+    evaluation: str
+    labels: str  # soft, hard
+    accuracies: tuple[float, ...]  # shares in [0, 1] on real images
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation, None for a single student."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+
+@dataclass(frozen=True)
+class ImageSetFigures:
+    """How an image set was made, and how diverse it is."""
+
+    name: str
+    method: str
+    num_images: int
+    seconds: float  # actors were busy making it: recover, and the collections it needs
+    cosine_mean: float | None  # intra-class cosine similarity of features; None: not measured yet
+    cosine_variance: float | None
+    verified: dict[str, float]  # verifier -> share of the images it classifies right
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images per second of one actor."""
+        return self.num_images / self.seconds if self.seconds else None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows for tables."""
+
+    rows: tuple[ResultRow, ...]
+    image_sets: tuple[ImageSetFigures, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, means and spreads included."""
+        rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
+        sets = [asdict(s) | {"images_per_second": s.images_per_second} for s in self.image_sets]
+        return {"rows": rows, "image_sets": sets}
+
+
+def read_results(run: Run, progress: RunProgress) -> Results:
+    """Draw the rows from the commits; what is not done yet is left out."""
+    plan, commits = run.plan, progress.commits
+    rows = []
+    for key, evaluation in run.config.evaluations.items():
+        for name in run.config.sets_of(key):
+            done = [unit for unit in plan.evaluate_units(name, key) if unit.id in commits]
+            if done:
+                accuracies = tuple(commits[unit.id].stats["accuracy"] for unit in done)
+                rows.append(ResultRow(name, key, evaluation.labels, accuracies))
+    sets = []
+    for name, config in run.config.image_sets.items():
+        made = [commits[unit.id] for unit in plan.recover_units(name) if unit.id in commits]
+        if not made:
+            continue
+        collected = [unit for what in plan.collections_of(config) for unit in plan.collection(*what)]
+        seconds = sum(commits[unit.id].seconds for unit in collected if unit.id in commits)
+        measure = commits.get(plan.measure_unit(name).id)
+        stats = measure.stats if measure else {}
+        sets.append(
+            ImageSetFigures(
+                name=name,
+                method=config.method,
+                num_images=sum(commit.files[0].num_rows or 0 for commit in made),
+                seconds=seconds + sum(commit.seconds for commit in made),
+                cosine_mean=stats.get("cosine_mean"),
+                cosine_variance=stats.get("cosine_variance"),
+                verified=stats.get("verified", {}),
+            )
+        )
+    return Results(tuple(rows), tuple(sets))

@@ -1,0 +1,36 @@
+"""Which real training images a pass looks at, and how they come onto the device."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from prism_ray.data import RealImages
+from prism_ray.errors import DataError
+from prism_ray.teachers.teacher import to_pixels
+
+Indices = npt.NDArray[np.int64]
+
+
+def training_indices(data: RealImages, label: int, at_most: int | None) -> Indices:
+    """Return the indices of a class's first `at_most` training images, of all if it is None.
+
+    Raises DataError if the class has none.
+    """
+    indices = data.train_indices(label)[:at_most]
+    if len(indices) == 0:
+        raise DataError(
+            f"class {data.class_names[label]!r} has no training image; add some, or leave out the class"
+        )
+    return indices
+
+
+def side_of(data: RealImages) -> int:
+    """Return the side of the (square) images in pixels."""
+    return int(data.read("train", np.zeros(1, np.int64)).shape[-1])
+
+
+def read_pixels(data: RealImages, indices: Indices, device: torch.device) -> Tensor:
+    """Return training images as pixels in [0, 1], (B, channels, H, W)."""
+    images = torch.from_numpy(data.read("train", indices))
+    return to_pixels(images.to(device, non_blocking=True))

@@ -1,0 +1,227 @@
+"""Statistics of a teacher's layers over the real images: collected in shards of classes, merged when read.
+
+A shard has two files. `totals` holds count, sum and sum of squares over its classes, so that any number of
+shards merge into the mean and variance of all images, and not into a mean of means. `classes` holds mean and
+variance of each class. The variance is over all values of the class, between its images as well as within.
+
+Source: G-VBSM, arXiv 2311.17950; per class: EDC, arXiv 2404.13733 (whose public code pools differently).
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from prism_ray.collect.files import ClassFile, Values, class_key, encode
+from prism_ray.collect.reading import read_pixels, side_of, training_indices
+from prism_ray.config import CollectConfig
+from prism_ray.data import RealImages
+from prism_ray.errors import EngineError, StoreError
+from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
+from prism_ray.recover.statistics import LayerReference, TeacherReference, measure_channels, measure_patches
+from prism_ray.seeds import derive_seed
+from prism_ray.teachers.layers import matched_layers
+from prism_ray.teachers.teacher import Teacher
+from prism_ray.teachers.training import split_evenly
+from prism_ray.units import CollectUnit
+
+CHANNELS, PATCHES = "", "patch_"  # what is pooled; begins the names of its figures in the files
+
+
+@dataclass(frozen=True)
+class CollectedStatistics:
+    """The files of one shard, safetensors.
+
+    totals: `<layer>/count` (int64), `/sum` and `/squares` (float64, F); of convolutions also `/patch_count`,
+    `/patch_sum`, `/patch_squares` (P). classes: `<label>/<layer>/mean` and `/var` (float32, F); of
+    convolutions also `/patch_mean`, `/patch_var` (P).
+    """
+
+    totals: bytes
+    classes: bytes
+
+
+@dataclass
+class Moments:
+    """How many values were seen, their sum and their sum of squares (float64), of each channel or patch."""
+
+    count: int
+    total: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, mean: Tensor, var: Tensor, count: int) -> "Moments":
+        """Return the moments of `count` values with the given mean and biased variance."""
+        mean, var = mean.double(), var.double()
+        return cls(count, count * mean, count * (var + mean**2))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    def mean_var(self) -> tuple[Tensor, Tensor]:
+        """Return mean and biased variance, float32; a variance that rounding takes below 0 is 0."""
+        mean = self.total / self.count
+        var = (self.squares / self.count - mean**2).clamp(min=0.0)
+        return mean.float(), var.float()
+
+
+# (layer, CHANNELS or PATCHES) -> moments
+Table = dict[tuple[str, str], Moments]
+
+
+def _add(table: Table, key: tuple[str, str], moments: Moments) -> None:
+    table[key] = table[key] + moments if key in table else moments
+
+
+class _Recorder:
+    """Adds up the moments of a network's layers. Used as a context: hooks stand only inside it."""
+
+    def __init__(self, teacher: Teacher, patch_size: int) -> None:
+        self._teacher = teacher
+        self._patch_size = patch_size
+        self._table: Table = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        layers = matched_layers(self._teacher.network, convolutions=True)
+        self._handles = [
+            layer.register_forward_pre_hook(partial(self._record, name)) for name, layer in layers.items()
+        ]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def pop(self) -> Table:
+        """Return what was seen since the last call; a layer that did not run is not in it."""
+        table, self._table = self._table, {}
+        return table
+
+    def _record(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        features = inputs[0]  # N, F, ...
+        per_channel = features.numel() // features.shape[1]
+        _add(self._table, (name, CHANNELS), Moments.of(*measure_channels(features), per_channel))
+        if isinstance(layer, nn.Conv2d):
+            per_patch = features.shape[0] * features.shape[1] * self._patch_size**2
+            patches = Moments.of(*measure_patches(features, self._patch_size), per_patch)
+            seen = self._table.get((name, PATCHES), patches)
+            if seen.total.shape != patches.total.shape:
+                raise EngineError(
+                    f"teacher {self._teacher.name}: convolution {name} runs on maps of {len(seen.total)} and "
+                    f"of {len(patches.total)} patches, which cannot be pooled; leave the teacher out of "
+                    "image sets with statistics.layers = 'bn+conv' or statistics.class_share > 0"
+                )
+            _add(self._table, (name, PATCHES), patches)
+
+
+@torch.no_grad()
+def collect_statistics(
+    unit: CollectUnit, teacher: Teacher, data: RealImages, config: CollectConfig, device: torch.device
+) -> CollectedStatistics:
+    """Pass the training images of the unit's classes through the teacher, each once, class by class.
+
+    Each image is seen under one random resized crop and flip, drawn from the unit's seed and its class.
+    Raises DataError if a class has no image, EngineError if a statistic is not finite.
+    """
+    totals: Table = {}
+    rows: dict[str, Tensor] = {}
+    side = side_of(data)
+    with _Recorder(teacher, config.patch_size) as recorder:
+        for label in range(unit.first_class, unit.first_class + unit.num_classes):
+            for pixels in _views(unit.seed, label, data, config, side, device):
+                teacher.network(teacher.preprocessing.apply(pixels))
+            for (layer, pooled), moments in recorder.pop().items():
+                _add(totals, (layer, pooled), moments)
+                mean, var = moments.mean_var()
+                rows[class_key(label, f"{layer}/{pooled}mean")] = mean.cpu()
+                rows[class_key(label, f"{layer}/{pooled}var")] = var.cpu()
+    figures: dict[str, Tensor] = {}
+    for (layer, pooled), moments in totals.items():
+        if not torch.isfinite(moments.squares).all():
+            raise EngineError(
+                f"{unit.id}: the inputs of layer {layer} of teacher {teacher.name} are not finite for real "
+                "images; look at its weights"
+            )
+        figures[f"{layer}/{pooled}count"] = torch.tensor(moments.count)
+        figures[f"{layer}/{pooled}sum"] = moments.total.cpu()
+        figures[f"{layer}/{pooled}squares"] = moments.squares.cpu()
+    return CollectedStatistics(encode(figures), encode(rows))
+
+
+def _views(
+    seed: int, label: int, data: RealImages, config: CollectConfig, side: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield a class's images in batches, each image under its crop and flip: (B, channels, side, side)."""
+    indices = training_indices(data, label, config.images_per_class)
+    rng = np.random.default_rng(derive_seed(seed, "views", label))
+    crops = draw_crops(rng, len(indices), side, config.crop_scale)
+    flips = (rng.random(len(indices)) < 0.5) & config.flip
+    top, left, height, width, flip = (
+        torch.from_numpy(values).to(device)
+        for values in (crops.top, crops.left, crops.height, crops.width, flips)
+    )
+    for batch in split_evenly(len(indices), config.batch_size):
+        rows = crop_matrix(top[batch], height[batch], side, side)
+        columns = flip_rows(crop_matrix(left[batch], width[batch], side, side), flip[batch])
+        yield apply_matrices(read_pixels(data, indices[batch], device), rows, columns)
+
+
+def read_reference(
+    totals: Iterable[bytes], classes: Iterable[bytes], labels: Collection[int], device: torch.device
+) -> TeacherReference:
+    """Merge the shards of a teacher: `totals` of all of them, `classes` of at least those that hold `labels`.
+
+    Both are gone through once, so that a caller can read one file at a time. Raises StoreError if the
+    shards are not of one network, or if a class of `labels` is in none of them.
+    """
+    merged: Table = {}
+    for shard in totals:
+        table = _read_totals(shard)
+        if merged and table.keys() != merged.keys():
+            raise StoreError("the collected statistics are not of one network: their layers differ")
+        for key, moments in table.items():
+            _add(merged, key, moments)
+    figures: dict[str, Values] = {}
+    for (layer, pooled), moments in merged.items():
+        mean, var = moments.mean_var()
+        figures |= {f"{layer}/{pooled}mean": mean.numpy(), f"{layer}/{pooled}var": var.numpy()}
+    rows: dict[int, dict[str, LayerReference]] = {}
+    wanted = set(labels)
+    for shard in classes:
+        file = ClassFile(shard)
+        rows |= {label: _references(file.read(label), device) for label in wanted if label in file}
+    missing = sorted(wanted - rows.keys())
+    if missing:
+        raise StoreError(f"no collected statistics of the classes {', '.join(map(str, missing))}")
+    return TeacherReference(_references(figures, device), rows)
+
+
+def _read_totals(shard: bytes) -> Table:
+    figures: dict[tuple[str, str], dict[str, Tensor]] = {}
+    for key, values in safetensors.torch.load(shard).items():
+        layer, _, figure = key.rpartition("/")
+        pooled = PATCHES if figure.startswith(PATCHES) else CHANNELS
+        figures.setdefault((layer, pooled), {})[figure.removeprefix(pooled)] = values
+    return {
+        key: Moments(int(found["count"]), found["sum"], found["squares"]) for key, found in figures.items()
+    }
+
+
+def _references(figures: dict[str, Values], device: torch.device) -> dict[str, LayerReference]:
+    """Gather `<layer>/<figure>` by layer."""
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, values in figures.items():
+        layer, _, figure = key.rpartition("/")
+        layers.setdefault(layer, {})[figure] = torch.from_numpy(values).to(device)
+    return {
+        layer: LayerReference(found["mean"], found["var"], found.get("patch_mean"), found.get("patch_var"))
+        for layer, found in layers.items()
+    }

@@ -1,0 +1,180 @@
+"""From what the user writes to what is run: presets, shared sections and named ones, laid over each other.
+
+A user writes `recover` and `evaluate`; or, to compare, `image_sets` and `evaluations` by name, over what
+they share in these two. Inside there are only the named ones, with every value filled in:
+
+    image_sets.<name>   method's preset < recover < image_sets.<name>
+    evaluations.<name>  protocol's preset < evaluate < evaluations.<name>
+    relabel             preset of evaluate's protocol < relabel
+
+Works on plain data and before any check, so it takes whatever is there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prism_ray.config.recover import RecoverConfig, SelectConfig
+from prism_ray.errors import ConfigError
+from prism_ray.methods import find_method
+from prism_ray.methods.protocols import PROTOCOLS
+
+Where = Callable[[str], str]  # says by which file or option a key was set
+
+DISTILLED = "distilled"  # the image set of a config that names none
+CONTROL = "random-real"  # and the control that goes with it
+STUDENT = "student"  # the evaluation of a config that names none
+
+_SECTIONS = ("selection", "statistics")  # merged key by key; all else is replaced whole
+
+
+def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
+    """Return `values` with `recover` and `evaluate` worked into the named sets and evaluations.
+
+    `where` says by which file or option a key was set. Raises ConfigError if a section is not a mapping,
+    or if an option sets a shared value that reaches nothing.
+    """
+    resolved = dict(values)
+    shared_recover = _section(resolved.pop("recover", None), "recover", where)
+    shared_evaluate = _section(resolved.pop("evaluate", None), "evaluate", where)
+    sets = _named(resolved.pop("image_sets", None), "image_sets", where)
+    evaluations = _named(resolved.pop("evaluations", None), "evaluations", where)
+    protocol = shared_evaluate.get("protocol")
+    if sets is None:
+        method = shared_recover.get("method", "prism")
+        known = find_method(method) if isinstance(method, str) else None
+        if protocol is None and known is not None:
+            protocol = known.protocol
+        resolved["image_sets"] = {
+            DISTILLED: _image_set(shared_recover, {}),
+            CONTROL: _image_set(shared_recover, {"method": CONTROL}),
+        }
+        sets = {DISTILLED: {}, CONTROL: {}}
+    else:
+        resolved["image_sets"] = {name: _image_set(shared_recover, own) for name, own in sets.items()}
+    _check_reach(shared_recover, sets, resolved["image_sets"], where)
+    protocol = protocol or "prism"
+    shared_evaluate = {"protocol": protocol, **shared_evaluate}
+    if evaluations is None:
+        resolved["evaluations"] = {STUDENT: _evaluation(shared_evaluate, {})}
+    else:
+        resolved["evaluations"] = {
+            name: _evaluation(shared_evaluate, own) for name, own in evaluations.items()
+        }
+    relabel = _section(resolved.pop("relabel", None), "relabel", where)
+    resolved["relabel"] = {**_protocol_values(protocol, "relabel"), **relabel}
+    return resolved
+
+
+def user_location(location: Iterable[str | int], values: Mapping[str, Any]) -> list[str | int]:
+    """Return where in the user's `values` stands what is at `location` in the resolved ones."""
+    parts = list(location)
+    for named, shared in (("image_sets", "recover"), ("evaluations", "evaluate")):
+        if len(parts) > 2 and parts[0] == named:
+            own = values.get(named)
+            given = own.get(parts[1]) if isinstance(own, Mapping) else None
+            if not (isinstance(given, Mapping) and _holds(given, parts[2:])):
+                in_shared = _holds(_mapping(values.get(shared)), parts[2:3])
+                if in_shared or own is None:
+                    return [shared, *parts[2:]]
+        elif len(parts) == 2 and parts[0] == named and values.get(named) is None:
+            return [shared]
+    return parts
+
+
+def _image_set(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    name = own.get("method", shared.get("method", "prism"))
+    method = find_method(name) if isinstance(name, str) else None
+    if method is None:
+        return {**_merge(shared, own), "method": name}
+    preset = method.preset
+    formation = {**preset, **shared, **own}.get("formation")
+    reaches = {key: value for key, value in shared.items() if _applies(key, method.optimises, formation)}
+    return {**_merge(preset, reaches, own), "method": name}
+
+
+def _applies(key: str, optimises: bool, formation: Any) -> bool:
+    """True if a shared key of `recover` means anything to a set; unknown keys are passed on."""
+    if key == "ipc_indices_per_batch":
+        return bool(formation != "joint")
+    if optimises or key not in RecoverConfig.model_fields:
+        return True
+    return key in SelectConfig.model_fields and key != "init"
+
+
+def _evaluation(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    protocol = own.get("protocol", shared["protocol"])
+    return _merge(_protocol_values(protocol, "evaluate"), shared, own)
+
+
+def _protocol_values(name: Any, section: str) -> Mapping[str, Any]:
+    protocol = PROTOCOLS.get(name) if isinstance(name, str) else None
+    values: Mapping[str, Any] = getattr(protocol, section) if protocol is not None else {}
+    return values
+
+
+def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            if key in _SECTIONS and isinstance(below, Mapping) and isinstance(value, Mapping):
+                value = {**below, **value}
+            merged[key] = value
+    return merged
+
+
+def _section(section: Any, key: str, where: Where) -> dict[str, Any]:
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{where(key)}: {key} = {section!r}: expected a mapping of keys")
+    return dict(section)
+
+
+def _named(section: Any, key: str, where: Where) -> dict[str, dict[str, Any]] | None:
+    if section is None:
+        return None
+    named = _section(section, key, where)
+    if not named:
+        raise ConfigError(f"{where(key)}: {key} is empty; name at least one, or leave the key out")
+    return {name: _section(own, f"{key}.{name}", where) for name, own in named.items()}
+
+
+def _check_reach(
+    shared: Mapping[str, Any],
+    owns: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Mapping[str, Any]],
+    where: Where,
+) -> None:
+    """Refuse an option on a shared value that no set takes: whoever gave it expects it to do something."""
+    for parts, value in _shared_values(shared):
+        full = ".".join(["recover", *parts])
+        if not where(full).startswith("--set"):
+            continue
+        if not any(parts[0] in results[name] and not _holds(own, parts) for name, own in owns.items()):
+            raise ConfigError(
+                f"{where(full)}: {full} = {value!r} has no effect: every one of image_sets has its own or "
+                f"has no use for it; set image_sets.<name>.{full.removeprefix('recover.')}"
+            )
+
+
+def _shared_values(shared: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
+    for key, value in shared.items():
+        if key in _SECTIONS and isinstance(value, Mapping):
+            yield from (([key, inner], nested) for inner, nested in value.items())
+        else:
+            yield [key], value
+
+
+def _holds(values: Mapping[str, Any], parts: Iterable[str | int]) -> bool:
+    node: Any = values
+    for part in parts:
+        in_list = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        if not in_list and not (isinstance(node, Mapping) and part in node):
+            return False
+        node = node[part]
+    return True
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,45 @@
+"""Keeping some training images back for validation, from any source."""
+
+import numpy as np
+import numpy.typing as npt
+
+from prism_ray.data.base import Images, RealImages, Split, held_out
+
+
+class KeptBack(RealImages):
+    """A source of which a share of each class's training images is the validation split instead.
+
+    Which ones depends on source, class and item alone, so that all runs on one source are tuned on the same
+    images.
+    """
+
+    def __init__(self, source: RealImages, fraction: float) -> None:
+        self._source = source
+        self.class_names = source.class_names
+        self.channels = source.channels
+        labels = source.labels["train"]
+        kept = np.zeros(len(labels), dtype=np.bool_)
+        for label, name in enumerate(source.class_names):
+            places = source.train_indices(label)
+            if len(places) > 1:
+                items = [source.item("train", int(place)) for place in places]
+                kept[places] = held_out("validation", name, items, fraction)
+        self._places: dict[Split, npt.NDArray[np.int64]] = {
+            "train": np.flatnonzero(~kept),
+            "validation": np.flatnonzero(kept),
+        }
+        self.labels = {split: labels[places] for split, places in self._places.items()}
+        self.labels["test"] = source.labels["test"]
+
+    def identity(self) -> str:
+        return self._source.identity()
+
+    def item(self, split: Split, index: int) -> str:
+        if split == "test":
+            return self._source.item(split, index)
+        return self._source.item("train", int(self._places[split][index]))
+
+    def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
+        if split == "test":
+            return self._source.read(split, indices)
+        return self._source.read("train", self._places[split][indices])

@@ -1,0 +1,47 @@
+"""The methods by name: those of this package, and any that an installed package registers.
+
+A package registers a method by an entry point of the group `prism_ray.methods` that names its class.
+"""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from prism_ray.methods.base import Method
+from prism_ray.methods.controls import RandomReal
+from prism_ray.methods.cv_dd import CvDd
+from prism_ray.methods.delt import Delt
+from prism_ray.methods.edc import Edc
+from prism_ray.methods.g_vbsm import GVbsm
+from prism_ray.methods.prism import Prism
+from prism_ray.methods.rded import Rded
+from prism_ray.methods.sre2l import Sre2l
+
+__all__ = ["ENTRY_POINTS", "Method", "find_method", "method_names"]
+
+_BUILT_IN: tuple[type[Method], ...] = (Prism, Sre2l, GVbsm, Edc, Delt, CvDd, Rded, RandomReal)
+ENTRY_POINTS = "prism_ray.methods"
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods, the built-in ones first."""
+    return tuple(_registry())
+
+
+def find_method(name: str) -> Method | None:
+    """Return the method called `name`, None if there is none."""
+    return _registry().get(name)
+
+
+@cache
+def _registry() -> dict[str, Method]:
+    found: dict[str, Method] = {kind.name: kind() for kind in _BUILT_IN}
+    for entry in entry_points(group=ENTRY_POINTS):
+        kind = entry.load()
+        if not (isinstance(kind, type) and issubclass(kind, Method)):
+            raise TypeError(f"the entry point {entry.name} = {entry.value} is not a prism_ray.methods.Method")
+        if not isinstance(getattr(kind, "name", None), str):
+            raise TypeError(f"the entry point {entry.name} = {entry.value} is a method without a name")
+        if kind.name in found:
+            raise TypeError(f"the entry point {entry.value} names its method {kind.name!r}, which is taken")
+        found[kind.name] = kind()
+    return found

@@ -1,0 +1,29 @@
+"""What a batch is recovered in: everything that its objective may look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from prism_ray.config import RecoverConfig
+from prism_ray.recover.space import ReferenceSpace
+from prism_ray.recover.statistics import TeacherReference
+from prism_ray.teachers.teacher import Teacher
+from prism_ray.units import RecoverUnit
+
+
+@dataclass(frozen=True)
+class RecoverSetting:
+    """One batch with its teachers, on a device."""
+
+    unit: RecoverUnit
+    config: RecoverConfig
+    teachers: Mapping[str, Teacher]  # at least those of the unit's draws, and the primary
+    labels: Tensor  # B; a slice of them is joined in early iterations
+    space: ReferenceSpace
+    image_size: int
+    device: torch.device
+    references: Mapping[str, TeacherReference] = field(default_factory=dict)  # of one pass over real images
+    patch_size: int = 16
+    priors: Mapping[str, float] = field(default_factory=dict)  # prior accuracy of teachers in percent

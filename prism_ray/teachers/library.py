@@ -1,0 +1,191 @@
+"""What timm and torchvision say of their architectures and weights, and their weights, downloaded."""
+
+import difflib
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pickle import UnpicklingError
+from typing import Any
+
+import timm
+import torchvision
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+
+from prism_ray.config import NetworkConfig, TeacherConfig
+from prism_ray.errors import ConfigError
+
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+_USUAL_SIZE = 224
+_SILENCE_S = 30.0  # a download during which nothing arrives for so long has failed
+
+# Heads that only training uses. They are left out: their BatchNorm layers would never see an image.
+_AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+@dataclass(frozen=True)
+class LibraryFacts:
+    """What a library says of weights; of a bare architecture, what its default weights have."""
+
+    num_classes: int
+    mean: Triple
+    std: Triple
+    size: int  # pixels of a side
+
+
+def list_architectures(library: str) -> list[str]:
+    """Return the names of all classifiers of timm or torchvision."""
+    names: list[str]
+    if library == "timm":
+        names = timm.list_models()
+    else:
+        names = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
+def check_architecture(config: NetworkConfig, key: str) -> None:
+    """Raise ConfigError with near names if the library does not have the architecture."""
+    names = list_architectures(config.library)
+    if config.architecture not in names:
+        hint = _did_you_mean(config.architecture, names, f"{config.library}:")
+        raise ConfigError(f"{key}.arch = {config.arch!r}: {config.library} has no such model{hint}")
+
+
+def implied_kwargs(config: NetworkConfig) -> dict[str, Any]:
+    """Return the arguments that a network gets unless the config says otherwise."""
+    if config.library == "torchvision" and config.architecture in _WITH_AUXILIARY_HEADS:
+        return {"aux_logits": False, "init_weights": True}
+    return {}
+
+
+def library_network(config: TeacherConfig) -> NetworkConfig:
+    """Return the bare network that takes the library's weights: torchvision changes two with them."""
+    bare = config.without_weights()
+    if config.library == "torchvision" and config.architecture in _WITH_AUXILIARY_HEADS:
+        return bare.model_copy(update={"kwargs": {"transform_input": True, **bare.kwargs}})
+    return bare
+
+
+def drop_auxiliary_heads(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the heads that only training uses."""
+    return {name: value for name, value in state.items() if not name.startswith(_AUXILIARY_HEADS)}
+
+
+def describe(config: TeacherConfig, key: str) -> LibraryFacts:
+    """Look up what the library says, without a download.
+
+    Raises ConfigError if `config` names weights that the library does not have.
+    """
+    check_architecture(config, key)
+    weights = None if config.weights_path else config.weights
+    if config.library == "timm":
+        return _describe_timm(config, weights, key)
+    return _describe_torchvision(config, weights, key)
+
+
+def _describe_timm(config: TeacherConfig, weights: str | None, key: str) -> LibraryFacts:
+    known: dict[str, PretrainedCfg] = timm.models.get_arch_pretrained_cfgs(config.architecture)
+    tags = [name.partition(".")[2] for name, cfg in known.items() if cfg.has_weights]
+    if weights is None or weights == "pretrained":
+        cfg = timm.get_pretrained_cfg(config.architecture) or PretrainedCfg()
+        if weights and not cfg.has_weights:
+            raise _no_such_weights(config, weights, tags, key)
+    elif weights in tags:
+        cfg = known[f"{config.architecture}.{weights}"]
+    else:
+        raise _no_such_weights(config, weights, ["pretrained", *tags] if tags else [], key)
+    _, height, width = cfg.input_size
+    if height != width and config.input_size == "own":
+        raise ConfigError(
+            f"{key}.input_size = 'own': {config.arch} sees images of {height} x {width}, and ours are "
+            "square; give a number"
+        )
+    return LibraryFacts(cfg.num_classes, _triple(cfg.mean), _triple(cfg.std), height)
+
+
+def _describe_torchvision(config: TeacherConfig, weights: str | None, key: str) -> LibraryFacts:
+    known = torchvision.models.get_model_weights(config.architecture)
+    names = list(known.__members__)
+    if weights is not None and weights not in names:
+        raise _no_such_weights(config, weights, names, key)
+    name = weights or ("DEFAULT" if "DEFAULT" in names else next(iter(names), None))
+    if name is None:
+        return LibraryFacts(1000, IMAGENET_MEAN, IMAGENET_STD, _USUAL_SIZE)
+    member: WeightsEnum = known[name]
+    preset = member.transforms()
+    classes = member.meta["categories"]
+    return LibraryFacts(len(classes), _triple(preset.mean), _triple(preset.std), preset.crop_size[0])
+
+
+def load_library_weights(config: TeacherConfig, key: str) -> dict[str, Tensor]:
+    """Return the weights that `config` names, from the library's cache or downloaded into it.
+
+    Raises ConfigError if they cannot be had.
+    """
+    describe(config, key)
+    try:
+        with _bounded_silence():
+            state = _load(config).state_dict()
+    except (TypeError, ValueError, AttributeError, AssertionError, LookupError) as error:
+        raise ConfigError(
+            f"{key}: {config.arch} cannot be built with kwargs = {config.kwargs!r}: {error}"
+        ) from error
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        raise ConfigError(
+            f"{key}.arch = {config.arch!r}: its weights could not be downloaded or read: {error}; check the "
+            "network of the machine that squeezes, or fetch the file elsewhere and name it as "
+            f"{config.arch.partition('@')[0]}@<path>"
+        ) from error
+    return drop_auxiliary_heads(state)
+
+
+def _load(config: TeacherConfig) -> nn.Module:
+    kwargs: dict[str, Any] = dict(config.kwargs)
+    network: Any
+    if config.library == "timm":
+        tag = "" if config.weights == "pretrained" else f".{config.weights}"
+        network = timm.create_model(f"{config.architecture}{tag}", pretrained=True, **kwargs)
+    else:
+        for name in implied_kwargs(config):  # torchvision sets these itself when it loads weights
+            kwargs.pop(name, None)
+        network = torchvision.models.get_model(
+            config.architecture, weights=config.weights, progress=False, **kwargs
+        )
+    assert isinstance(network, nn.Module)
+    return network
+
+
+@contextmanager
+def _bounded_silence() -> Iterator[None]:
+    """Give sockets that set no limit themselves one, so that a dead connection ends in an error."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _no_such_weights(config: TeacherConfig, weights: str, known: list[str], key: str) -> ConfigError:
+    bare = config.arch.partition("@")[0]
+    if not known:
+        remedy = f"it has none for this architecture; write {bare!r} to squeeze it, or name a file"
+    else:
+        remedy = f"it has {', '.join(known)}{_did_you_mean(weights, known)}; a file's path has a slash"
+    return ConfigError(f"{key}.arch = {config.arch!r}: {config.library} has no weights {weights!r}: {remedy}")
+
+
+def _did_you_mean(wrong: str, choices: list[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(wrong, choices, n=3)
+    return f"; did you mean {', '.join(prefix + name for name in near)}?" if near else ""
+
+
+def _triple(values: Any) -> Triple:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

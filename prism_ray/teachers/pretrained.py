@@ -1,0 +1,70 @@
+"""Teachers whose weights exist already: from their library or from a file, ready to be stored and used."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from prism_ray.config import NetworkConfig, TeacherConfig
+from prism_ray.errors import ConfigError
+from prism_ray.teachers.build import (
+    build_network,
+    build_without_memory,
+    check_classes,
+    input_size,
+    network_of,
+)
+from prism_ray.teachers.library import describe, load_library_weights
+from prism_ray.teachers.teacher import Preprocessing
+from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
+
+
+@dataclass(frozen=True)
+class PretrainedNetwork:
+    """A network with its weights, and all that is needed to use it."""
+
+    network: nn.Module  # in evaluation mode, on the CPU
+    config: NetworkConfig  # the bare network, for `build_network`
+    num_outputs: int
+    preprocessing: Preprocessing
+    class_indices: tuple[int, ...] | None  # output for each class of the data; None: the same
+    source_sha256: str | None  # of the file of weights; None if the library brought them
+
+
+def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> PretrainedNetwork:
+    """Load a teacher that has weights, for data of `num_classes` classes in a run of `image_size`.
+
+    Draws nothing from torch's global generator. Raises ConfigError if the weights cannot be had, do not fit
+    the architecture, or tell apart other classes than the data has.
+    """
+    assert config.weights is not None
+    bare = network_of(config)
+    facts = describe(config, key)
+    digest: str | None = None
+    with torch.random.fork_rng(devices=[]):  # first weights, overwritten at once
+        if config.weights_path:
+            state, digest = read_weights(config, key)
+            num_outputs = infer_num_classes(config, state, partial(build_without_memory, bare, key=key), key)
+        else:
+            num_outputs = facts.num_classes
+            check_classes(config, num_outputs, num_classes, key)  # before a download
+            state = load_library_weights(config, key)
+        check_classes(config, num_outputs, num_classes, key)
+        network = build_network(bare, num_outputs, key)
+    network.load_state_dict(match_weights(config, state, network, key))
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise ConfigError(f"{key}.arch = {config.arch!r}: the weights hold values that are not finite")
+    preprocessing = Preprocessing(
+        mean=config.mean or facts.mean,
+        std=config.std or facts.std,
+        size=input_size(config, image_size, key),
+    )
+    return PretrainedNetwork(
+        network=network.eval(),
+        config=bare,
+        num_outputs=num_outputs,
+        preprocessing=preprocessing,
+        class_indices=config.class_indices,
+        source_sha256=digest,
+    )

@@ -1,0 +1,75 @@
+"""What the units of a run share in one process: the real images, the teachers, the way into the store."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from prism_ray.config import Config
+from prism_ray.data import FolderIndex, RealImages, open_data
+from prism_ray.plan import Plan
+from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, write_part
+from prism_ray.teachers.files import load_teacher
+from prism_ray.teachers.teacher import Teacher
+from prism_ray.units import Unit
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a unit made: its files, and figures for reports."""
+
+    files: tuple[PartFile, ...]
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+class WorkContext:
+    """One run on one device."""
+
+    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
+        self.run = run
+        self.files = files
+        self.device = device
+        self._teachers: dict[str, tuple[Teacher, Commit]] = {}
+
+    @property
+    def config(self) -> Config:
+        return self.run.config
+
+    @property
+    def plan(self) -> Plan:
+        return self.run.plan
+
+    @cached_property
+    def data(self) -> RealImages:
+        index = None
+        if self.config.data.source == "image-folder":
+            index = FolderIndex.from_parquet(self.files.read(layout.DATA_INDEX))
+        return open_data(self.config.data, index)
+
+    def commits_of(self, units: Iterable[Unit]) -> list[Commit]:
+        """Read the commits of units that this one builds on; raises StoreError if one is missing."""
+        return [read_commit(self.files, unit.id) for unit in units]
+
+    def teacher(self, name: str) -> Teacher:
+        """Return a teacher of the pool, from memory if it was used before."""
+        return self._load(name)[0]
+
+    def teacher_stats(self, name: str) -> dict[str, Any]:
+        """Return what the teacher's commit says of it."""
+        return self._load(name)[1].stats
+
+    def weights_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the SHA-256 of the weights of teachers, to be recorded beside what they made."""
+        return {name: self._load(name)[1].files[0].sha256 for name in dict.fromkeys(names)}
+
+    def _load(self, name: str) -> tuple[Teacher, Commit]:
+        if name not in self._teachers:
+            commit = read_commit(self.files, f"squeeze/{name}")
+            self._teachers[name] = (load_teacher(self.files, commit, self.device), commit)
+        return self._teachers[name]
+
+    def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
+        """Write one file of a unit under the first name that is free or holds these very bytes."""
+        return write_part(self.files, name_of, data, num_rows)

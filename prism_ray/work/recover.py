@@ -1,0 +1,107 @@
+"""The unit of recover: one batch of images, optimised or selected."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from prism_ray.config import AnyImageSet, RecoverConfig
+from prism_ray.recover.engine import RecoveredBatch, recover_batch
+from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
+from prism_ray.recover.setting import RecoverSetting
+from prism_ray.recover.space import ReferenceSpace
+from prism_ray.store import layout
+from prism_ray.store.images import encode_images
+from prism_ray.units import CollectKind, RecoverUnit
+from prism_ray.work.collect import load_reference, load_scores
+from prism_ray.work.context import Work, WorkContext
+
+
+def recover(context: WorkContext, unit: RecoverUnit) -> Work:
+    """Make the images of a batch."""
+    config = context.config.image_sets[unit.image_set]
+    names = context.data.class_names
+    if isinstance(config, RecoverConfig):
+        batch = _optimise(context, unit, config)
+        data = encode_images(unit, batch.images, names, batch.last.ce, batch.last.bn)
+        stats: dict[str, Any] = {
+            "teachers": unit.teachers,
+            "num_iterations": unit.num_iterations,
+            "first": asdict(batch.first),
+            "last": asdict(batch.last),
+            "weights": context.weights_of([config.primary, *unit.teachers]),
+        }
+    else:
+        data, stats = encode_images(unit, _real_images(context, unit, config), names), {}
+    part = context.write(lambda attempt: layout.image_part(unit, attempt), data, len(unit.slots))
+    return Work((part,), stats)
+
+
+def _optimise(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> RecoveredBatch:
+    primary = context.teacher(config.primary)
+    labels = [slot.label for slot in unit.slots]
+    space = ReferenceSpace.of(primary.preprocessing, context.data.channels, context.device)
+    with_classes = config.statistics.class_share > 0.0
+    needs_reference = with_classes or config.statistics.layers == "bn+conv"
+    setting = RecoverSetting(
+        unit=unit,
+        config=config,
+        teachers={name: context.teacher(name) for name in [config.primary, *unit.teachers]},
+        labels=torch.tensor(labels, device=context.device),
+        space=space,
+        image_size=context.config.data.image_size,
+        device=context.device,
+        references={
+            name: load_reference(context, name, labels, with_classes)
+            for name in (unit.teachers if needs_reference else ())
+        },
+        patch_size=context.config.collect.patch_size,
+        priors=_priors(context, unit, config),
+    )
+    return recover_batch(setting, _initial_pixels(context, unit, config, space))
+
+
+def _initial_pixels(
+    context: WorkContext, unit: RecoverUnit, config: RecoverConfig, space: ReferenceSpace
+) -> Tensor:
+    """Return where the optimisation starts, (B, channels, H, W) in the reference space."""
+    if config.init == "noise":
+        size, channels = context.config.data.image_size, context.data.channels
+        noise = initial_noise(unit.slots, config, channels, size, context.config.seed)
+        return torch.from_numpy(noise).to(context.device)
+    images = _real_images(context, unit, config)
+    if config.patch_shuffle:
+        images = shuffle_patches(images, unit.slots, config, context.config.seed)
+    return space.from_images(torch.from_numpy(images).to(context.device))
+
+
+def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -> npt.NDArray[np.uint8]:
+    """Return real images, or collages of them, for the unit's slots."""
+    kind = cast(CollectKind, config.init)  # only asked for where init is a kind
+    scores = partial(load_scores, context, kind, config.primary, {})
+    return initial_images(
+        unit.slots,
+        config,
+        context.data,
+        context.config.data.image_size,
+        context.config.seed,
+        scores,
+        context.config.collect.rded_patches_per_side,
+    )
+
+
+def _priors(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> dict[str, float]:
+    """Return the prior accuracy of each teacher in percent, where it is given or was measured."""
+    priors = dict(config.selection.priors)
+    if config.selection.votes == "prior":
+        for name in unit.teachers:
+            stats = context.teacher_stats(name)
+            known = [stats.get("validation_accuracy"), stats.get("test_accuracy")]
+            measured = next((share for share in known if share is not None), None)
+            if measured is not None:
+                priors.setdefault(name, 100.0 * measured)
+    return priors

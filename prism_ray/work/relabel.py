@@ -1,0 +1,24 @@
+"""The unit of relabel: the soft labels of a group of images in a range of epochs."""
+
+from prism_ray.relabel.ensemble import label_group
+from prism_ray.store import layout, read_commit
+from prism_ray.store.images import read_images
+from prism_ray.store.labels import encode_labels
+from prism_ray.units import RelabelUnit
+from prism_ray.work.context import Work, WorkContext
+
+
+def relabel(context: WorkContext, unit: RelabelUnit) -> Work:
+    """Label the images of the unit's batches."""
+    config = context.config
+    stored = read_images(context.files, [read_commit(context.files, name) for name in unit.batch_ids])
+    teachers = [context.teacher(name) for name in config.label_teachers]
+    epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
+    num_rows = len(stored.slots) * unit.num_epochs
+    part = context.write(lambda attempt: layout.label_part(unit, attempt), encode_labels(epochs), num_rows)
+    stats = {
+        "first_epoch": unit.first_epoch,
+        "num_epochs": unit.num_epochs,
+        "weights": context.weights_of(config.label_teachers),
+    }
+    return Work((part,), stats)

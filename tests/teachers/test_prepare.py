@@ -1,0 +1,121 @@
+"""A member of the pool becomes a teacher in the store: squeezed or loaded, the same way."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prism_ray.config import NetworkConfig, SqueezeConfig, TeacherConfig
+from prism_ray.data import RealImages
+from prism_ray.data.base import ArrayImages
+from prism_ray.seeds import derive_seed
+from prism_ray.store import Commit, StoreFiles, write_part
+from prism_ray.teachers.build import build_network
+from prism_ray.teachers.files import encode_weights, load_teacher
+from prism_ray.teachers.prepare import PreparedTeacher, prepare_teacher
+from prism_ray.teachers.squeeze import measure_preprocessing, train
+from prism_ray.teachers.teacher import Preprocessing, Teacher
+from prism_ray.teachers.training import measure_accuracy
+
+CPU = torch.device("cpu")
+ONE_EPOCH = SqueezeConfig(epochs=1, flip=False)
+
+
+def prepare(config: TeacherConfig, data: RealImages) -> PreparedTeacher:
+    torch.manual_seed(3)
+    return prepare_teacher(config, ONE_EPOCH, data, 32, 3, CPU)
+
+
+def stored(prepared: PreparedTeacher, folder: Path) -> Teacher:
+    """Store a teacher as a worker does, and load it again."""
+    files = StoreFiles(str(folder))
+    weights = write_part(files, lambda attempt: f"teachers/x/w-{attempt}.safetensors", prepared.weights)
+    card = write_part(files, lambda attempt: f"teachers/x/t-{attempt}.json", prepared.card.to_json())
+    assert prepared.card.weights_sha256 == weights.sha256
+    return load_teacher(files, Commit("squeeze/x", "", (weights, card), {}, 0.0, "", ""), CPU)
+
+
+def test_a_squeezed_teacher_is_trained_and_tested(digits: RealImages, tmp_path: Path) -> None:
+    """Would catch a card of another network's figures, or weights of before the training."""
+    prepared = prepare(TeacherConfig(name="x", arch="timm:test_resnet"), digits)
+    torch.manual_seed(3)
+    network = build_network(NetworkConfig(arch="timm:test_resnet"), 10, "key")
+    preprocessing = measure_preprocessing(digits, 32)
+    train(network, digits, preprocessing, ONE_EPOCH, derive_seed(3, "order"), CPU)
+    assert prepared.weights == encode_weights(network)
+    assert prepared.card.source == "squeezed"
+    assert prepared.card.preprocessing == preprocessing
+    assert prepared.card.test_accuracy == measure_accuracy(network, digits, preprocessing, CPU)
+    assert prepared.stats["test_accuracy"] == prepared.card.test_accuracy > 0.2
+    assert stored(prepared, tmp_path).class_indices is None
+
+
+def test_a_squeezed_teacher_can_have_its_own_input(digits: RealImages) -> None:
+    """Would catch mean, std or input_size of a squeezed teacher being ignored."""
+    config = TeacherConfig(name="x", arch="timm:test_resnet", mean=(0.5, 0.5, 0.5), input_size=16)
+    measured = measure_preprocessing(digits, 16)
+    expected = Preprocessing((0.5, 0.5, 0.5), measured.std, 16)
+    assert prepare(config, digits).card.preprocessing == expected
+
+
+def test_a_teacher_with_weights_is_not_trained(digits: RealImages, tmp_path: Path) -> None:
+    """Would catch weights that are trained on, tested on outputs of other classes, or lost on the way."""
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(arch="timm:test_resnet"), 12, "key")
+    path = tmp_path / "x.pth"
+    torch.save(network.state_dict(), path)
+    indices = tuple(range(11, 1, -1))
+    config = TeacherConfig(name="x", arch=f"timm:test_resnet@{path}", class_indices=indices)
+    prepared = prepare(config, digits)
+    card = prepared.card
+    assert prepared.weights == encode_weights(network)
+    assert (card.num_classes, card.class_indices) == (12, indices)
+    assert card.source == prepared.stats["arch"] == f"timm:test_resnet@{path}"
+    assert card.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "@" not in card.network["arch"]
+    picked = torch.tensor(indices)
+    assert card.test_accuracy == measure_accuracy(
+        network, digits, card.preprocessing, CPU, class_indices=picked
+    )
+    path.unlink()  # the store has all that is needed
+    teacher = stored(prepared, tmp_path / "store")
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        logits = teacher.pick_classes(teacher.network(x))
+        torch.testing.assert_close(logits, network.eval()(x)[:, picked])  # the stored one is channels last
+
+
+def test_without_test_images_there_is_no_accuracy(digits: RealImages) -> None:
+    """Would catch a division by zero, or an accuracy of 0 %, after hours of training."""
+    empty = np.empty(0, np.int64)
+    train_images = digits.read("train", np.arange(50))[:, 0]
+    data = ArrayImages(
+        "few",
+        digits.class_names,
+        {"train": train_images, "test": train_images[:0]},
+        {"train": digits.labels["train"][:50], "test": empty},
+        32,
+    )
+    prepared = prepare(TeacherConfig(name="x", arch="timm:test_resnet"), data)
+    assert prepared.card.test_accuracy is None
+    assert b'"test_accuracy": null' in prepared.card.to_json()
+
+
+def test_test_images_are_read_before_the_training(
+    digits: RealImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a damaged test image being found after hours of training."""
+    from prism_ray.errors import DataError
+
+    class Damaged(ArrayImages):
+        def check_test_images(self) -> None:
+            raise DataError("test image 3")
+
+    images = {"train": np.zeros((3, 32, 32), np.uint8), "test": np.zeros((3, 32, 32), np.uint8)}
+    labels = {"train": np.arange(3), "test": np.arange(3)}
+    monkeypatch.setattr("prism_ray.teachers.prepare.train", lambda *_: pytest.fail("it was trained"))
+    data = Damaged("damaged", ("a", "b", "c"), images, labels, 32)
+    with pytest.raises(DataError):
+        prepare(TeacherConfig(name="x", arch="timm:test_resnet"), data)

@@ -1,0 +1,174 @@
+"""Weights from files: what is read, what is refused, and how tensors find their places."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from prism_ray.config import TeacherConfig
+from prism_ray.errors import ConfigError
+from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
+
+KEY = "teachers.pool.3"
+
+
+def make_network(num_classes: int) -> nn.Module:
+    torch.manual_seed(num_classes)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, num_classes))
+
+
+def teacher(path: Path | str, **values: Any) -> TeacherConfig:
+    return TeacherConfig.model_validate({"name": "x", "arch": f"timm:test_resnet@{path}", **values})
+
+
+def save(value: Any, path: Path) -> TeacherConfig:
+    torch.save(value, path)
+    return teacher(path)
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("wrap", ["", "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
+def test_state_dicts_are_unwrapped(tmp_path: Path, wrap: str, prefix: str) -> None:
+    """Would catch checkpoints of common training scripts that are refused, or load under wrong names."""
+    state = make_network(5).state_dict()
+    held: Any = {prefix + name: value for name, value in state.items()}
+    read, _ = read_weights(save({wrap: held, "epoch": 7} if wrap else held, tmp_path / "x.pth"), KEY)
+    assert equal(read, dict(state))
+
+
+def test_safetensors_are_read_with_their_hash(tmp_path: Path) -> None:
+    """Would catch a hash of something other than the file's bytes, or of a network's."""
+    import hashlib
+
+    state = make_network(5).state_dict()
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file(state, path)
+    read, digest = read_weights(teacher(path), KEY)
+    assert equal({name: read[name] for name in state}, dict(state))
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("import builtins; builtins.bomb_went_off = True",))
+
+
+def test_files_that_run_code_are_not_loaded(tmp_path: Path) -> None:
+    """Would catch an unpickler that runs what a downloaded file says."""
+    import builtins
+
+    config = save({"state_dict": make_network(5).state_dict(), "arguments": Bomb()}, tmp_path / "x.pth")
+    with pytest.raises(ConfigError, match=r"can run code.*state_dict"):
+        read_weights(config, KEY)
+    (tmp_path / "y.bin").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    with pytest.raises(ConfigError, match=KEY):
+        read_weights(teacher(tmp_path / "y.bin"), KEY)
+    assert not hasattr(builtins, "bomb_went_off")
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 5, 300, -20])
+def test_damaged_files_are_refused_by_name(tmp_path: Path, ending: str, keep: int) -> None:
+    """Would catch a traceback without the file's name, or half a file that is taken for a whole one."""
+    path = tmp_path / f"x{ending}"
+    state = make_network(5).state_dict()
+    if ending == ".pth":
+        torch.save(state, path)
+    else:
+        safetensors.torch.save_file(state, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ConfigError) as caught:
+        read_weights(teacher(path), KEY)
+    assert KEY in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [[1, 2], {}, {"a": 1}, torch.zeros(2), {"state_dict": {"a": None}}])
+def test_files_of_other_things_are_refused(tmp_path: Path, value: Any) -> None:
+    """Would catch an optimiser's state, or a single tensor, ending in a traceback."""
+    with pytest.raises(ConfigError, match="state dict"):
+        read_weights(save(value, tmp_path / "x.pt"), KEY)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """Would catch a path that exists on the driver alone, reported without saying so."""
+    with pytest.raises(ConfigError, match=r"none\.pth cannot be read.*every machine"):
+        read_weights(teacher(tmp_path / "none.pth"), KEY)
+
+
+def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
+    """Would catch torchvision's own inception weights being refused for the heads that we drop."""
+    state = dict(make_network(5).state_dict())
+    heads = {"AuxLogits.fc.weight": torch.zeros(2), "aux1.fc.bias": torch.zeros(2)}
+    read, _ = read_weights(save({**state, **heads}, tmp_path / "x.pth"), KEY)
+    assert equal(read, state)
+
+
+def test_the_number_of_classes_is_the_files(tmp_path: Path) -> None:
+    """Would catch a network built with the data's class count, into which the weights cannot go."""
+    state, _ = read_weights(save(make_network(17).state_dict(), tmp_path / "x.pth"), KEY)
+    assert infer_num_classes(teacher(tmp_path / "x.pth"), state, make_network, KEY) == 17
+    without_counter = [value for value in state.values() if value.dim()]
+    renamed = {f"other{number}": value for number, value in enumerate(without_counter)}
+    by_position = teacher(tmp_path / "x.pth", weights_by="position")
+    assert infer_num_classes(by_position, renamed, make_network, KEY) == 17
+    with pytest.raises(ConfigError, match=r"no '3\.weight'.*weights_by: position would take them"):
+        infer_num_classes(teacher(tmp_path / "x.pth"), renamed, make_network, KEY)
+
+
+def test_names_and_positions_lead_to_the_same_places() -> None:
+    """Would catch tensors of equal shape that change places."""
+    network = make_network(5)
+    state = {name: torch.rand(value.shape) for name, value in network.state_dict().items()}
+    state["1.num_batches_tracked"] = torch.tensor(9)
+    assert equal(match_weights(teacher("x.pth"), state, network, KEY), state)
+    shuffled = dict(reversed(state.items()))
+    assert equal(match_weights(teacher("x.pth"), shuffled, network, KEY), state)
+    renamed = {f"other{number}": value for number, value in enumerate(state.values())}
+    renamed = {
+        name: value for name, value in renamed.items() if value.dim()
+    }  # without the counter, as old files
+    matched = match_weights(teacher("x.pth", weights_by="position"), renamed, network, KEY)
+    assert all(torch.equal(matched[name], state[name]) for name in state if "num_batches" not in name)
+    network.load_state_dict(matched)
+
+
+@pytest.mark.parametrize("by", ["name", "position"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda state: state.pop("1.running_mean"), ["1.running_mean"]),
+        (lambda state: state.update({"4.weight": torch.zeros(2, 2)}), ["4.weight"]),
+        (lambda state: state.update({"0.bias": torch.zeros(9)}), ["0.bias", "(9,)", "(4,)"]),
+    ],
+)
+def test_the_first_entry_that_differs_is_named(by: str, damage: Any, words: list[str]) -> None:
+    """Would catch weights that load in part, or a complaint of hundreds of lines without the first cause."""
+    network = make_network(5)
+    state = dict(network.state_dict())
+    if by == "position":
+        del state["1.num_batches_tracked"]
+        if words == ["1.running_mean"]:  # the next tensors have its shape, up to these two
+            words = ["'3.weight' (5, 16)", "'1.running_var' (4,)"]
+    damage(state)
+    with pytest.raises(ConfigError) as caught:
+        match_weights(teacher("x.pth", weights_by=by), state, network, KEY)
+    message = str(caught.value)
+    assert all(word in message for word in [KEY, f"matched by {by}", *words])
+
+
+def test_positions_in_safetensors_are_refused(tmp_path: Path) -> None:
+    """Would catch tensors in the order of their names being taken for the order of layers."""
+    config = teacher(tmp_path / "x.safetensors", weights_by="position")
+    with pytest.raises(ConfigError, match=r"keeps no order"):
+        match_weights(config, make_network(5).state_dict(), make_network(5), KEY)

@@ -1,0 +1,291 @@
+"""Fingerprints: what binds a run to its settings, scope by scope, and how two runs differ."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from prism_ray.config import Config, parse_config
+from prism_ray.data import DataFacts
+from prism_ray.fingerprint import RUN, Scopes, clashes, differences, fingerprint, run_scopes
+from prism_ray.plan import Plan
+from prism_ray.units import STAGES
+
+quick = settings(deadline=None, max_examples=60)
+
+
+def facts_of(num_classes: int = 10, identity: str = "some data") -> DataFacts:
+    """Facts of imaginary data."""
+    names = tuple(f"class {label}" for label in range(num_classes))
+    return DataFacts(names, (1000,) * num_classes, num_test_images=3, channels=3, identity=identity)
+
+
+def config_of(pool_size: int = 1, **changes: Any) -> Config:
+    """Return a config with the teachers t0 (the primary), t1, ...; `changes` are a__b=value for a.b."""
+    values: dict[str, Any] = {
+        "store": "somewhere",
+        "data": {"source": "digits", "image_size": 32},
+        "teachers": {"pool": [{"name": f"t{k}", "arch": "timm:x"} for k in range(pool_size)]},
+        "recover": {"ipc": 4, "primary": "t0", "iterations": 100, "iterations_step": 0},
+        "evaluate": {"student": {"arch": "timm:x"}},
+    }
+    for key, value in changes.items():
+        node = values
+        *sections, name = key.split("__")
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = value
+    return parse_config(values, "test")
+
+
+def scopes_of(pool_size: int = 1, **changes: Any) -> Scopes:
+    return run_scopes(config_of(pool_size, **changes), facts_of(), 1)
+
+
+def all_clashes(old: Scopes, new: Scopes) -> list[str]:
+    """Clashes of a finished run, of which every scope is bound."""
+    return clashes(old, new, set(old))
+
+
+FREE = [
+    {"store": "s3://elsewhere/run"},
+    {"orchestrate__actors": 7},
+    {"orchestrate__gpus_per_actor": 0.5},
+    {"orchestrate__threads_per_actor": 3},
+    {"orchestrate__log_interval_s": 1.0},
+    {"orchestrate__max_attempts": 9},
+    {"orchestrate__actor_start_timeout_s": 1.0},
+    {"data__num_classes": 10},
+    {"evaluate__seeds": 7},
+]
+BINDING = [
+    {"seed": 1},
+    {"data__image_size": 28},
+    {"data__test_fraction": 0.3},
+    {"data__validation_fraction": 0.3},
+    {"teachers__squeeze": {"epochs": 3}},
+    {"teachers__pool": [{"name": "t0", "arch": "timm:x", "stem": "small"}]},
+    {"teachers__pool": [{"name": "t0", "arch": "timm:x", "kwargs": {"width": 2}}]},
+    {"recover__ipc": 5},
+    {"recover__iterations": 101},
+    {"recover__selection__inclusion_probability": 0.25},
+    {"recover__statistics__first_weight": 1.0},
+    {"recover__init": "noise"},
+    {"recover__images_per_batch": 7},
+    {"recover__ipc_indices_per_batch": 2},
+    {"relabel__epochs": 3},
+    {"relabel__images_per_group": 3},
+    {"evaluate__learning_rate": 0.1},
+    {"analyze__feature_teacher": "t0"},
+]
+
+
+def key_of(change: dict[str, Any]) -> str:
+    return " ".join(change).replace("__", ".")
+
+
+@pytest.mark.parametrize("change", FREE, ids=key_of)
+def test_free_settings_change_no_scope_and_no_unit(change: dict[str, Any]) -> None:
+    """A run that cannot be resumed on another cluster, or whose images depend on its size."""
+    before, after = config_of(), config_of(**change)
+    assert before != after
+    assert run_scopes(after, facts_of(), 1) == run_scopes(before, facts_of(), 1)
+    for stage in STAGES[:-1]:
+        one, other = (list(Plan(config, facts_of()).units(stage)) for config in (before, after))
+        assert one == other
+
+
+@pytest.mark.parametrize("change", BINDING, ids=key_of)
+def test_binding_settings_clash_and_are_named_once(change: dict[str, Any]) -> None:
+    """A store that mixes images of two settings; or a refusal that does not say which."""
+    lines = all_clashes(scopes_of(), scopes_of(**change))
+    assert len(lines) == 1
+    key = key_of(change).replace("teachers.pool", "teachers.pool.t0")
+    assert lines[0].startswith(key)
+
+
+def test_what_has_no_commits_may_change() -> None:
+    """A typo in the evaluation that costs the teachers and the images made before it was found."""
+    old, new = scopes_of(evaluate__learning_rate=1.0), scopes_of(evaluate__learning_rate=0.001)
+    done = {scope for scope in old if not scope.startswith("evaluate/")}
+    assert clashes(old, new, done) == []
+    assert clashes(old, new, {*done, "evaluate/distilled/student"}) != []
+
+
+def test_a_change_upstream_of_what_is_bound_is_named_even_if_it_is_not_bound() -> None:
+    """A teacher lost and squeezed anew with other settings, while the old one's images stay."""
+    old, new = scopes_of(), scopes_of(teachers__squeeze={"epochs": 3})
+    (line,) = clashes(old, new, {"recover/distilled"})
+    assert line.startswith("teachers.squeeze.epochs: the store has 20, now 3")
+    assert clashes(old, new, {"recover/random-real"}) == []  # it needs no teacher
+
+
+def test_image_sets_evaluations_and_teachers_can_be_added() -> None:
+    """A comparison that has to be started anew for one more row."""
+    sets: dict[str, Any] = {"prism": {}, "sre2l": {"method": "sre2l"}}
+    more = sets | {"rded": {"method": "rded"}}
+    old = scopes_of(image_sets=sets)
+    assert all_clashes(old, scopes_of(image_sets=more)) == []
+    assert (
+        all_clashes(old, scopes_of(image_sets=sets, evaluations={"student": {}, "b": {"labels": "hard"}}))
+        == []
+    )
+    pool = {"recover__selection__bn_teachers": ["t0"], "relabel__teachers": ["t0"]}
+    assert all_clashes(scopes_of(1, **pool), scopes_of(2, **pool)) == []
+
+
+def test_a_teacher_that_joins_the_pool_of_a_finished_set_clashes() -> None:
+    """Images said to be drawn from five teachers of which one came when they were done."""
+    lines = all_clashes(scopes_of(1), scopes_of(2))
+    assert "squeeze/t1: it is new" in lines
+
+
+def test_the_image_set_of_a_clash_is_named() -> None:
+    """A refusal of a comparison of nine sets that does not say which one changed."""
+    sets = {"a": {}, "b": {"iterations": 50}}
+    lines = all_clashes(scopes_of(image_sets=sets), scopes_of(image_sets=sets | {"b": {"iterations": 60}}))
+    assert lines == ["recover.iterations: the store has 50, now 60 (image set b)"]
+
+
+def test_data_paths_are_free() -> None:
+    """Images that moved to another folder, unchanged, lock the user out of the run."""
+    one = scopes_of(data__source="image-folder", data__path="a")
+    assert one == scopes_of(data__source="image-folder", data__path="b", data__test_path="c")
+    download = [
+        scopes_of(data__source="fashion-mnist", data__path="a", data__download=d) for d in (False, True)
+    ]
+    assert download[0] == download[1]
+
+
+def test_the_number_of_threads_is_binding() -> None:
+    """Sums on the CPU differ in their last bits with the threads; a resumed run must not mix them."""
+    old, new = (run_scopes(config_of(), facts_of(), threads) for threads in (1, 2))
+    assert all_clashes(old, new) == ["orchestrate.threads_per_actor: the store has 1, now 2"]
+
+
+def test_other_images_are_binding() -> None:
+    """A run that goes on after the training images were exchanged."""
+    old, new = (run_scopes(config_of(), facts_of(identity=text), 1) for text in ("old", "new"))
+    assert all_clashes(old, new) == ["data_facts.identity: the store has 'old', now 'new'"]
+
+
+def leaves(values: Any, key: str = "") -> Iterator[str]:
+    """Yield the dotted keys of plain data."""
+    if isinstance(values, dict) and values:
+        for name, inner in values.items():
+            yield from leaves(inner, f"{key}.{name}" if key else name)
+    else:
+        yield key
+
+
+def test_every_setting_is_either_free_by_name_or_binding() -> None:
+    """A new setting that slips past the fingerprint, or a new free one that nobody decided on."""
+    config = config_of()
+    values = config.model_dump(mode="json")
+    pool = values["teachers"].pop("pool")
+    inputs: set[str] = set()
+    for scope in run_scopes(config, facts_of(), 1).values():
+        inputs |= set(leaves(scope["settings"]))
+    inputs = {key.replace("teachers.pool.t0.", "teachers.pool.") for key in inputs}
+    sets, evaluations = values.pop("image_sets"), values.pop("evaluations")
+    found = set(leaves(values)) | {f"teachers.pool.{key}" for key in leaves(pool[0])}
+    for section, named in (("recover", sets), ("evaluate", evaluations)):
+        found |= {f"{section}.{key}" for own in named.values() for key in leaves(own)}
+    # collect is an input only of what is collected
+    found = {key for key in found if not key.startswith("collect.")}
+    assert found - inputs == {
+        "store",
+        "data.path",
+        "data.test_path",
+        "data.download",
+        "data.num_classes",
+        "teachers.pool.name",
+        "evaluate.seeds",
+        "evaluate.image_sets",
+        "orchestrate.actors",
+        "orchestrate.gpus_per_actor",
+        "orchestrate.max_attempts",
+        "orchestrate.actor_start_timeout_s",
+        "orchestrate.log_interval_s",
+    }
+    assert {"data_facts.identity", "plan_version"} <= inputs - found
+
+
+def test_how_real_images_are_collected_binds_those_who_use_it() -> None:
+    """Statistics of other crops under images that were matched with the old ones; or PRISM refused for it."""
+    sets = {"prism": {}, "edc": {"method": "edc"}}
+    old, new = (scopes_of(image_sets=sets, collect__flip=flip) for flip in (True, False))
+    assert all_clashes(old, new) == ["collect.flip: the store has True, now False"]
+    assert old["recover/prism"] == new["recover/prism"]
+    assert old["recover/edc"] != new["recover/edc"]
+
+
+def test_the_control_does_not_depend_on_the_teachers_but_its_labels_do() -> None:
+    """A control made anew, or labels kept, when a teacher changes."""
+    old, new = scopes_of(), scopes_of(teachers__squeeze={"epochs": 3})
+    assert old["recover/random-real"] == new["recover/random-real"]
+    assert old["relabel/random-real"] != new["relabel/random-real"]
+    assert old[RUN] == new[RUN]
+
+
+# Differences
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 3),
+        st.sampled_from([0.0, -0.0, 1.0, 0.5, -3.0]),
+        st.sampled_from(["", "a", "1"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+SETTINGS = st.dictionaries(st.sampled_from("abc"), JSON, max_size=3)
+
+
+@settings(deadline=None, max_examples=300)
+@given(old=SETTINGS, new=SETTINGS)
+@example(old={"a": 1}, new={"a": True})
+@example(old={"a": 1}, new={"a": 1.0})
+@example(old={"a": None}, new={})
+@example(old={"a": {}}, new={})
+@example(old={"a": [1]}, new={"a": [1, None]})
+def test_there_is_a_difference_if_and_only_if_the_fingerprints_differ(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    """A store refused without a reason: to Python 1, 1.0 and True are equal, to the fingerprint not."""
+    assert (differences(old, new) == []) == (fingerprint(old) == fingerprint(new))
+
+
+@quick
+@given(values=SETTINGS)
+def test_the_fingerprint_does_not_depend_on_the_order_of_keys(values: dict[str, Any]) -> None:
+    """A config whose sections were reordered is refused; or one read back from JSON."""
+    shuffled = dict(reversed(values.items()))
+    assert fingerprint(shuffled) == fingerprint(values)
+    assert fingerprint(json.loads(json.dumps(values))) == fingerprint(values)
+
+
+def test_a_difference_names_the_key_and_both_values() -> None:
+    """A refusal that leaves the user to compare two files."""
+    old = scopes_of(recover__iterations=100)
+    new = scopes_of(recover__iterations=50, seed=1, recover__crop_scale=[0.1, 1.0])
+    assert all_clashes(old, new) == [
+        "seed: the store has 0, now 1",
+        "recover.crop_scale.0: the store has 0.08, now 0.1",
+        "recover.iterations: the store has 100, now 50",
+    ]
+
+
+def test_a_difference_inside_a_teacher_names_the_teacher() -> None:
+    """The whole pool printed twice because one teacher changed."""
+    pool = [{"name": "t0", "arch": "timm:x"}, {"name": "t1", "arch": "timm:x"}]
+    changed = [pool[0], {**pool[1], "kwargs": {"width": 2}}]
+    (line,) = all_clashes(scopes_of(teachers__pool=pool), scopes_of(teachers__pool=changed))
+    assert line == "teachers.pool.t1.kwargs.width: the store has nothing, now 2"
