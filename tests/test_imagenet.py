@@ -43,7 +43,7 @@ recover:
   primary: lite0
   ipc_indices_per_batch: 2
   selection: {{slots: 1, inclusion_probability: 1.0}} # both, always
-  iterations: 120
+  iterations: 80
   iterations_step: 0
   bn_weight: 0.1
 image_sets: {{prism: {{}}}}
