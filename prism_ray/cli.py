@@ -229,12 +229,9 @@ def teachers(
     settings = load_config(config, overrides, store)
     files = StoreFiles(settings.store)
     asked = match(settings, files, str(config))
-    import torch  # late: wrong input is answered at once
+    from prism_ray.analyze.pool import best_device, measure_pool, print_pool  # torch: wrong input needs none
 
-    from prism_ray.analyze.pool import measure_pool, print_pool
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    figures = measure_pool(settings, asked.facts.num_classes, files, device, batch_size)
+    figures = measure_pool(settings, asked.facts.num_classes, files, best_device(), batch_size)
     if as_json:
         click.echo(json.dumps(figures.to_json()))
         return

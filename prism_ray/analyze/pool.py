@@ -58,6 +58,11 @@ class PoolFigures:
         return asdict(self)
 
 
+def best_device() -> torch.device:
+    """Return the first GPU, or the CPU if there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def measure_pool(
     config: Config,
     num_classes: int,
