@@ -142,19 +142,17 @@ class Plan:
     def batch(self, image_set: str, number: int) -> RecoverUnit:
         """Return batch `number` of an image set."""
         config = self.config.image_sets[image_set]
+        key = self._batch_key(config, number)
         if config.formation == "joint":
             first = number * config.images_per_batch
             last = min(first + config.images_per_batch, self.num_images(image_set))
             slots = tuple(Slot(*divmod(place, config.ipc)) for place in range(first, last))
-            key, round_index = f"j{first:07d}", number
+            round_index = number
         else:
-            size = _classes_per_batch(config)
-            round_index, chunk = divmod(number, _ceil_div(self.facts.num_classes, size))
+            round_index, classes = self._round_and_classes(config, number)
             first_index = round_index * config.indices_per_round
             last_index = min(first_index + config.indices_per_round, config.ipc)
-            classes = range(chunk * size, min((chunk + 1) * size, self.facts.num_classes))
             slots = tuple(Slot(label, index) for index in range(first_index, last_index) for label in classes)
-            key = f"i{first_index:05d}-c{classes.start:05d}"
         draws: tuple[tuple[str, ...], ...] = ()
         iterations = (0,) * len(slots)
         if isinstance(config, RecoverConfig):
@@ -162,6 +160,22 @@ class Plan:
             draws = self._draw(config, round_index, number, key, max(iterations))
         seed = derive_seed(self.config.seed, "recover", config.replicate, key)
         return RecoverUnit(image_set, key, slots, iterations, draws, seed)
+
+    def batch_id(self, image_set: str, number: int) -> str:
+        """Return the id of `batch(image_set, number)` without making it."""
+        return f"recover/{image_set}/{self._batch_key(self.config.image_sets[image_set], number)}"
+
+    def _batch_key(self, config: AnyImageSet, number: int) -> str:
+        if config.formation == "joint":
+            return f"j{number * config.images_per_batch:07d}"
+        round_index, classes = self._round_and_classes(config, number)
+        return f"i{round_index * config.indices_per_round:05d}-c{classes.start:05d}"
+
+    def _round_and_classes(self, config: AnyImageSet, number: int) -> tuple[int, range]:
+        """Return the round of a cross-class batch, and its chunk of classes."""
+        size, num_classes = _classes_per_batch(config), self.facts.num_classes
+        round_index, chunk = divmod(number, _ceil_div(num_classes, size))
+        return round_index, range(chunk * size, min((chunk + 1) * size, num_classes))
 
     def _draw(
         self, config: RecoverConfig, round_index: int, number: int, key: str, num_iterations: int
@@ -201,7 +215,7 @@ class Plan:
         relabel, size = self.config.relabel, self.batches_per_group(image_set)
         for group in range(self.num_groups(image_set)):
             last = min((group + 1) * size, self.num_batches(image_set))
-            batch_ids = tuple(self.batch(image_set, number).id for number in range(group * size, last))
+            batch_ids = tuple(self.batch_id(image_set, number) for number in range(group * size, last))
             seed = derive_seed(self.config.seed, "relabel", group)
             for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
                 num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)

@@ -51,6 +51,7 @@ class Config(Section):
                 selection = image_set.selection
                 self._check_names(f"{where}.selection.bn_teachers", selection.bn_teachers or ())
                 self._check_names(f"{where}.selection.weights", selection.weights)
+                self._check_names(f"{where}.selection.priors", selection.priors)
                 self._check_names(f"{where}.statistics.teacher_weights", image_set.statistics.teacher_weights)
                 if not self.candidates(image_set) and not selection.include_primary:
                     raise ValueError(f"{where}.selection leaves no teacher to draw")

@@ -21,11 +21,10 @@ def densification(x: Tensor, classes: Sequence[Tensor]) -> Tensor:
     """
     pooled = pool(x, _SIZE).flatten(1)  # B, D
     total = x.new_zeros(())
-    for places in classes:
-        if len(places) == 1:
-            continue
-        rows = pooled[places]
-        eigenvalues = torch.linalg.eigvalsh(rows @ rows.T)
-        tempered = F.softmax(eigenvalues / _TAU, dim=0).detach()
-        total = total + F.kl_div(F.log_softmax(eigenvalues, dim=0), tempered, reduction="sum")
+    for count in sorted({len(places) for places in classes} - {1}):  # together: each call waits for a GPU
+        same = torch.stack([places for places in classes if len(places) == count])  # K, n
+        rows = pooled[same]  # K, n, D
+        eigenvalues = torch.linalg.eigvalsh(rows @ rows.transpose(1, 2))  # K, n
+        tempered = F.softmax(eigenvalues / _TAU, dim=1).detach()
+        total = total + F.kl_div(F.log_softmax(eigenvalues, dim=1), tempered, reduction="sum")
     return total
