@@ -1,14 +1,36 @@
 """What a method is: a name, its published settings, and what it adds to the engine. No torch here."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prism_ray.recover.setting import RecoverSetting
+
+class Setting(Protocol):
+    """What a method's terms may look at: the batch that is recovered (prism_ray.recover.setting)."""
+
+    @property
+    def config(self) -> Any:
+        """The image set's RecoverConfig; `config.options` are the method's own settings."""
+
+    @property
+    def labels(self) -> "Tensor":
+        """Classes (B,) of the batch's images; x holds the first of them while the others have not joined."""
+
+    @property
+    def teachers(self) -> Mapping[str, Any]:
+        """The batch's teachers by name (prism_ray.teachers.teacher.Teacher)."""
+
+    @property
+    def space(self) -> Any:
+        """The reference space of the pixels, and the way to each teacher's input."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side."""
 
 
 class Method:
@@ -26,7 +48,7 @@ class Method:
     optimises: ClassVar[bool] = True  # False: the images are the initial ones, real and unchanged
     options: ClassVar[type[BaseModel] | None] = None  # model of `recover.options`, if it takes any
 
-    def terms(self, setting: "RecoverSetting") -> "Mapping[str, Callable[[Tensor], Tensor]]":
+    def terms(self, setting: Setting) -> "Mapping[str, Callable[[Tensor], Tensor]]":
         """Return the method's own loss terms by name, weights included.
 
         Each maps the augmented images x' (B, channels, H, W; in the reference space, see
