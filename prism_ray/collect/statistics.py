@@ -24,9 +24,14 @@ from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError, StoreError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
-from prism_ray.recover.statistics import LayerReference, TeacherReference, measure_channels, measure_patches
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.layers import matched_layers
+from prism_ray.teachers.layers import (
+    LayerReference,
+    TeacherReference,
+    matched_layers,
+    measure_channels,
+    measure_patches,
+)
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.teachers.training import split_evenly
 from prism_ray.units import CollectUnit

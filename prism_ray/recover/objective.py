@@ -20,7 +20,8 @@ from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
 from prism_ray.recover.setting import RecoverSetting
-from prism_ray.recover.statistics import StatisticsAlignment, TeacherReference
+from prism_ray.recover.statistics import StatisticsAlignment
+from prism_ray.teachers.layers import TeacherReference
 
 DENSIFICATION = "densification"
 

@@ -5,8 +5,8 @@ from functools import partial
 
 from prism_ray.collect.scores import ClassScores, collect_scores, read_scores
 from prism_ray.collect.statistics import collect_statistics, read_reference
-from prism_ray.recover.statistics import TeacherReference
 from prism_ray.store import Commit, layout, read_part
+from prism_ray.teachers.layers import TeacherReference
 from prism_ray.units import CollectKind, CollectUnit
 from prism_ray.work.context import Work, WorkContext
 

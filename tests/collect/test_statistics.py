@@ -13,7 +13,7 @@ from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
 from prism_ray.errors import DataError, EngineError, StoreError
-from prism_ray.recover.statistics import LayerReference
+from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.units import CollectUnit
 

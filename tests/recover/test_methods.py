@@ -26,8 +26,8 @@ from prism_ray.recover.engine import joining_order, optimise, recover_batch
 from prism_ray.recover.objective import Losses, Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.recover.statistics import LayerReference, TeacherReference
 from prism_ray.seeds import derive_seed
+from prism_ray.teachers.layers import LayerReference, TeacherReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.units import RecoverUnit
 

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prism_ray.config import StatisticsConfig
-from prism_ray.recover.statistics import (
-    LayerReference,
-    StatisticsAlignment,
-    TeacherReference,
-    measure_channels,
-    measure_patches,
-)
+from prism_ray.recover.statistics import StatisticsAlignment
+from prism_ray.teachers.layers import LayerReference, TeacherReference, measure_channels, measure_patches
 
 NOTHING = TeacherReference()
 
