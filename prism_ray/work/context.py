@@ -31,7 +31,8 @@ class WorkContext:
         self.run = run
         self.files = files
         self.device = device
-        self._teachers: dict[str, tuple[Teacher, Commit]] = {}
+        self._teachers: dict[str, Teacher] = {}
+        self._squeezed: dict[str, Commit] = {}
 
     @property
     def config(self) -> Config:
@@ -54,21 +55,28 @@ class WorkContext:
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""
-        return self._load(name)[0]
+        if name not in self._teachers:
+            self._teachers[name] = load_teacher(self.files, self._squeeze_of(name), self.device)
+        return self._teachers[name]
 
     def teacher_stats(self, name: str) -> dict[str, Any]:
         """Return what the teacher's commit says of it."""
-        return self._load(name)[1].stats
+        return self._squeeze_of(name).stats
 
-    def weights_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the SHA-256 of the weights of teachers, to be recorded beside what they made."""
-        return {name: self._load(name)[1].files[0].sha256 for name in dict.fromkeys(names)}
+    def weights_of(self, names: Iterable[str], built_on: Iterable[Commit] = ()) -> dict[str, str]:
+        """Return the SHA-256 of the weights that a unit owes its result to, to be recorded beside it.
 
-    def _load(self, name: str) -> tuple[Teacher, Commit]:
-        if name not in self._teachers:
-            commit = read_commit(self.files, f"squeeze/{name}")
-            self._teachers[name] = (load_teacher(self.files, commit, self.device), commit)
-        return self._teachers[name]
+        Those of the teachers `names`, and those that the commits it builds on record in turn.
+        """
+        weights: dict[str, str] = {}
+        for commit in built_on:
+            weights |= commit.stats.get("weights", {})
+        return weights | {name: self._squeeze_of(name).files[0].sha256 for name in names}
+
+    def _squeeze_of(self, name: str) -> Commit:
+        if name not in self._squeezed:
+            self._squeezed[name] = read_commit(self.files, f"squeeze/{name}")
+        return self._squeezed[name]
 
     def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
         """Write one file of a unit under the first name that is free or holds these very bytes."""

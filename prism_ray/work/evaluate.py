@@ -1,6 +1,7 @@
 """The units of evaluate: a student trained on an image set, and the measures of the images themselves."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -9,7 +10,7 @@ from prism_ray.errors import StoreError
 from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
 from prism_ray.evaluate.student import train_student
 from prism_ray.seeds import derive_seed
-from prism_ray.store import layout
+from prism_ray.store import Commit, layout
 from prism_ray.store.images import StoredImages, read_images
 from prism_ray.store.labels import LabelReader
 from prism_ray.units import EvaluateUnit, MeasureUnit
@@ -19,8 +20,9 @@ from prism_ray.work.context import Work, WorkContext
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
     """Train and test one student."""
     labels = context.commits_of(context.plan.relabel_units(unit.image_set))
+    batches = context.commits_of(context.plan.recover_units(unit.image_set))
     result = train_student(
-        _all_images(context, unit.image_set),
+        _all_images(context, unit.image_set, batches),
         LabelReader(context.files, labels).epoch,
         context.config.relabel.epochs,
         context.config.evaluations[unit.evaluation],
@@ -32,13 +34,14 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
     card = {"unit": unit.id, "seed": unit.seed, **asdict(result)}
     text = json.dumps(card, indent=1).encode()
     part = context.write(lambda attempt: layout.student_card(unit, attempt), text)
-    return Work((part,), asdict(result) | {"weights": context.weights_of([context.config.primary])})
+    return Work((part,), asdict(result) | {"weights": context.weights_of([context.config.primary], labels)})
 
 
 def measure(context: WorkContext, unit: MeasureUnit) -> Work:
     """Measure the diversity of a set's images, and what the verifiers make of them."""
     config = context.config
-    stored = _all_images(context, unit.image_set)
+    batches = context.commits_of(context.plan.recover_units(unit.image_set))
+    stored = _all_images(context, unit.image_set, batches)
     labels = torch.tensor([slot.label for slot in stored.slots])
     features = penultimate_features(context.teacher(config.feature_teacher), stored.images, context.device)
     cosine = intra_class_cosine(features, labels)
@@ -51,7 +54,7 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Work:
         "cosine_mean": cosine.mean,
         "cosine_variance": cosine.variance,
         "verified": verified,
-        "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers]),
+        "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
     card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
     text = json.dumps(card, indent=1).encode()
@@ -59,9 +62,9 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Work:
     return Work((part,), stats)
 
 
-def _all_images(context: WorkContext, image_set: str) -> StoredImages:
-    """Read every image of a set; raises StoreError if some are missing."""
-    stored = read_images(context.files, context.commits_of(context.plan.recover_units(image_set)))
+def _all_images(context: WorkContext, image_set: str, batches: Sequence[Commit]) -> StoredImages:
+    """Read every image of a set from its batches' commits; raises StoreError if some are missing."""
+    stored = read_images(context.files, batches)
     expected = context.plan.num_images(image_set)
     if len(stored.slots) != expected:
         raise StoreError(

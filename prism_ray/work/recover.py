@@ -36,7 +36,9 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Work:
             "weights": context.weights_of([config.primary, *unit.teachers]),
         }
     else:
-        data, stats = encode_images(unit, _real_images(context, unit, config), names), {}
+        data = encode_images(unit, _real_images(context, unit, config), names)
+        scorers = [teacher for _, teacher in context.plan.collections_of(config)]
+        stats = {"weights": context.weights_of(scorers)} if scorers else {}
     part = context.write(lambda attempt: layout.image_part(unit, attempt), data, len(unit.slots))
     return Work((part,), stats)
 

@@ -11,7 +11,8 @@ from prism_ray.work.context import Work, WorkContext
 def relabel(context: WorkContext, unit: RelabelUnit) -> Work:
     """Label the images of the unit's batches."""
     config = context.config
-    stored = read_images(context.files, [read_commit(context.files, name) for name in unit.batch_ids])
+    batches = [read_commit(context.files, name) for name in unit.batch_ids]
+    stored = read_images(context.files, batches)
     teachers = [context.teacher(name) for name in config.label_teachers]
     epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
     num_rows = len(stored.slots) * unit.num_epochs
@@ -19,6 +20,6 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Work:
     stats = {
         "first_epoch": unit.first_epoch,
         "num_epochs": unit.num_epochs,
-        "weights": context.weights_of(config.label_teachers),
+        "weights": context.weights_of(config.label_teachers, batches),
     }
     return Work((part,), stats)

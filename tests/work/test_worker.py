@@ -3,9 +3,11 @@
 Run as a script this file does all units of the run in the store given, for another process.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import torch
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError
-from prism_ray.store import Commit, Run, StoreFiles, layout, new_run, read_commit, revoke
+from prism_ray.store import Commit, Run, StoreFiles, layout, new_run, read_commit, read_progress, revoke
 from prism_ray.units import (
     STAGES,
     CollectUnit,
@@ -186,9 +188,35 @@ def test_commits_say_what_a_report_needs(finished: Path) -> None:
         for unit in run.plan.units(stage):
             stats = read_commit(files, unit.id).stats
             if isinstance(unit, RecoverUnit) and not unit.draws:
-                assert stats == {}
+                assert set(stats) == ({"weights"} if unit.image_set == "rded" else set())
             else:
                 assert set(stats) == wanted[type(unit)]
+
+
+def test_what_was_made_with_other_weights_is_not_done_all_the_way_down(finished: Path) -> None:
+    """Students kept that were trained on labels which a teacher, made anew, no longer gives."""
+    run, files = open_run(finished)
+    commit = read_commit(files, "squeeze/bypass")
+    other = replace(commit, files=(replace(commit.files[0], sha256="0" * 64), commit.files[1]))
+    name = layout.commit(commit.unit)
+    files.replace(name, json.dumps(asdict(other)).encode())
+    damaged = read_progress(files, run).damaged
+    files.replace(name, json.dumps(asdict(commit)).encode())
+    assert read_progress(files, run).damaged == {}
+    units = [unit for stage in STAGES for unit in run.plan.units(stage)]
+    kept = {unit.id for unit in units if unit.id not in damaged}
+    students = {unit.id for unit in units if isinstance(unit, EvaluateUnit)}
+    assert students.isdisjoint(kept)  # its labels are in all of them
+    assert "measure/distilled" in damaged  # its statistics are in the images
+    assert {"measure/sre2l", "measure/rded", "recover/random-real/i00000-c00000"} <= kept
+
+
+def test_selected_images_depend_on_the_weights_of_their_scorer(finished: Path) -> None:
+    """Collages chosen by a network that the store no longer has, beside scores by the one it has."""
+    run, files = open_run(finished)
+    sha256 = read_commit(files, "squeeze/resnet").files[0].sha256
+    for unit in run.plan.recover_units("rded"):
+        assert read_commit(files, unit.id).stats == {"weights": {"resnet": sha256}}
 
 
 def main(store: Path) -> None:
