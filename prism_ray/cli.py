@@ -245,17 +245,20 @@ def teachers(
 @_json_option
 def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     """Print one table (Markdown) over the runs in STOREs: one config, other seeds."""
+    from prism_ray.analyze.compare import check_comparable, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
-    from prism_ray.analyze.compare import to_markdown
     from prism_ray.analyze.results import read_results
     from prism_ray.store import load_run, read_progress
 
-    results = []
+    runs = {}
     for store in stores:
         files = _existing_store(store)
+        if files.location in runs:
+            raise UsageError(f"{store!r} is given twice")
         run = load_run(files)
-        results.append(read_results(run, read_progress(files, run)))
-    comparison = compare_runs(results, baseline)
+        runs[files.location] = run, read_progress(files, run)
+    check_comparable(runs)
+    comparison = compare_runs([read_results(run, progress) for run, progress in runs.values()], baseline)
     click.echo(json.dumps(comparison.to_json()) if as_json else to_markdown(comparison))
 
 

@@ -5,12 +5,14 @@ run; the spread is over runs, not over the students of one run, because students
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
 from prism_ray.errors import UsageError
+from prism_ray.fingerprint import RUN, differences
+from prism_ray.store import Run, RunProgress
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,40 @@ class Comparison:
         return {"num_runs": self.num_runs, "baseline": self.baseline, "rows": rows}
 
 
+def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
+    """Raise UsageError unless the runs, by their stores, are finished and differ in their seeds alone."""
+    for store, (_, progress) in runs.items():
+        if not progress.complete:
+            raise UsageError(
+                f"{store} is not finished, and a mean over some of its students says little; `prism-ray "
+                f"status {store}` says how to go on with it"
+            )
+    first, *others = runs
+    seeds = {runs[first][0].config.seed: first}
+    for store in others:
+        lines = differences(_settings(runs[first][0]), _settings(runs[store][0]))
+        if lines:
+            shown = [
+                line.replace("the store has", "the first has").replace(", now", ", the second")
+                for line in lines
+            ]
+            raise UsageError(f"{first} and {store} are of other settings:\n  " + "\n  ".join(shown))
+        seed = runs[store][0].config.seed
+        if seed in seeds:
+            raise UsageError(
+                f"{seeds[seed]} and {store} both have seed {seed}: they hold the same results; give each run "
+                "another seed, with --set seed=..."
+            )
+        seeds[seed] = store
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Return what binds the results of a run, scope by scope, but for its seed and its threads."""
+    scopes = {scope: inputs["settings"] for scope, inputs in run.scopes.items() if scope not in run.kept}
+    free = ("seed", "orchestrate")
+    return scopes | {RUN: {key: value for key, value in scopes[RUN].items() if key not in free}}
+
+
 def compare(runs: Sequence[Results], baseline: str) -> Comparison:
     """Put the results of runs together; `baseline` names the image set that others are held against.
 
@@ -76,12 +112,13 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
         raise UsageError(
             f"--baseline {baseline}: no such image set is evaluated; there are {', '.join(names)}"
         )
+    elsewhere = next(evaluation for name, evaluation in keys[0] if name == baseline)
     rows = []
     for key in keys[0]:
         mine = [_row(run, *key) for run in runs]
         figures = [_figures(run, key[0]) for run in runs]
-        # A set that is the only one of its evaluation is held against the baseline of the first.
-        others = [_row(run, baseline, key[1]) or _row(run, baseline, run.rows[0].evaluation) for run in runs]
+        # Where an evaluation leaves the baseline out, it stands in with the first one that it is in.
+        others = [_row(run, baseline, key[1]) or _row(run, baseline, elsewhere) for run in runs]
         means = tuple(row.mean for row in mine if row)
         references = [row.mean for row in others if row]
         rows.append(

@@ -1,10 +1,16 @@
 """Comparisons over runs."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from prism_ray.analyze.compare import compare, to_markdown
+from prism_ray.analyze.compare import check_comparable, compare, to_markdown
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
+from prism_ray.config import parse_config
+from prism_ray.data import DataFacts
 from prism_ray.errors import UsageError
+from prism_ray.store import Run, RunProgress, StageProgress, new_run
 
 
 def results(accuracies: dict[str, tuple[float, ...]], hard: tuple[float, ...] | None = None) -> Results:
@@ -55,6 +61,50 @@ def test_an_unknown_baseline_is_named() -> None:
     """KeyError for a typo."""
     with pytest.raises(UsageError, match=r"--baseline srel: .* prism, sre2l, random-real"):
         compare([ONE], "srel")
+
+
+def test_an_evaluation_without_the_baseline_is_held_against_the_first_that_has_it() -> None:
+    """ValueError because the evaluation named first in the config is not for the baseline."""
+    run = results({"prism": (0.8,), "sre2l": (0.7,)}, (0.6,))
+    hard_first = Results((run.rows[-1], *run.rows[:-1]), run.image_sets)
+    row = next(row for row in compare([hard_first], "sre2l").rows if row.evaluation == "hard")
+    assert row.differences == pytest.approx((-0.1,))
+
+
+def run_of(seed: int, complete: bool = True, **recover: Any) -> tuple[Run, RunProgress]:
+    values: dict[str, Any] = {
+        "store": "somewhere",
+        "seed": seed,
+        "data": {"source": "digits", "image_size": 8},
+        "teachers": {"pool": [{"name": "a", "arch": "timm:x"}]},
+        "recover": {"ipc": 2, "primary": "a", "iterations_step": 0, **recover},
+        "evaluate": {"student": {"arch": "timm:x"}},
+    }
+    facts = DataFacts(("x", "y"), (5, 5), num_test_images=3, channels=1, identity="some data")
+    progress = RunProgress({}, {}, (StageProgress("evaluate", 1 if complete else 0, 1),))
+    return new_run(parse_config(values, "test"), facts, 1), progress
+
+
+def test_runs_of_one_config_and_other_seeds_are_compared() -> None:
+    """A comparison refused because the runs had other threads, or the seeds they are meant to have."""
+    run, progress = run_of(1)
+    check_comparable({"one": run_of(0), "two": (replace(run, num_threads=4), progress)})
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (run_of(1, complete=False), "two is not finished"),
+        (run_of(1, iterations=50), "recover.iterations: the first has 4000, the second 50"),
+        (run_of(0), "one and two both have seed 0"),
+    ],
+)
+def test_runs_that_say_nothing_together_are_not_compared(
+    second: tuple[Run, RunProgress], message: str
+) -> None:
+    """A spread of 0.00 over one run given twice; a mean over other settings, or over half of the students."""
+    with pytest.raises(UsageError, match=message):
+        check_comparable({"one": run_of(0), "two": second})
 
 
 def test_the_markdown_has_a_line_per_row() -> None:
