@@ -156,7 +156,7 @@ def load_run(files: StoreFiles) -> Run:
                 "its scopes do not fit its settings: it was edited, or made by another version of prism-ray"
             )
         run = replace(run, kept={name: scopes[name] for name in scopes.keys() - run.scopes.keys()})
-    except (ValueError, TypeError, KeyError, PrismRayError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, PrismRayError) as error:
         raise StoreError(f"{origin} is damaged: {error}; restore it, or use another store") from None
     return run
 

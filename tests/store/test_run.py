@@ -195,6 +195,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "fewer classes": lambda values: values["facts"].update(class_names=["x", "y"]),
     "other class names": lambda values: values["facts"].update(class_names=["z", "y", "x"]),
     "more channels": lambda values: values["facts"].update(channels=3),
+    "needs that are none": lambda values: values["scopes"]["run"].update(needs=None),
     "other counts": lambda values: values["facts"].update(train_counts=[5, 5, 4]),
 }
 
