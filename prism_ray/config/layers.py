@@ -10,7 +10,7 @@ they share in these two. Inside there are only the named ones, with every value 
 Works on plain data and before any check, so it takes whatever is there.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prism_ray.config.recover import RecoverConfig, SelectConfig
@@ -51,17 +51,25 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
         sets = {DISTILLED: {}, CONTROL: {}}
     else:
         resolved["image_sets"] = {name: _image_set(shared_recover, own) for name, own in sets.items()}
-    _check_reach(shared_recover, sets, resolved["image_sets"], where)
-    protocol = protocol or "prism"
-    shared_evaluate = {"protocol": protocol, **shared_evaluate}
-    if evaluations is None:
-        resolved["evaluations"] = {STUDENT: _evaluation(shared_evaluate, {})}
-    else:
-        resolved["evaluations"] = {
-            name: _evaluation(shared_evaluate, own) for name, own in evaluations.items()
-        }
+    results = resolved["image_sets"]
+
+    def reaches_a_set(parts: Sequence[str]) -> bool:
+        return any(_takes(results[name], parts[0]) and not _holds(own, parts) for name, own in sets.items())
+
+    _check_reach("recover", shared_recover, reaches_a_set, "image_sets", where)
+    evaluations = {STUDENT: {}} if evaluations is None else evaluations
     relabel = _section(resolved.pop("relabel", None), "relabel", where)
-    resolved["relabel"] = {**_protocol_values(protocol, "relabel"), **relabel}
+    protocol = protocol or "prism"
+    labels = _protocol_values(protocol, "relabel")
+
+    def reaches_an_evaluation(parts: Sequence[str]) -> bool:
+        in_labels = parts == ["protocol"] and not labels.keys() <= relabel.keys()
+        return in_labels or not all(_holds(own, parts) for own in evaluations.values())
+
+    _check_reach("evaluate", shared_evaluate, reaches_an_evaluation, "evaluations", where)
+    shared_evaluate = {"protocol": protocol, **shared_evaluate}
+    resolved["evaluations"] = {name: _evaluation(shared_evaluate, own) for name, own in evaluations.items()}
+    resolved["relabel"] = {**labels, **relabel}
     return resolved
 
 
@@ -141,21 +149,27 @@ def _named(section: Any, key: str, where: Where) -> dict[str, dict[str, Any]] | 
 
 
 def _check_reach(
+    section: str,
     shared: Mapping[str, Any],
-    owns: Mapping[str, Mapping[str, Any]],
-    results: Mapping[str, Mapping[str, Any]],
+    reaches: Callable[[Sequence[str]], bool],
+    named: str,
     where: Where,
 ) -> None:
-    """Refuse an option on a shared value that no set takes: whoever gave it expects it to do something."""
+    """Refuse an option on a shared value that nothing takes: whoever gave it expects it to do something."""
     for parts, value in _shared_values(shared):
-        full = ".".join(["recover", *parts])
-        if not where(full).startswith("--set"):
-            continue
-        if not any(parts[0] in results[name] and not _holds(own, parts) for name, own in owns.items()):
+        key = ".".join(parts)
+        source = where(f"{section}.{key}")
+        if "--set " in source and not reaches(parts):
             raise ConfigError(
-                f"{where(full)}: {full} = {value!r} has no effect: every one of image_sets has its own or "
-                f"has no use for it; set image_sets.<name>.{full.removeprefix('recover.')}"
+                f"{source}: {section}.{key} = {value!r} has no effect: every one of {named} has its own or "
+                f"has no use for it; set {named}.<name>.{key}"
             )
+
+
+def _takes(result: Mapping[str, Any], key: str) -> bool:
+    """True if a shared key of `recover` has reached a set."""
+    method = find_method(result["method"]) if isinstance(result["method"], str) else None
+    return key in result and (method is None or _applies(key, method.optimises, result.get("formation")))
 
 
 def _shared_values(shared: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:

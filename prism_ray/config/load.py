@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from prism_ray.config.labels import EvaluateConfig
 from prism_ray.config.layers import resolve, user_location
-from prism_ray.config.recover import RecoverConfig
+from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
 
@@ -181,7 +181,9 @@ def _describe(
     key = ".".join(str(part) for part in location)
     where = _source_of(key, origin, sources)
     if detail["type"] == "extra_forbidden":
-        return f"{where}: {key} = {detail['input']!r}: ", f"unknown key{_nearest_key(location)}"
+        # The member of the union that a set is; a key of `recover` is for all of them.
+        selected = location[0] == "image_sets" and detail["loc"][2:3] == ("select",)
+        return f"{where}: {key} = {detail['input']!r}: ", f"unknown key{_nearest_key(location, selected)}"
     if detail["type"] == "missing":
         field = _field_description(location)
         return f"{where}: {key} ", f"is missing{f' ({field})' if field else ''}"
@@ -250,10 +252,15 @@ def _find_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _nearest_key(location: Sequence[str | int]) -> str:
-    """Suggest the nearest valid key: in the same section first, then anywhere in the config."""
+def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
+    """Suggest the nearest valid key: in the same section first, then anywhere in the config.
+
+    `selected` says that the image set it is in, if any, is chosen and not optimised.
+    """
     prefix, wrong = [str(part) for part in location[:-1]], str(location[-1])
-    model = _models_along(location[:-1])[-1]
+    model: type[BaseModel] = SelectConfig if selected else _models_along(location[:-1])[-1]
+    if selected and wrong in RecoverConfig.model_fields:
+        return f"; its method chooses real images and does not optimise them, {wrong} is for those that do"
     names = [*model.model_fields, *(_SHARED if model is Config else ())]
     near = difflib.get_close_matches(wrong, names, n=1)
     if near:

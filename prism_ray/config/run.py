@@ -85,11 +85,14 @@ class Config(Section):
     @model_validator(mode="after")
     def _check_evaluations(self) -> Self:
         for key, evaluation in self.evaluations.items():
-            for name in evaluation.image_sets or ():
+            named = evaluation.image_sets or ()
+            for name in named:
                 if name not in self.image_sets:
                     raise ValueError(
                         f"evaluations.{key}.image_sets names {name!r}; there are {', '.join(self.image_sets)}"
                     )
+                if named.count(name) > 1:
+                    raise ValueError(f"evaluations.{key}.image_sets names {name!r} twice")
             if evaluation.split == "validation" and self.data.validation_fraction == 0.0:
                 raise ValueError(
                     f"evaluations.{key}.split = 'validation' needs data.validation_fraction above 0"

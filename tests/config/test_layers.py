@@ -107,6 +107,19 @@ def test_a_shared_value_without_effect_is_refused(config_path: Path, tmp_path: P
     assert "image_sets.<name>.iterations" in str(caught.value)
     with pytest.raises(ConfigError, match=r"recover\.selection\.slots = 1 has no effect"):
         load_config(path, ["recover.selection.slots=1"])
+    with pytest.raises(ConfigError, match=r"--set evaluate\.seeds=9: .* no effect: every one of evaluations"):
+        load_config(path, ["evaluate.seeds=9"])
+    for override in ("evaluate.protocol=prism", "evaluate.student.arch=timm:resnet18"):
+        with pytest.raises(ConfigError, match="has no effect"):
+            load_config(path, [override])
+
+
+@pytest.mark.parametrize("init", ["real", "noise"])
+def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
+    """`--set recover.init=...` beside a method that selects: taken, and ignored."""
+    with pytest.raises(ConfigError, match=rf"recover\.init = '{init}' has no effect"):
+        load_config(config_path, ["recover.method=rded", f"recover.init={init}"])
+    assert recovered(load_config(config_path, [f"recover.init={init}"])).init == init
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,14 @@ def test_a_shared_value_without_effect_is_refused(config_path: Path, tmp_path: P
         ("image_sets.X={}", "image_sets.X"),
         ("recover.method=prsim", "there is no method 'prsim'; did you mean 'prism'?"),
         ("recover.options.weight=1", "method prism takes no options, got weight"),
-        ("image_sets={r: {method: rded, iterations: 5}}", "image_sets.r.iterations = 5: unknown key"),
+        (
+            "image_sets={r: {method: rded, iterations: 5}}",
+            "image_sets.r.iterations = 5: unknown key; its method chooses real images",
+        ),
+        ("image_sets={r: {method: rded, ipcs: 5}}", "unknown key; did you mean image_sets.r.ipc?"),
+        ("image_sets={select: {iteration: 5}}", "unknown key; did you mean image_sets.select.iterations?"),
+        ("recover.selection.priors={firts: 70}", "recover.selection.priors names 'firts'"),
+        ("evaluate.image_sets=[distilled, distilled]", "evaluate.image_sets names 'distilled' twice"),
         ("evaluations.x.image_sets=[nobody]", "evaluations.x.image_sets names 'nobody'"),
         ("evaluate.split=validation", "data.validation_fraction"),
         ("evaluate.protocol=fkd", "there is no protocol 'fkd'"),
