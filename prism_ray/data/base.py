@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from prism_ray.config import DISTILLED, AnyImageSet, Config
+from prism_ray.config import DISTILLED, AnyImageSet, Config, RecoverConfig
 from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_seed
 
@@ -159,10 +159,14 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
         need, have, limit = _real_images_needed(config, image_set, fewest)
         if need > have:
             section = "recover" if name == DISTILLED else f"image_sets.{name}"
+            start = f"init {image_set.init}" + f" of replicate {image_set.replicate}" * (
+                image_set.replicate > 0
+            )
+            noise = f" or set {section}.init to noise" * isinstance(image_set, RecoverConfig)
+            patches = " or collect.rded_patches_per_side" * (image_set.init == "rded")
             raise ConfigError(
-                f"{origin}: {section}.ipc = {image_set.ipc}: init {image_set.init} needs {need} training "
-                f"images in every class, and class {smallest!r} has {fewest}{limit}; lower recover.ipc or "
-                "set recover.init to noise"
+                f"{origin}: {section}.ipc = {image_set.ipc}: {start} needs {need} training images in every "
+                f"class, and class {smallest!r} has {fewest}{limit}; lower {section}.ipc{patches}{noise}"
             )
 
 

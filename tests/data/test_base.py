@@ -220,6 +220,19 @@ def test_more_images_than_the_smallest_class_has_are_refused() -> None:
     assert "lower recover.ipc or set recover.init to noise" in message
 
 
+def test_the_remedy_for_too_few_images_is_one_that_the_set_has() -> None:
+    """To set recover.init to noise, for a set of another name that starts from real images only."""
+    values = config_of().model_dump(mode="json")
+    values["image_sets"] = {"patches": {"method": "rded", "ipc": 1, "primary": "a", "replicate": 1}}
+    with pytest.raises(ConfigError) as caught:
+        check_config(parse_config(values, "job.yaml"), FACTS, "job.yaml")
+    message = str(caught.value)
+    assert message.startswith(
+        "job.yaml: image_sets.patches.ipc = 1: init rded of replicate 1 needs 8 training"
+    )
+    assert message.endswith("; lower image_sets.patches.ipc or collect.rded_patches_per_side")
+
+
 def test_a_thousand_class_names_do_not_fill_the_screen() -> None:
     """An error message of 30 kB."""
     names = tuple(f"class {k}" for k in range(1000))
