@@ -28,6 +28,7 @@ from prism_ray.units import (
     SqueezeUnit,
     Stage,
     Unit,
+    recover_id,
 )
 
 
@@ -94,6 +95,14 @@ class Plan:
                 for name in self.config.sets_of(key):
                     yield from self.evaluate_units(name, key)
 
+    def unit_ids(self, stage: Stage) -> Iterator[str]:
+        """Yield the ids of `units(stage)`, without drawing teachers for batches."""
+        if stage != "recover":
+            yield from (unit.id for unit in self.units(stage))
+            return
+        for name in self.image_sets:
+            yield from self.recover_ids(name)
+
     def squeeze_units(self) -> Iterator[SqueezeUnit]:
         for teacher in self.config.teachers.pool:
             yield SqueezeUnit(teacher.name, derive_seed(self.config.seed, "squeeze", teacher.name))
@@ -139,10 +148,15 @@ class Plan:
         for number in range(self.num_batches(image_set)):
             yield self.batch(image_set, number)
 
+    def recover_ids(self, image_set: str) -> Iterator[str]:
+        """Yield the ids of `recover_units(image_set)`."""
+        for number in range(self.num_batches(image_set)):
+            yield recover_id(image_set, self.batch_key(image_set, number))
+
     def batch(self, image_set: str, number: int) -> RecoverUnit:
         """Return batch `number` of an image set."""
         config = self.config.image_sets[image_set]
-        key = self._batch_key(config, number)
+        key = self.batch_key(image_set, number)
         if config.formation == "joint":
             first = number * config.images_per_batch
             last = min(first + config.images_per_batch, self.num_images(image_set))
@@ -161,11 +175,9 @@ class Plan:
         seed = derive_seed(self.config.seed, "recover", config.replicate, key)
         return RecoverUnit(image_set, key, slots, iterations, draws, seed)
 
-    def batch_id(self, image_set: str, number: int) -> str:
-        """Return the id of `batch(image_set, number)` without making it."""
-        return f"recover/{image_set}/{self._batch_key(self.config.image_sets[image_set], number)}"
-
-    def _batch_key(self, config: AnyImageSet, number: int) -> str:
+    def batch_key(self, image_set: str, number: int) -> str:
+        """Return the key of batch `number` of an image set, without its slots and its draws."""
+        config = self.config.image_sets[image_set]
         if config.formation == "joint":
             return f"j{number * config.images_per_batch:07d}"
         round_index, classes = self._round_and_classes(config, number)
@@ -215,7 +227,8 @@ class Plan:
         relabel, size = self.config.relabel, self.batches_per_group(image_set)
         for group in range(self.num_groups(image_set)):
             last = min((group + 1) * size, self.num_batches(image_set))
-            batch_ids = tuple(self.batch_id(image_set, number) for number in range(group * size, last))
+            numbers = range(group * size, last)
+            batch_ids = tuple(recover_id(image_set, self.batch_key(image_set, number)) for number in numbers)
             seed = derive_seed(self.config.seed, "relabel", group)
             for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
                 num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)

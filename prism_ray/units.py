@@ -63,7 +63,7 @@ class RecoverUnit:
 
     @property
     def id(self) -> str:
-        return f"recover/{self.image_set}/{self.key}"
+        return recover_id(self.image_set, self.key)
 
     @property
     def num_iterations(self) -> int:
@@ -116,6 +116,11 @@ class MeasureUnit:
     @property
     def id(self) -> str:
         return f"measure/{self.image_set}"
+
+
+def recover_id(image_set: str, key: str) -> str:
+    """Return the id of a RecoverUnit."""
+    return f"recover/{image_set}/{key}"
 
 
 Unit = SqueezeUnit | CollectUnit | RecoverUnit | RelabelUnit | EvaluateUnit | MeasureUnit

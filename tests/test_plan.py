@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -379,7 +380,27 @@ def test_the_plan_of_this_version_is_pinned() -> None:
     assert (PLAN_VERSION, digest[:16]) == (2, "2ceb1619c1c511a6")
 
 
+@pytest.mark.parametrize("method", ["prism", "delt", "rded"])
+def test_ids_without_draws_are_those_of_the_units(method: str) -> None:
+    """Progress that looks for other commits than the units write."""
+    config = config_of(
+        recover__method=method, recover__ipc=5, recover__images_per_batch=4, relabel__images_per_group=10
+    )
+    plan = Plan(config, facts_of(3))
+    for stage in STAGES:
+        assert list(plan.unit_ids(stage)) == [unit.id for unit in plan.units(stage)]
+
+
 # Lazy
+
+
+def test_finding_the_ids_draws_no_teachers() -> None:
+    """`status` that takes a minute, because every batch draws its teachers thousands of times."""
+    config = config_of(recover__ipc=2000, recover__selection={"redraw": 1}, recover__iterations_step=0)
+    started = time.perf_counter()
+    assert sum(1 for _ in Plan(config, facts_of(1)).unit_ids("recover")) == 2 * 2000
+    assert sum(1 for _ in Plan(config, facts_of(1)).unit_ids("relabel")) == 2 * 2 * 3
+    assert time.perf_counter() - started < 1.0
 
 
 def test_a_plan_of_a_million_batches_is_lazy() -> None:

@@ -70,7 +70,7 @@ def read_results(run: Run, progress: RunProgress) -> Results:
                 rows.append(ResultRow(name, key, evaluation.labels, accuracies))
     sets = []
     for name, config in run.config.image_sets.items():
-        made = [commits[unit.id] for unit in plan.recover_units(name) if unit.id in commits]
+        made = [commits[unit_id] for unit_id in plan.recover_ids(name) if unit_id in commits]
         if not made:
             continue
         collected = [unit for what in plan.collections_of(config) for unit in plan.collection(*what)]

@@ -61,7 +61,7 @@ def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
     plan, commits = run.plan, progress.commits
     stages = []
     for stage in progress.stages:
-        done = [commits[unit.id] for unit in plan.units(stage.stage) if unit.id in commits]
+        done = [commits[unit_id] for unit_id in plan.unit_ids(stage.stage) if unit_id in commits]
         seconds = sum(commit.seconds for commit in done)
         num_bytes = sum(commit.num_bytes for commit in done)
         stages.append(StageFigures(stage.stage, stage.num_done, stage.num_units, seconds, num_bytes))

@@ -46,22 +46,22 @@ def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProg
     stages = []
     for stage in STAGES:
         num_done = 0
-        for unit in run.plan.units(stage):
-            if unit.id not in present:
+        for unit_id in run.plan.unit_ids(stage):
+            if unit_id not in present:
                 continue
             try:
-                commit = read_commit(files, unit.id)
+                commit = read_commit(files, unit_id)
                 problem = find_damage(files, commit, deep=deep)
-                if commit.fingerprint != run.fingerprint_of(unit.id):
+                if commit.fingerprint != run.fingerprint_of(unit_id):
                     problem = "it was committed by a run with other settings"
                 problem = problem or _other_weights(commit, commits)
             except StoreError as error:
                 problem = str(error)
             if problem is None:
-                commits[unit.id] = commit
+                commits[unit_id] = commit
                 num_done += 1
             else:
-                damaged[unit.id] = problem
+                damaged[unit_id] = problem
         stages.append(StageProgress(stage, num_done, run.plan.num_units(stage)))
     return RunProgress(commits, damaged, tuple(stages))
 
