@@ -1,6 +1,7 @@
 """A loaded teacher: its network, frozen, and how it wants its input."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,20 @@ class Preprocessing:
     size: int
 
     def mean_std(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and std as (3, 1, 1), on the device and in the dtype of `like`."""
-        mean = torch.tensor(self.mean, dtype=like.dtype, device=like.device)
-        std = torch.tensor(self.std, dtype=like.dtype, device=like.device)
-        return mean[:, None, None], std[:, None, None]
+        """Return mean and std as (3, 1, 1), on the device and in the dtype of `like`; not to be changed."""
+        return _on_device(self.mean, like.dtype, like.device), _on_device(self.std, like.dtype, like.device)
 
     def apply(self, pixels: Tensor) -> Tensor:
         """Return pixels (B, 1 or 3, H, W) in [0, 1] as input (B, 3, size, size) of the network."""
         mean, std = self.mean_std(pixels)
         normalised = (resize(pixels, self.size).expand(-1, 3, -1, -1) - mean) / std
         return normalised.contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def _on_device(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return (3, 1, 1), made once: every copy from the host makes a step wait until the device is idle."""
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 @dataclass(frozen=True)

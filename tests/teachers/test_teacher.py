@@ -48,3 +48,12 @@ def test_classes_are_picked_out_of_a_networks_outputs() -> None:
     same = Teacher("y", nn.Identity(), preprocessing)
     assert same.pick_classes(logits) is logits
     assert same.output_labels(torch.tensor([2, 0])).tolist() == [2, 0]
+
+
+def test_the_constants_are_made_once() -> None:
+    """A copy from the host in every step, for which the step waits until the device is idle."""
+    pixels = torch.zeros(1, 3, 4, 4)
+    first, again = (Preprocessing(MEAN, STD, 4).mean_std(pixels) for _ in range(2))
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert first[0].shape == (3, 1, 1)
+    assert Preprocessing(MEAN, STD, 4).mean_std(pixels.double())[1].dtype == torch.float64
