@@ -45,14 +45,18 @@ def load_scores(
 def load_reference(
     context: WorkContext, teacher: str, labels: Collection[int], with_classes: bool
 ) -> TeacherReference:
-    """Return a teacher's statistics over all real images, and with `with_classes` of the classes `labels`."""
+    """Return a teacher's statistics over all real images, and with `with_classes` of the classes `labels`.
+
+    Those over all images are the same for every batch: they are read and merged once.
+    """
     units = list(context.plan.collection("statistics", teacher))
-    commits = context.commits_of(units)
+    if teacher not in context.references:
+        totals = _read(context, context.commits_of(units), 0)
+        context.references[teacher] = read_reference(totals, (), (), context.device).layers
     wanted = set(labels) if with_classes else set()
-    holding = [
-        commit for unit, commit in zip(units, commits, strict=True) if wanted.intersection(_classes_of(unit))
-    ]
-    return read_reference(_read(context, commits, 0), _read(context, holding, 1), wanted, context.device)
+    holding = context.commits_of(unit for unit in units if wanted.intersection(_classes_of(unit)))
+    rows = read_reference((), _read(context, holding, 1), wanted, context.device).classes
+    return TeacherReference(context.references[teacher], rows)
 
 
 def _read(context: WorkContext, commits: Collection[Commit], place: int) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import torch
 from prism_ray.config import Config
 from prism_ray.data import FolderIndex, RealImages, open_data
 from prism_ray.plan import Plan
+from prism_ray.recover.statistics import LayerReference
 from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, write_part
 from prism_ray.teachers.files import load_teacher
 from prism_ray.teachers.teacher import Teacher
@@ -33,6 +34,7 @@ class WorkContext:
         self.device = device
         self._teachers: dict[str, Teacher] = {}
         self._squeezed: dict[str, Commit] = {}
+        self.references: dict[str, dict[str, LayerReference]] = {}  # teacher -> layers, over all real images
 
     @property
     def config(self) -> Config:
