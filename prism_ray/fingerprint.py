@@ -27,6 +27,8 @@ RUN = "run"
 # Settings that cannot change a result: where data are, and how they get there.
 _FREE_DATA_KEYS = {"path", "test_path", "download", "num_classes"}
 _FREE_TEACHER_KEYS = {"name"}
+# A draw picks by place among the teachers, and logits are summed in their order.
+_ORDER = "order of teachers.pool"
 _FREE_EVALUATE_KEYS = {"seeds", "image_sets"}  # every student and every image set has a seed of its own
 
 
@@ -59,21 +61,26 @@ def run_scopes(
         if teacher.weights_path is not None:
             network["arch"] = f"{teacher.library}:{teacher.architecture}"
             network["weights_sha256"] = (weights or {})[teacher.name]
-        settings = {"pool": {teacher.name: network}}
+        teachers = {"pool": {teacher.name: network}}
         if teacher.weights is None:
-            settings["squeeze"] = values["teachers"]["squeeze"]
-        add(f"squeeze/{teacher.name}", {"teachers": settings}, RUN)
+            teachers["squeeze"] = values["teachers"]["squeeze"]
+        add(f"squeeze/{teacher.name}", {"teachers": teachers}, RUN)
     plan = Plan(config, facts)
     for kind, name in plan.collections:
         add(f"collect/{kind}/{name}", {"collect": values["collect"]}, f"squeeze/{name}")
     for name, image_set in config.image_sets.items():
         needs = [f"collect/{kind}/{teacher}" for kind, teacher in plan.collections_of(image_set)]
+        settings: dict[str, Any] = {"recover": values["image_sets"][name]}
         if isinstance(image_set, RecoverConfig):
-            names = dict.fromkeys([image_set.primary, *config.candidates(image_set)])
-            needs += [f"squeeze/{teacher}" for teacher in names]
-        add(f"recover/{name}", {"recover": values["image_sets"][name]}, RUN, *needs)
+            candidates = config.candidates(image_set)
+            needs += [f"squeeze/{teacher}" for teacher in dict.fromkeys([image_set.primary, *candidates])]
+            settings[_ORDER] = list(candidates)
+        add(f"recover/{name}", settings, RUN, *needs)
         labellers = [f"squeeze/{teacher}" for teacher in config.label_teachers]
-        add(f"relabel/{name}", {"relabel": values["relabel"]}, f"recover/{name}", *labellers)
+        settings = {"relabel": values["relabel"]}
+        if config.relabel.teachers == "pool":
+            settings[_ORDER] = list(config.label_teachers)
+        add(f"relabel/{name}", settings, f"recover/{name}", *labellers)
         judges = dict.fromkeys([config.feature_teacher, *config.analyze.verifiers])
         add(
             f"measure/{name}",

@@ -143,6 +143,22 @@ def test_a_teacher_that_joins_the_pool_of_a_finished_set_clashes() -> None:
     assert "squeeze/t1: it is new" in lines
 
 
+def test_the_order_of_the_pool_is_binding_where_it_counts() -> None:
+    """A run resumed with its pool in another order: the batches still to come draw other teachers."""
+    names = ["t0", "t1", "t2"]
+    old, new = (
+        scopes_of(
+            teachers__pool=[{"name": name, "arch": "timm:x"} for name in pool],
+            image_sets={"prism": {}, "rded": {"method": "rded"}},
+        )
+        for pool in (names, ["t0", "t2", "t1"])
+    )
+    lines = all_clashes(old, new)
+    assert "order of teachers.pool.0: the store has 't1', now 't2' (image set prism)" in lines
+    assert old["recover/rded"] == new["recover/rded"]  # one teacher scores its patches
+    assert old["relabel/rded"] != new["relabel/rded"]
+
+
 def test_the_image_set_of_a_clash_is_named() -> None:
     """A refusal of a comparison of nine sets that does not say which one changed."""
     sets = {"a": {}, "b": {"iterations": 50}}
