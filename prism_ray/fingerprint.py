@@ -16,6 +16,7 @@ from prism_ray.config import DISTILLED, Config, RecoverConfig
 from prism_ray.config.layers import CONTROL
 from prism_ray.data import DataFacts
 from prism_ray.plan import Plan
+from prism_ray.units import CollectKind
 
 # Raise this when a change of the code changes the bytes that a config leads to.
 PLAN_VERSION = 2
@@ -27,6 +28,19 @@ RUN = "run"
 # Settings that cannot change a result: where data are, and how they get there.
 _FREE_DATA_KEYS = {"path", "test_path", "download", "num_classes"}
 _FREE_TEACHER_KEYS = {"name"}
+# The settings of a collection, and of those who use it.
+_SHARDS = ("classes_per_unit", "batch_size")
+_COLLECT_KEYS: dict[CollectKind, tuple[str, ...]] = {
+    "statistics": (*_SHARDS, "images_per_class", "crop_scale", "flip", "patch_size"),
+    "median": (*_SHARDS, "images_per_class"),
+    "rded": (
+        *_SHARDS,
+        "rded_images_per_class",
+        "rded_crops_per_image",
+        "rded_crop_scale",
+        "rded_patches_per_side",
+    ),
+}
 # A draw picks by place among the teachers, and logits are summed in their order.
 _ORDER = "order of teachers.pool"
 _FREE_EVALUATE_KEYS = {"seeds", "image_sets"}  # every student and every image set has a seed of its own
@@ -66,11 +80,13 @@ def run_scopes(
             teachers["squeeze"] = values["teachers"]["squeeze"]
         add(f"squeeze/{teacher.name}", {"teachers": teachers}, RUN)
     plan = Plan(config, facts)
+    settings: dict[str, Any]
     for kind, name in plan.collections:
-        add(f"collect/{kind}/{name}", {"collect": values["collect"]}, f"squeeze/{name}")
+        settings = {"collect": {key: values["collect"][key] for key in _COLLECT_KEYS[kind]}}
+        add(f"collect/{kind}/{name}", settings, f"squeeze/{name}")
     for name, image_set in config.image_sets.items():
         needs = [f"collect/{kind}/{teacher}" for kind, teacher in plan.collections_of(image_set)]
-        settings: dict[str, Any] = {"recover": values["image_sets"][name]}
+        settings = {"recover": values["image_sets"][name]}
         if isinstance(image_set, RecoverConfig):
             candidates = config.candidates(image_set)
             needs += [f"squeeze/{teacher}" for teacher in dict.fromkeys([image_set.primary, *candidates])]

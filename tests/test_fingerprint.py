@@ -239,6 +239,28 @@ def test_how_real_images_are_collected_binds_those_who_use_it() -> None:
     assert old["recover/edc"] != new["recover/edc"]
 
 
+def test_a_collection_binds_the_settings_of_its_kind_alone() -> None:
+    """EDC that cannot be added to a run of RDED, because its statistics want patches of another size."""
+    rded, edc = {"rded": {"method": "rded"}}, {"edc": {"method": "edc"}}
+    old = scopes_of(image_sets=rded)
+    assert all_clashes(old, scopes_of(image_sets=rded | edc, collect__patch_size=4)) == []
+    assert all_clashes(old, scopes_of(image_sets=rded, collect__rded_crops_per_image=2)) != []
+    sets = {"edc": {"method": "edc"}, "delt": {"method": "delt", "iterations_step": 0}}
+    inputs: set[str] = set()
+    for scope in scopes_of(image_sets=sets).values():  # EDC starts from collages
+        inputs |= set(scope["settings"].get("collect", {}))
+    assert inputs == set(config_of().collect.model_dump())
+
+
+def test_a_teacher_that_no_slot_is_for_can_be_added() -> None:
+    """A run of SRe2L, which draws nobody beside the primary, refused for a teacher that only gives labels."""
+    settings: dict[str, Any] = {"recover__selection__slots": 0, "recover__statistics__layers": "bn+conv"}
+    old, new = (scopes_of(size, **settings) for size in (1, 2))
+    assert old["recover/distilled"] == new["recover/distilled"]
+    assert [scope for scope in new if scope.startswith("collect/")] == ["collect/statistics/t0"]
+    assert config_of(2, **settings).bn_teachers == ("t0",)
+
+
 def test_the_control_does_not_depend_on_the_teachers_but_its_labels_do() -> None:
     """A control made anew, or labels kept, when a teacher changes."""
     old, new = scopes_of(), scopes_of(teachers__squeeze={"epochs": 3})

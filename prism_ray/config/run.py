@@ -117,9 +117,12 @@ class Config(Section):
     def candidates(self, image_set: RecoverConfig) -> tuple[str, ...]:
         """Names of the teachers that fill the slots of a draw, in the order of the pool.
 
-        Without the verifiers, and without the primary if it is in every draw anyway.
+        Without the verifiers, and without the primary if it is in every draw anyway; nobody if there is no
+        slot to fill.
         """
         selection = image_set.selection
+        if selection.slots == 0:
+            return ()
         names = [teacher.name for teacher in self.teachers.pool if teacher.name not in self.analyze.verifiers]
         return tuple(
             name
