@@ -169,6 +169,10 @@ def config_schema() -> dict[str, Any]:
     }
     for key, (model, description) in shared.items():
         schema["properties"][key] = {"$ref": f"#/$defs/{model}", "description": description}
+    for model in ("RecoverConfig", "SelectConfig", "EvaluateConfig"):
+        del schema["$defs"][model]["required"]  # here or in what it shares: neither alone need have it
+    for own in schema["properties"]["image_sets"]["patternProperties"].values():
+        own["anyOf"] = own.pop("oneOf")  # its method, which may stand in what it shares, says which
     schema["required"] = [key for key in schema["required"] if key not in ("image_sets", "evaluations")]
     return schema
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -105,3 +107,16 @@ def test_crop_scale_is_accepted_if_and_only_if_it_is_in_order(smallest: float, l
     else:
         with pytest.raises(ValueError, match="smallest, largest"):
             check_crop_scale((smallest, largest))
+
+
+JOBS = sorted((Path(__file__).parents[2] / "jobs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_every_job_is_valid_under_the_schema(path: Path) -> None:
+    """An editor that marks the named sets of a comparison for lacking what they share in `recover`."""
+    values = yaml.safe_load(path.read_text())
+    jsonschema.validate(values, config_schema())
+    values["recover"]["itrations"] = 5
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, config_schema())
