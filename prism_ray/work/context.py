@@ -10,9 +10,9 @@ import torch
 from prism_ray.config import Config
 from prism_ray.data import FolderIndex, RealImages, open_data
 from prism_ray.plan import Plan
-from prism_ray.recover.statistics import LayerReference
 from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, write_part
 from prism_ray.teachers.files import load_teacher
+from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.units import Unit
 
