@@ -53,8 +53,7 @@ class Config(Section):
                 self._check_names(f"{where}.selection.weights", selection.weights)
                 self._check_names(f"{where}.selection.priors", selection.priors)
                 self._check_names(f"{where}.statistics.teacher_weights", image_set.statistics.teacher_weights)
-                if not self.candidates(image_set) and not selection.include_primary:
-                    raise ValueError(f"{where}.selection leaves no teacher to draw")
+                self._check_slots(where, image_set)
         return self
 
     @model_validator(mode="after")
@@ -72,6 +71,16 @@ class Config(Section):
                         "images or labels; take it out of one of the two"
                     )
         return self
+
+    def _check_slots(self, where: str, image_set: RecoverConfig) -> None:
+        """Refuse a draw that says how many teachers it takes, and finds fewer."""
+        selection, candidates = image_set.selection, self.candidates(image_set)
+        sure = selection.slots if selection.inclusion_probability == 1.0 else 1
+        if not selection.include_primary and len(candidates) < sure:
+            raise ValueError(
+                f"{where}.selection.slots = {selection.slots}: of the pool {len(candidates)} can be drawn "
+                f"({', '.join(candidates) or 'none'}); enlarge the pool, or lower slots"
+            )
 
     @model_validator(mode="after")
     def _check_patches(self) -> Self:

@@ -59,7 +59,7 @@ class SelectionConfig(Section):
     priors: dict[str, NonNegativeFloat] = Field(
         default={},
         description="votes prior: prior accuracy of each teacher in percent, by name; where none is given, "
-        "its accuracy on the real validation images, or on the test images if there are none.",
+        "its accuracy on the real validation images.",
     )
     prior_temperature: PositiveFloat = Field(
         default=5.0, description="votes prior: percent of prior accuracy by which a vote grows e times."

@@ -168,6 +168,21 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
                 f"{origin}: {section}.ipc = {image_set.ipc}: {start} needs {need} training images in every "
                 f"class, and class {smallest!r} has {fewest}{limit}; lower {section}.ipc{patches}{noise}"
             )
+        _check_priors(config, image_set, name, origin)
+
+
+def _check_priors(config: Config, image_set: AnyImageSet, name: str, origin: str) -> None:
+    """Votes by accuracy take that on validation images: test images must not shape what is tested on them."""
+    if not isinstance(image_set, RecoverConfig) or image_set.selection.votes != "prior":
+        return
+    unknown = [t for t in config.candidates(image_set) if t not in image_set.selection.priors]
+    if unknown and config.data.validation_fraction == 0.0:
+        section = "recover" if name == DISTILLED else f"image_sets.{name}"
+        raise ConfigError(
+            f"{origin}: {section}.selection.votes = 'prior' takes the accuracy of {', '.join(unknown)} on "
+            f"validation images, and there are none: set data.validation_fraction above 0, or give "
+            f"{section}.selection.priors in percent"
+        )
 
 
 def _real_images_needed(config: Config, image_set: AnyImageSet, fewest: int) -> tuple[int, int, str]:

@@ -82,6 +82,8 @@ def optimise(
 ) -> tuple[Losses, Losses]:
     """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration.
 
+    A teacher that is not in the draw of that iteration stands there with its first, or its last, R_m.
+
     Adam with a cosine to 0; after each step x is clipped to valid pixels. An image that has not joined has
     no gradient and stays as it is; when it joins, neither optimiser nor schedule starts anew. Raises
     EngineError if a loss or a pixel was not finite; that is looked at every 50 iterations, so that the
@@ -95,6 +97,8 @@ def optimise(
     optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
     all_finite = torch.ones((), dtype=torch.bool, device=x.device)
     first: Losses | None = None
+    first_seen: dict[str, Tensor] = {}  # teacher -> R_m when it was drawn first
+    last_seen: dict[str, Tensor] = {}  # and when it was drawn last
     num_joined = 0
     for iteration in range(total):
         now_joined = int(np.count_nonzero(iterations >= total - iteration))
@@ -112,11 +116,13 @@ def optimise(
             all_finite &= torch.isfinite(losses.total) & torch.isfinite(x).all()
         losses = losses.detached()
         first = first or losses
+        first_seen = losses.alignments | first_seen
+        last_seen |= losses.alignments
         at_end = iteration == total - 1
         if (at_end or (iteration + 1) % _CHECK_EVERY == 0) and not all_finite:
             raise _not_finite(unit, config, iteration, losses)
     assert first is not None
-    return first, losses
+    return replace(first, alignments=first_seen), replace(losses, alignments=last_seen)
 
 
 def _not_finite(unit: RecoverUnit, config: RecoverConfig, iteration: int, losses: Losses) -> EngineError:

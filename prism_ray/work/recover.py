@@ -101,9 +101,7 @@ def _priors(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> d
     priors = dict(config.selection.priors)
     if config.selection.votes == "prior":
         for name in unit.teachers:
-            stats = context.teacher_stats(name)
-            known = [stats.get("validation_accuracy"), stats.get("test_accuracy")]
-            measured = next((share for share in known if share is not None), None)
+            measured = context.teacher_stats(name).get("validation_accuracy")
             if measured is not None:
                 priors.setdefault(name, 100.0 * measured)
     return priors

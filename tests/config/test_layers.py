@@ -172,3 +172,11 @@ def test_verifiers_take_no_part(config_path: Path) -> None:
     assert config.feature_teacher == "second"
     with pytest.raises(ConfigError, match="which analyze.verifiers keeps out".replace(".", r"\.")):
         load_config(config_path, ["analyze.verifiers=[first]"])
+
+
+def test_a_committee_of_two_needs_two(config_path: Path) -> None:
+    """CV-DD with a single teacher: no vote, and nobody is told."""
+    options = ["recover.method=cv-dd", "analyze.verifiers=[second]"]
+    with pytest.raises(ConfigError, match=r"slots = 2: of the pool 1 can be drawn \(first\)"):
+        load_config(config_path, options)
+    assert recovered(load_config(config_path, [*options, "recover.selection.slots=1"])).selection.slots == 1

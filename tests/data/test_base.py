@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prism_ray.config import Config, parse_config
+from prism_ray.config import Config, RecoverConfig, SelectionConfig, parse_config
 from prism_ray.data import DataFacts, check_config
 from prism_ray.data.base import ArrayImages, Split
 from prism_ray.data.base import held_out as choose
@@ -241,3 +241,21 @@ def test_a_thousand_class_names_do_not_fill_the_screen() -> None:
         check_config(config_of(num_classes=10), facts, "job.yaml")
     assert "class 9, ...)" in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_votes_by_accuracy_need_images_to_measure_it_on() -> None:
+    """Test labels that weigh the teachers of the images that are tested on them."""
+    votes = {"votes": "prior", "include_primary": False, "slots": 1, "inclusion_probability": 1.0}
+    base = config_of(ipc=2)
+    distilled = base.image_sets["distilled"]
+    assert isinstance(distilled, RecoverConfig)
+
+    def with_votes(**more: object) -> Config:
+        selection = SelectionConfig.model_validate(votes | more)
+        sets = {"distilled": distilled.model_copy(update={"selection": selection})}
+        return base.model_copy(update={"image_sets": sets})
+
+    with pytest.raises(ConfigError, match=r"recover\.selection\.votes = 'prior' takes"):
+        check_config(with_votes(), FACTS, "job.yaml")
+    names = base.candidates(distilled) or (base.primary,)
+    check_config(with_votes(priors=dict.fromkeys([*names, base.primary], 50.0)), FACTS, "job.yaml")

@@ -34,6 +34,7 @@ QUICK = (
     "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}, "
     "{name: bypass, arch: 'timm:test_byobnet', stem: small}]",
     "teachers.squeeze.epochs=1",
+    "data.validation_fraction=0.2",
     "recover.ipc=2",
     "recover.ipc_indices_per_batch=1",
     "recover.images_per_batch=5",
