@@ -43,9 +43,12 @@ recover:
   primary: lite0
   ipc_indices_per_batch: 2
   selection: {{slots: 1, inclusion_probability: 1.0}} # both, always
-  iterations: 80
+  iterations: 300
   iterations_step: 0
-  bn_weight: 0.1
+  learning_rate: 0.03
+  bn_weight: 0.03
+  crop_scale: [0.5, 1.0]
+  jitter: 16
 image_sets: {{prism: {{}}}}
 evaluate: {{student: {{arch: timm:test_resnet}}}}
 """
