@@ -192,23 +192,16 @@ class Plan:
     def _draw(
         self, config: RecoverConfig, round_index: int, number: int, key: str, num_iterations: int
     ) -> tuple[tuple[str, ...], ...]:
-        redraw, seed = config.selection.redraw, self.config.seed
-        candidates = self.config.candidates(config)
-        parts = ("teachers", config.replicate)
-        if redraw == "round":
-            return draw_teachers(
-                config, candidates, 1, lambda draw: derive_random(seed, *parts, draw), round_index
-            )
+        redraw = config.selection.redraw
+        own: tuple[str, ...] = ()
+        num_draws, first = 1, round_index
         if redraw == "batch":
-            return draw_teachers(
-                config, candidates, 1, lambda draw: derive_random(seed, *parts, "batch", draw), number
-            )
-        return draw_teachers(
-            config,
-            candidates,
-            _ceil_div(num_iterations, redraw),
-            lambda draw: derive_random(seed, *parts, key, draw),
-        )
+            own, first = ("batch",), number
+        elif redraw != "round":
+            own, num_draws, first = (key,), _ceil_div(num_iterations, redraw), 0
+        parts: tuple[str | int, ...] = (self.config.seed, "teachers", config.replicate, *own)
+        candidates = self.config.candidates(config)
+        return draw_teachers(config, candidates, num_draws, lambda draw: derive_random(*parts, draw), first)
 
     def batches_per_group(self, image_set: str) -> int:
         """Whole batches that make a label group of about `relabel.images_per_group` images."""

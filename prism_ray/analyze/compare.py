@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
+from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results, number_text, spread
 from prism_ray.errors import UsageError
 from prism_ray.fingerprint import RUN, differences
 from prism_ray.store import Run, RunProgress
@@ -36,7 +36,7 @@ class ComparedRow:
     @property
     def spread(self) -> float | None:
         """Sample standard deviation over the runs."""
-        return _spread(self.run_means)
+        return spread(self.run_means)
 
     @property
     def mean_difference(self) -> float:
@@ -44,7 +44,7 @@ class ComparedRow:
 
     @property
     def difference_spread(self) -> float | None:
-        return _spread(self.differences)
+        return spread(self.differences)
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,10 @@ def to_markdown(comparison: Comparison) -> str:
             f"{row.evaluation}, {row.labels} labels",
             _with_spread(row.mean, row.spread),
             _with_spread(row.mean_difference, row.difference_spread, sign="+"),
-            _number(row.cosine_mean, ".3f"),
-            _number(row.cosine_variance, ".4f"),
+            number_text(row.cosine_mean, ".3f"),
+            number_text(row.cosine_variance, ".4f"),
             f"{row.seconds:.1f}",
-            _number(row.images_per_second, ".2f"),
+            number_text(row.images_per_second, ".2f"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -175,10 +175,6 @@ def _figures(run: Results, image_set: str) -> ImageSetFigures:
     return next(figures for figures in run.image_sets if figures.name == image_set)
 
 
-def _spread(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if len(known) == len(values) else None
@@ -187,7 +183,3 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _with_spread(value: float, spread: float | None, sign: str = "") -> str:
     text = f"{100 * value:{sign}.2f}"
     return text if spread is None else f"{text} +- {100 * spread:.2f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -23,6 +23,7 @@ from prism_ray.store import StoreFiles, layout, read_commit
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.build import build_network, count_parameters, input_size, network_of
 from prism_ray.teachers.files import TeacherCard, load_teacher, read_card
+from prism_ray.teachers.layers import measure_channels
 from prism_ray.teachers.library import describe
 from prism_ray.teachers.pretrained import load_pretrained
 from prism_ray.teachers.teacher import freeze
@@ -180,9 +181,7 @@ def _collected_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
     terms: list[Tensor] = []
 
     def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        features = inputs[0]  # B, F, ...
-        over = [dim for dim in range(features.dim()) if dim != 1]
-        var, mean = torch.var_mean(features, dim=over, correction=0)
+        mean, var = measure_channels(inputs[0])
         terms.append(torch.linalg.vector_norm(var) + torch.linalg.vector_norm(mean))
 
     handles = [layer.register_forward_pre_hook(collect) for layer in find_batchnorm(network)]

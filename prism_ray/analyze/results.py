@@ -1,6 +1,7 @@
 """What a run came to, from its commits alone: its students, and the measures of its images."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class ResultRow:
     @property
     def spread(self) -> float | None:
         """Sample standard deviation, None for a single student."""
-        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+        return spread(self.accuracies)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ class Results:
         rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
         sets = [asdict(s) | {"images_per_second": s.images_per_second} for s in self.image_sets]
         return {"rows": rows, "image_sets": sets}
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation, None for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def number_text(value: float | None, form: str) -> str:
+    """Return a number for a table; a dash where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def read_results(run: Run, progress: RunProgress) -> Results:

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
-from prism_ray.analyze.results import Results, read_results
+from prism_ray.analyze.results import Results, number_text, read_results
 from prism_ray.config.layers import STUDENT
 from prism_ray.store import Run, RunProgress
 from prism_ray.units import Stage
@@ -143,14 +143,10 @@ def _set_table(results: Results) -> Table:
         table.add_row(
             figures.name,
             figures.method,
-            _number(figures.cosine_mean, ".3f"),
-            _number(figures.cosine_variance, ".4f"),
+            number_text(figures.cosine_mean, ".3f"),
+            number_text(figures.cosine_variance, ".4f"),
             " ".join(f"{100 * share:.1f} %" for share in figures.verified.values()) or "-",
             f"{figures.seconds:.1f}",
-            _number(figures.images_per_second, ".2f"),
+            number_text(figures.images_per_second, ".2f"),
         )
     return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -23,7 +23,7 @@ from prism_ray.data import RealImages
 from prism_ray.errors import EngineError, StoreError
 from prism_ray.geometry import apply_matrices, crop_matrix
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.teacher import Teacher
+from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.teachers.training import split_evenly
 from prism_ray.units import CollectUnit
 
@@ -82,11 +82,6 @@ def median_order(probabilities: npt.NDArray[np.float32]) -> Ints:
     return ranked[np.lexsort((rank < middle, np.abs(rank - middle)))]
 
 
-def data_logits(teacher: Teacher, inputs: Tensor) -> Tensor:
-    """Return the teacher's logits of the data's classes, (B, C), for inputs as it wants them."""
-    return teacher.pick_classes(teacher.network(inputs))
-
-
 def _probabilities(
     teacher: Teacher,
     label: int,
@@ -99,7 +94,7 @@ def _probabilities(
     found = []
     for batch in split_evenly(len(indices), config.batch_size):
         pixels = read_pixels(data, indices[batch], device)
-        logits = data_logits(teacher, teacher.preprocessing.apply(pixels))
+        logits = teacher_logits(teacher, pixels)
         found.append(logits.softmax(dim=1)[:, label])
     return torch.cat(found).float().cpu().numpy()
 
@@ -144,7 +139,7 @@ def _best_patches(
         rows = crop_matrix(top[batch].flatten(), side[batch].flatten(), size, patch_size)
         columns = crop_matrix(left[batch].flatten(), side[batch].flatten(), size, patch_size)
         patches = _on_mean_colour(apply_matrices(pixels, rows, columns), size, teacher)
-        logits = data_logits(teacher, teacher.preprocessing.apply(patches))
+        logits = teacher_logits(teacher, patches)
         labels = torch.full((len(logits),), label, device=device)
         found.append(F.cross_entropy(logits, labels, reduction="none"))
     losses = torch.cat(found).float().reshape(-1, crops_per_image).cpu().numpy()  # N, crops

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prism_ray.errors import EngineError
-from prism_ray.relabel.ensemble import teacher_logits
-from prism_ray.teachers.teacher import Teacher, to_pixels
+from prism_ray.teachers.teacher import Teacher, teacher_logits, to_pixels
 from prism_ray.teachers.training import split_evenly
 
 Images = npt.NDArray[np.uint8]

@@ -66,8 +66,8 @@ def recover_batch(setting: RecoverSetting, x: Tensor) -> RecoveredBatch:
     """
     unit, config = setting.unit, setting.config
     order = joining_order(unit)
-    setting = replace(setting, labels=setting.labels[torch.from_numpy(order).to(setting.device)])
-    x = x[torch.from_numpy(order).to(setting.device)]
+    places = torch.from_numpy(order).to(setting.device)
+    setting, x = replace(setting, labels=setting.labels[places]), x[places]
     seed = derive_seed(unit.seed, "augment")
     augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
     with Objective(setting) as objective:

@@ -7,7 +7,7 @@ v_m are the votes, 1 / |S| each or by prior accuracy; u_m is the weight a user g
 first form of CE with equal votes (arXiv 2511.09905); SRe2L is S = {primary}; CV-DD (arXiv 2501.07575) votes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self
@@ -53,7 +53,6 @@ class Objective:
     def __init__(self, setting: RecoverSetting) -> None:
         self._setting = setting
         config = setting.config
-        names = dict.fromkeys([*setting.unit.teachers, *self._classifiers(setting.unit.teachers)])
         empty = TeacherReference()
         self._alignments = {
             name: StatisticsAlignment(
@@ -62,13 +61,14 @@ class Objective:
                 setting.references.get(name, empty),
                 setting.patch_size,
             )
-            for name in names
-            if name in setting.unit.teachers
+            for name in setting.unit.teachers
         }
-        self._labels = setting.labels
         method = find_method(config.method)
         assert method is not None
-        self._terms: Mapping[str, Callable[[Tensor], Tensor]] = method.terms(setting)
+        self._terms: dict[str, Callable[[Tensor], Tensor]] = dict(method.terms(setting))
+        weight = config.densification_weight
+        if weight > 0.0:
+            self._terms[DENSIFICATION] = lambda x: weight * densification(x, self._classes)
         self._votes = {draw: _votes(setting, draw) for draw in dict.fromkeys(setting.unit.draws)}
         self._stack = ExitStack()
         self.join(len(setting.labels))
@@ -112,17 +112,10 @@ class Objective:
                 own = setting.config.statistics.teacher_weights.get(name, 1.0)
                 weighted = weighted + votes[name] * own * alignments[name]
         total = ce + setting.config.bn_weight * weighted
-        terms = {name: term(x) for name, term in self._own_terms()}
+        terms = {name: term(x) for name, term in self._terms.items()}
         for value in terms.values():
             total = total + value
         return Losses(total, ce, bn, alignments, terms)
-
-    def _own_terms(self) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
-        weight = self._setting.config.densification_weight
-        own = list(self._terms.items())
-        if weight > 0.0:
-            own.append((DENSIFICATION, lambda x: weight * densification(x, self._classes)))
-        return own
 
 
 def _votes(setting: RecoverSetting, draw: tuple[str, ...]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prism_ray.config import StatisticsConfig
+from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.layers import (
     LayerReference,
     TeacherReference,
@@ -37,9 +38,8 @@ class StatisticsAlignment:
         self, network: nn.Module, config: StatisticsConfig, reference: TeacherReference, patch_size: int
     ) -> None:
         """Raises ValueError if the network has no BatchNorm layer with running statistics."""
-        self._convolutions = config.layers == "bn+conv"
-        self._layers = matched_layers(network, self._convolutions)
-        if not matched_layers(network, convolutions=False):
+        self._layers = matched_layers(network, convolutions=config.layers == "bn+conv")
+        if not find_batchnorm(network):
             raise ValueError(f"a BN teacher needs BatchNorm layers, {type(network).__name__} has none")
         self._config = config
         self._reference = reference
@@ -89,7 +89,9 @@ class StatisticsAlignment:
         if is_convolution:
             found += measure_patches(features, self._patch_size)
         found = self._smooth(name, found)
-        target = self._reference.layers[name] if is_convolution else _running(layer)
+        target = (
+            self._reference.layers[name] if is_convolution else LayerReference(*running_statistics(layer))
+        )
         self._terms.append(self._mix(name, partial(_gap, found), target))
         if self._config.scale == "relative":
             self._sizes.append(self._mix(name, _size, target))
@@ -111,13 +113,6 @@ class StatisticsAlignment:
         average = tuple(share * old + (1.0 - share) * new for old, new in zip(past, now, strict=True))
         self._past[name] = average
         return tuple(mean + (value - value.detach()) for mean, value in zip(average, found, strict=True))
-
-
-def _running(layer: nn.Module) -> LayerReference:
-    running_mean, running_var = layer.running_mean, layer.running_var
-    assert isinstance(running_mean, Tensor)
-    assert isinstance(running_var, Tensor)
-    return LayerReference(running_mean, running_var)
 
 
 def _gap(found: tuple[Tensor, ...], target: LayerReference) -> Tensor:

@@ -17,14 +17,9 @@ from prism_ray.seeds import derive_seed
 from prism_ray.store.images import StoredImages
 from prism_ray.store.labels import EpochLabels
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.teacher import Teacher
+from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.teachers.training import split_evenly
 from prism_ray.units import RelabelUnit
-
-
-def teacher_logits(teacher: Teacher, pixels: Tensor) -> Tensor:
-    """Return a teacher's logits for the data's classes (b, C) of pixels (b, channels, H, W) in [0, 1]."""
-    return teacher.pick_classes(teacher.network(teacher.preprocessing.apply(pixels)))
 
 
 def norm_balanced_mean(logits: Sequence[Tensor]) -> Tensor:

@@ -15,7 +15,6 @@ from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
     Run,
     bound_scopes,
-    has_commits,
     load_run,
     new_run,
     package_versions,
@@ -33,7 +32,6 @@ __all__ = [
     "StoreFiles",
     "absolute",
     "bound_scopes",
-    "has_commits",
     "is_url",
     "load_run",
     "match",

@@ -85,8 +85,7 @@ def save_run(files: StoreFiles, run: Run) -> Run:
         if bound:
             if clashes(held.scopes, run.scopes, bound):
                 raise refusal(files, held, run, bound)
-            kept = {scope: inputs for scope, inputs in held.scopes.items() if scope not in run.scopes}
-            kept = {scope: inputs for scope, inputs in kept.items() if scope in _needed(held.scopes, bound)}
+            kept = {scope: held.scopes[scope] for scope in _needed(held.scopes, bound) - run.scopes.keys()}
             run = replace(run, created_at=held.created_at, versions=held.versions, kept=kept)
             text = _to_json(run)
         if held != run:
@@ -159,11 +158,6 @@ def load_run(files: StoreFiles) -> Run:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, PrismRayError) as error:
         raise StoreError(f"{origin} is damaged: {error}; restore it, or use another store") from None
     return run
-
-
-def has_commits(files: StoreFiles) -> bool:
-    """True if any unit of the store is done."""
-    return next(committed_units(files), None) is not None
 
 
 def bound_scopes(files: StoreFiles) -> set[str]:

@@ -110,10 +110,8 @@ def check_networks(config: Config, num_classes: int) -> None:
                 "match; choose a network with BatchNorm, or leave it out of recover.selection.bn_teachers"
             )
     for name, evaluation in config.evaluations.items():
-        student, key = (
-            evaluation.student,
-            "evaluate.student" if name == STUDENT else f"evaluations.{name}.student",
-        )
+        key = "evaluate.student" if name == STUDENT else f"evaluations.{name}.student"
+        student = evaluation.student
         network = build_without_memory(student, num_classes, key)
         _try_out(network, student, num_classes, config.data.image_size, key, "data.image_size")
 

@@ -56,6 +56,11 @@ class Teacher:
         return labels if self.class_indices is None else self.class_indices[labels]
 
 
+def teacher_logits(teacher: Teacher, pixels: Tensor) -> Tensor:
+    """Return a teacher's logits for the data's classes (b, C) of pixels (b, channels, H, W) in [0, 1]."""
+    return teacher.pick_classes(teacher.network(teacher.preprocessing.apply(pixels)))
+
+
 def freeze(network: nn.Module, device: torch.device) -> nn.Module:
     """Return the network on `device`, in evaluation mode, channels last, without parameter gradients."""
     network = network.to(device).to(memory_format=torch.channels_last)

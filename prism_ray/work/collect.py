@@ -37,7 +37,7 @@ def load_scores(
     """
     unit = next(unit for unit in context.plan.collection(kind, teacher) if label in _classes_of(unit))
     if unit.id not in held:
-        (commit,) = context.commits_of([unit])
+        (commit,) = context.commits_of([unit.id])
         held[unit.id] = read_part(context.files, commit.files[0])
     return read_scores(held[unit.id], label)
 
@@ -51,10 +51,10 @@ def load_reference(
     """
     units = list(context.plan.collection("statistics", teacher))
     if teacher not in context.references:
-        totals = _read(context, context.commits_of(units), 0)
+        totals = _read(context, context.commits_of(unit.id for unit in units), 0)
         context.references[teacher] = read_reference(totals, (), (), context.device).layers
     wanted = set(labels) if with_classes else set()
-    holding = context.commits_of(unit for unit in units if wanted.intersection(_classes_of(unit)))
+    holding = context.commits_of(unit.id for unit in units if wanted.intersection(_classes_of(unit)))
     rows = read_reference((), _read(context, holding, 1), wanted, context.device).classes
     return TeacherReference(context.references[teacher], rows)
 

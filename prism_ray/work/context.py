@@ -14,7 +14,6 @@ from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_comm
 from prism_ray.teachers.files import load_teacher
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import Unit
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class WorkContext:
             index = FolderIndex.from_parquet(self.files.read(layout.DATA_INDEX))
         return open_data(self.config.data, index)
 
-    def commits_of(self, units: Iterable[Unit]) -> list[Commit]:
+    def commits_of(self, unit_ids: Iterable[str]) -> list[Commit]:
         """Read the commits of units that this one builds on; raises StoreError if one is missing."""
-        return [read_commit(self.files, unit.id) for unit in units]
+        return [read_commit(self.files, unit_id) for unit_id in unit_ids]
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""

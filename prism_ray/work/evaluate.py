@@ -10,7 +10,7 @@ from prism_ray.errors import StoreError
 from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
 from prism_ray.evaluate.student import train_student
 from prism_ray.seeds import derive_seed
-from prism_ray.store import Commit, layout, read_commit
+from prism_ray.store import Commit, layout
 from prism_ray.store.images import StoredImages, read_images
 from prism_ray.store.labels import LabelReader
 from prism_ray.units import EvaluateUnit, MeasureUnit
@@ -19,8 +19,8 @@ from prism_ray.work.context import Work, WorkContext
 
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
     """Train and test one student."""
-    labels = context.commits_of(context.plan.relabel_units(unit.image_set))
-    batches = _batches(context, unit.image_set)
+    labels = context.commits_of(group.id for group in context.plan.relabel_units(unit.image_set))
+    batches = context.commits_of(context.plan.recover_ids(unit.image_set))
     result = train_student(
         _all_images(context, unit.image_set, batches),
         LabelReader(context.files, labels).epoch,
@@ -40,7 +40,7 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
 def measure(context: WorkContext, unit: MeasureUnit) -> Work:
     """Measure the diversity of a set's images, and what the verifiers make of them."""
     config = context.config
-    batches = _batches(context, unit.image_set)
+    batches = context.commits_of(context.plan.recover_ids(unit.image_set))
     stored = _all_images(context, unit.image_set, batches)
     labels = torch.tensor([slot.label for slot in stored.slots])
     features = penultimate_features(context.teacher(config.feature_teacher), stored.images, context.device)
@@ -60,10 +60,6 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Work:
     text = json.dumps(card, indent=1).encode()
     part = context.write(lambda attempt: layout.measure_card(unit, attempt), text)
     return Work((part,), stats)
-
-
-def _batches(context: WorkContext, image_set: str) -> list[Commit]:
-    return [read_commit(context.files, unit_id) for unit_id in context.plan.recover_ids(image_set)]
 
 
 def _all_images(context: WorkContext, image_set: str, batches: Sequence[Commit]) -> StoredImages:

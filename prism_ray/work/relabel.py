@@ -1,7 +1,7 @@
 """The unit of relabel: the soft labels of a group of images in a range of epochs."""
 
 from prism_ray.relabel.ensemble import label_group
-from prism_ray.store import layout, read_commit
+from prism_ray.store import layout
 from prism_ray.store.images import read_images
 from prism_ray.store.labels import encode_labels
 from prism_ray.units import RelabelUnit
@@ -11,7 +11,7 @@ from prism_ray.work.context import Work, WorkContext
 def relabel(context: WorkContext, unit: RelabelUnit) -> Work:
     """Label the images of the unit's batches."""
     config = context.config
-    batches = [read_commit(context.files, name) for name in unit.batch_ids]
+    batches = context.commits_of(unit.batch_ids)
     stored = read_images(context.files, batches)
     teachers = [context.teacher(name) for name in config.label_teachers]
     epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))

@@ -10,7 +10,7 @@ import pytest
 from prism_ray.config import load_config
 from prism_ray.errors import FingerprintError, StoreError
 from prism_ray.store import Commit, Run, StoreFiles, layout, load_run, refusal, save_run, write_commit
-from prism_ray.store.run import has_commits, package_versions
+from prism_ray.store.run import bound_scopes, package_versions
 
 
 def commit_something(files: StoreFiles, run: Run) -> None:
@@ -141,9 +141,9 @@ def test_a_set_left_out_for_a_while_stays_guarded(files: StoreFiles, make_run: C
 def test_work_is_noticed(files: StoreFiles, make_run: Callable[..., Run]) -> None:
     """A store with commits taken for an empty one: its run would be replaced."""
     run = save_run(files, make_run())
-    assert has_commits(files) is False
+    assert bound_scopes(files) == set()
     commit_something(files, run)
-    assert has_commits(files) is True
+    assert bound_scopes(files) == {"squeeze/a"}
 
 
 # Damage
