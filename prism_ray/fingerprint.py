@@ -19,7 +19,7 @@ from prism_ray.plan import Plan
 from prism_ray.units import CollectKind
 
 # Raise this when a change of the code changes the bytes that a config leads to.
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 Scopes = dict[str, dict[str, Any]]  # scope -> {"settings": plain data, "needs": {scope: fingerprint}}
 

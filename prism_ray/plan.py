@@ -5,12 +5,14 @@ plan of a million batches takes no memory. Which actor does a unit, in which ord
 tried is the scheduler's business and cannot change anything here. No torch, no Ray.
 
 A cross-class batch is a chunk of classes in one round of IPC indices; a joint batch is a piece of all slots
-in class order. Seeds of batches, views and students do not depend on the name of the image set, so that
+in class order. Joint batches are numbered so that those with neighbouring numbers, which are labelled in one
+group, are of classes far apart: CutMix partners come from a group. Seeds of batches, views and students do not depend on the name of the image set, so that
 sets are compared in pairs: same noise, same crops, same views, same first weights.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from typing import cast
 
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
@@ -50,7 +52,7 @@ class Plan:
     def num_batches(self, image_set: str) -> int:
         config = self.config.image_sets[image_set]
         if config.formation == "joint":
-            return _ceil_div(self.num_images(image_set), config.images_per_batch)
+            return self._num_joint(config)
         return self._num_rounds(config) * _ceil_div(self.facts.num_classes, _classes_per_batch(config))
 
     @staticmethod
@@ -158,7 +160,7 @@ class Plan:
         config = self.config.image_sets[image_set]
         key = self.batch_key(image_set, number)
         if config.formation == "joint":
-            first = number * config.images_per_batch
+            first = self._joint_place(config, number) * config.images_per_batch
             last = min(first + config.images_per_batch, self.num_images(image_set))
             slots = tuple(Slot(*divmod(place, config.ipc)) for place in range(first, last))
             round_index = number
@@ -179,9 +181,17 @@ class Plan:
         """Return the key of batch `number` of an image set, without its slots and its draws."""
         config = self.config.image_sets[image_set]
         if config.formation == "joint":
-            return f"j{number * config.images_per_batch:07d}"
+            return f"j{self._joint_place(config, number) * config.images_per_batch:07d}"
         round_index, classes = self._round_and_classes(config, number)
         return f"i{round_index * config.indices_per_round:05d}-c{classes.start:05d}"
+
+    def _num_joint(self, config: AnyImageSet) -> int:
+        return _ceil_div(self.facts.num_classes * config.ipc, config.images_per_batch)
+
+    def _joint_place(self, config: AnyImageSet, number: int) -> int:
+        """Return which piece of the slots in class order joint batch `number` is: steps of a golden section."""
+        count = self._num_joint(config)
+        return number * _coprime_near(count * (5**0.5 - 1) / 2, count) % count
 
     def _round_and_classes(self, config: AnyImageSet, number: int) -> tuple[int, range]:
         """Return the round of a cross-class batch, and its chunk of classes."""
@@ -248,6 +258,16 @@ class Plan:
 
 def _classes_per_batch(config: AnyImageSet) -> int:
     return config.images_per_batch // config.indices_per_round
+
+
+def _coprime_near(target: float, count: int) -> int:
+    """Return the number from 1 to `count` without a common divisor with it that is nearest to `target`."""
+    low = high = round(target)
+    while True:
+        for step in (low, high):
+            if step >= 1 and gcd(step, count) == 1:
+                return step
+        low, high = low - 1, high + 1
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:
