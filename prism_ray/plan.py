@@ -6,8 +6,9 @@ tried is the scheduler's business and cannot change anything here. No torch, no 
 
 A cross-class batch is a chunk of classes in one round of IPC indices; a joint batch is a piece of all slots
 in class order. Joint batches are numbered so that those with neighbouring numbers, which are labelled in one
-group, are of classes far apart: CutMix partners come from a group. Seeds of batches, views and students do not depend on the name of the image set, so that
-sets are compared in pairs: same noise, same crops, same views, same first weights.
+group, are of classes far apart: CutMix partners come from a group. Seeds of batches, views and students do
+not depend on the name of the image set, so that sets are compared in pairs: same noise, same crops, same
+views, same first weights.
 """
 
 from collections.abc import Iterator
@@ -189,7 +190,7 @@ class Plan:
         return _ceil_div(self.facts.num_classes * config.ipc, config.images_per_batch)
 
     def _joint_place(self, config: AnyImageSet, number: int) -> int:
-        """Return which piece of the slots in class order joint batch `number` is: steps of a golden section."""
+        """Return the piece of the slots in class order that joint batch `number` is: golden section steps."""
         count = self._num_joint(config)
         return number * _coprime_near(count * (5**0.5 - 1) / 2, count) % count
 

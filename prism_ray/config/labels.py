@@ -78,7 +78,8 @@ class EvaluateConfig(Section):
 
     protocol: str = Field(
         default="prism",
-        description="Name of the protocol whose values are the defaults of `evaluate` and `relabel`.",
+        description="Name of the protocol whose values are the defaults of `evaluate` and `relabel`; "
+        "one for all evaluations.",
     )
     student: NetworkConfig = Field(description="The student's architecture.")
     seeds: PositiveInt = Field(default=3, description="Students trained per image set.")

@@ -5,7 +5,9 @@ they share in these two. Inside there are only the named ones, with every value 
 
     image_sets.<name>   method's preset < recover < image_sets.<name>
     evaluations.<name>  protocol's preset < evaluate < evaluations.<name>
-    relabel             preset of evaluate's protocol < relabel
+    relabel             protocol's preset < relabel
+
+All evaluations have one protocol, because they share the labels.
 
 Works on plain data and before any check, so it takes whatever is there.
 """
@@ -38,12 +40,12 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
     shared_evaluate = _section(resolved.pop("evaluate", None), "evaluate", where)
     sets = _named(resolved.pop("image_sets", None), "image_sets", where)
     evaluations = _named(resolved.pop("evaluations", None), "evaluations", where)
-    protocol = shared_evaluate.get("protocol")
+    own_protocol = "prism"
     if sets is None:
         method = shared_recover.get("method", "prism")
         known = find_method(method) if isinstance(method, str) else None
-        if protocol is None and known is not None:
-            protocol = known.protocol
+        if known is not None:
+            own_protocol = known.protocol
         resolved["image_sets"] = {
             DISTILLED: _image_set(shared_recover, {}),
             CONTROL: _image_set(shared_recover, {"method": CONTROL}),
@@ -59,7 +61,8 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
     _check_reach("recover", shared_recover, reaches_a_set, "image_sets", where)
     evaluations = {STUDENT: {}} if evaluations is None else evaluations
     relabel = _section(resolved.pop("relabel", None), "relabel", where)
-    protocol = protocol or "prism"
+    given = [shared_evaluate, *evaluations.values()]
+    protocol = next((section["protocol"] for section in given if "protocol" in section), own_protocol)
     labels = _protocol_values(protocol, "relabel")
 
     def reaches_an_evaluation(parts: Sequence[str]) -> bool:
@@ -68,7 +71,18 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
 
     _check_reach("evaluate", shared_evaluate, reaches_an_evaluation, "evaluations", where)
     shared_evaluate = {"protocol": protocol, **shared_evaluate}
-    resolved["evaluations"] = {name: _evaluation(shared_evaluate, own) for name, own in evaluations.items()}
+    preset = _protocol_values(protocol, "evaluate")
+    for name, own in evaluations.items():
+        if own.get("protocol", protocol) != protocol:
+            key = f"evaluations.{name}.protocol"
+            raise ConfigError(
+                f"{where(key)}: {key} = {own['protocol']!r}, and another is {protocol!r}: a protocol sets "
+                "the labels too, which all evaluations share; set evaluate.protocol, and what differs by "
+                f"single keys of evaluations.{name}"
+            )
+    resolved["evaluations"] = {
+        name: _merge(preset, shared_evaluate, own) for name, own in evaluations.items()
+    }
     resolved["relabel"] = {**labels, **relabel}
     return resolved
 
@@ -107,11 +121,6 @@ def _applies(key: str, optimises: bool, formation: Any) -> bool:
     if optimises or key not in RecoverConfig.model_fields:
         return True
     return key in SelectConfig.model_fields and key != "init"
-
-
-def _evaluation(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    protocol = own.get("protocol", shared["protocol"])
-    return _merge(_protocol_values(protocol, "evaluate"), shared, own)
 
 
 def _protocol_values(name: Any, section: str) -> Mapping[str, Any]:

@@ -66,6 +66,8 @@ def test_the_protocol_is_the_methods_own_or_one_for_all(config_path: Path) -> No
     chosen = load_config(config_path, [COMPARE, "evaluate.protocol=edc", "relabel.crop_scale=[0.4, 1.0]"])
     assert chosen.evaluations["student"].ema_decay == 0.99
     assert (chosen.relabel.ensemble, chosen.relabel.crop_scale) == ("mean", (0.4, 1.0))
+    only = load_config(config_path, ["evaluations={a: {protocol: sre2l}}"])
+    assert (only.evaluations["a"].loss, only.relabel.teachers) == ("kl", "primary")
 
 
 def test_any_config_takes_any_method(config_path: Path) -> None:
@@ -146,6 +148,10 @@ def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
         ("evaluate.image_sets=[distilled, distilled]", "evaluate.image_sets names 'distilled' twice"),
         ("evaluations.x.image_sets=[nobody]", "evaluations.x.image_sets names 'nobody'"),
         ("evaluate.split=validation", "data.validation_fraction"),
+        (
+            "evaluations={a: {protocol: sre2l}, b: {protocol: edc}}",
+            "evaluations.b.protocol = 'edc', and another is 'sre2l'",
+        ),
         ("evaluate.protocol=fkd", "there is no protocol 'fkd'"),
         ("recover.formation=joint", None),
     ],
