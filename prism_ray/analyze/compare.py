@@ -22,12 +22,14 @@ class ComparedRow:
     image_set: str
     evaluation: str
     labels: str
+    split: str  # real images that students were tested on: test, validation
     run_means: tuple[float, ...]  # mean over a run's students
-    differences: tuple[float, ...]  # to the baseline of the same run and evaluation, run by run
+    differences: tuple[float, ...]  # to the baseline under the same evaluation, run by run; () if it has none
     cosine_mean: float | None
     cosine_variance: float | None
     seconds: float
     images_per_second: float | None
+    verified: dict[str, float]  # verifier -> share of the images it classifies right, mean over the runs
 
     @property
     def mean(self) -> float:
@@ -39,8 +41,8 @@ class ComparedRow:
         return spread(self.run_means)
 
     @property
-    def mean_difference(self) -> float:
-        return statistics.fmean(self.differences)
+    def mean_difference(self) -> float | None:
+        return statistics.fmean(self.differences) if self.differences else None
 
     @property
     def difference_spread(self) -> float | None:
@@ -112,26 +114,31 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
         raise UsageError(
             f"--baseline {baseline}: no such image set is evaluated; there are {', '.join(names)}"
         )
-    elsewhere = next(evaluation for name, evaluation in keys[0] if name == baseline)
     rows = []
     for key in keys[0]:
         mine = [_row(run, *key) for run in runs]
         figures = [_figures(run, key[0]) for run in runs]
-        # Where an evaluation leaves the baseline out, it stands in with the first one that it is in.
-        others = [_row(run, baseline, key[1]) or _row(run, baseline, elsewhere) for run in runs]
-        means = tuple(row.mean for row in mine if row)
-        references = [row.mean for row in others if row]
+        means = tuple(row.mean for row in mine)
+        with_baseline = (baseline, key[1]) in keys[0]
+        references = [_row(run, baseline, key[1]).mean for run in runs] if with_baseline else []
         rows.append(
             ComparedRow(
                 image_set=key[0],
                 evaluation=key[1],
-                labels=next(row.labels for row in mine if row),
+                labels=mine[0].labels,
+                split=mine[0].split,
                 run_means=means,
-                differences=tuple(mean - other for mean, other in zip(means, references, strict=True)),
+                differences=tuple(
+                    mean - other for mean, other in zip(means, references, strict=with_baseline)
+                ),
                 cosine_mean=_mean([figure.cosine_mean for figure in figures]),
                 cosine_variance=_mean([figure.cosine_variance for figure in figures]),
                 seconds=statistics.fmean(figure.seconds for figure in figures),
                 images_per_second=_mean([figure.images_per_second for figure in figures]),
+                verified={
+                    name: statistics.fmean(figure.verified[name] for figure in figures)
+                    for name in figures[0].verified
+                },
             )
         )
     order = list(dict.fromkeys(evaluation for _, evaluation in keys[0]))
@@ -146,6 +153,7 @@ def to_markdown(comparison: Comparison) -> str:
         "evaluation",
         "accuracy, %",
         f"minus {comparison.baseline}",
+        "verified, %",
         "cosine",
         "its variance",
         "s",
@@ -155,9 +163,10 @@ def to_markdown(comparison: Comparison) -> str:
     for row in comparison.rows:
         cells = [
             row.image_set,
-            f"{row.evaluation}, {row.labels} labels",
+            f"{row.evaluation}, {row.labels} labels, {row.split} images",
             _with_spread(row.mean, row.spread),
             _with_spread(row.mean_difference, row.difference_spread, sign="+"),
+            " ".join(f"{100 * share:.1f}" for share in row.verified.values()) or "-",
             number_text(row.cosine_mean, ".3f"),
             number_text(row.cosine_variance, ".4f"),
             f"{row.seconds:.1f}",
@@ -167,8 +176,8 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _row(run: Results, image_set: str, evaluation: str) -> ResultRow | None:
-    return next((r for r in run.rows if (r.image_set, r.evaluation) == (image_set, evaluation)), None)
+def _row(run: Results, image_set: str, evaluation: str) -> ResultRow:
+    return next(r for r in run.rows if (r.image_set, r.evaluation) == (image_set, evaluation))
 
 
 def _figures(run: Results, image_set: str) -> ImageSetFigures:
@@ -180,6 +189,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if len(known) == len(values) else None
 
 
-def _with_spread(value: float, spread: float | None, sign: str = "") -> str:
+def _with_spread(value: float | None, spread: float | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
     text = f"{100 * value:{sign}.2f}"
     return text if spread is None else f"{text} +- {100 * spread:.2f}"

@@ -15,7 +15,8 @@ class ResultRow:
     image_set: str
     evaluation: str
     labels: str  # soft, hard
-    accuracies: tuple[float, ...]  # shares in [0, 1] on real images
+    split: str  # real images they were tested on: test, validation
+    accuracies: tuple[float, ...]  # shares in [0, 1]
 
     @property
     def mean(self) -> float:
@@ -78,7 +79,7 @@ def read_results(run: Run, progress: RunProgress) -> Results:
             done = [unit for unit in plan.evaluate_units(name, key) if unit.id in commits]
             if done:
                 accuracies = tuple(commits[unit.id].stats["accuracy"] for unit in done)
-                rows.append(ResultRow(name, key, evaluation.labels, accuracies))
+                rows.append(ResultRow(name, key, evaluation.labels, evaluation.split, accuracies))
     sets = []
     for name, config in run.config.image_sets.items():
         made = [commits[unit_id] for unit_id in plan.recover_ids(name) if unit_id in commits]

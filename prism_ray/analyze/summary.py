@@ -127,12 +127,13 @@ def _stage_table(summary: Summary, wall_seconds: dict[Stage, float]) -> Table:
 
 
 def _student_table(results: Results) -> Table:
-    table = _table("Students (last epoch, real images)", "trained on", "accuracy", "each student")
+    table = _table("Students (last epoch)", "trained on", "tested on", "accuracy", "each student")
     for row in results.rows:
         spread = "" if row.spread is None else f" +- {100 * row.spread:.2f}"
         each = " ".join(f"{100 * accuracy:.2f}" for accuracy in row.accuracies)
         name = row.image_set if row.evaluation == STUDENT else f"{row.image_set}, {row.evaluation}"
-        table.add_row(f"{name} + {row.labels} labels", f"{100 * row.mean:.2f}{spread} %", each)
+        trained_on = f"{name} + {row.labels} labels"
+        table.add_row(trained_on, f"{row.split} images", f"{100 * row.mean:.2f}{spread} %", each)
     return table
 
 

@@ -14,9 +14,9 @@ from prism_ray.store import Run, RunProgress, StageProgress, new_run
 
 
 def results(accuracies: dict[str, tuple[float, ...]], hard: tuple[float, ...] | None = None) -> Results:
-    rows = [ResultRow(name, "student", "soft", values) for name, values in accuracies.items()]
+    rows = [ResultRow(name, "student", "soft", "test", values) for name, values in accuracies.items()]
     if hard is not None:
-        rows.append(ResultRow("random-real", "hard", "hard", hard))
+        rows.append(ResultRow("random-real", "hard", "hard", "test", hard))
     sets = tuple(
         ImageSetFigures(name, name, 100, 50.0, 0.5, 0.01, {"judge": 0.9})
         for name in {row.image_set for row in rows}
@@ -48,7 +48,6 @@ def test_rows_are_sorted_within_their_evaluation() -> None:
         ("sre2l", "student"),
         ("random-real", "hard"),
     ]
-    assert rows[-1].differences == pytest.approx((-0.18, -0.17))
 
 
 def test_runs_of_different_rows_are_not_compared() -> None:
@@ -63,12 +62,12 @@ def test_an_unknown_baseline_is_named() -> None:
         compare([ONE], "srel")
 
 
-def test_an_evaluation_without_the_baseline_is_held_against_the_first_that_has_it() -> None:
-    """ValueError because the evaluation named first in the config is not for the baseline."""
-    run = results({"prism": (0.8,), "sre2l": (0.7,)}, (0.6,))
-    hard_first = Results((run.rows[-1], *run.rows[:-1]), run.image_sets)
-    row = next(row for row in compare([hard_first], "sre2l").rows if row.evaluation == "hard")
-    assert row.differences == pytest.approx((-0.1,))
+def test_nothing_is_held_against_a_baseline_under_another_evaluation() -> None:
+    """Hard labels minus soft ones, printed as what a method brings."""
+    comparison = compare([ONE, TWO], "sre2l")
+    hard = comparison.rows[-1]
+    assert (hard.differences, hard.mean_difference, hard.difference_spread) == ((), None, None)
+    assert "| random-real | hard, hard labels, test images | 65.00 +- 7.07 | - |" in to_markdown(comparison)
 
 
 def run_of(seed: int, complete: bool = True, **recover: Any) -> tuple[Run, RunProgress]:
@@ -112,4 +111,6 @@ def test_the_markdown_has_a_line_per_row() -> None:
     lines = to_markdown(compare([ONE, TWO], "sre2l")).splitlines()
     assert len(lines) == 2 + 4
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| prism | student, soft labels | 86.00 +- 7.07 | +3.50 +- 0.71 | 0.500 |")
+    assert lines[2].startswith(
+        "| prism | student, soft labels, test images | 86.00 +- 7.07 | +3.50 +- 0.71 | 90.0 | 0.500 |"
+    )
