@@ -181,21 +181,24 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
     if repair:
         for unit_id in progress.damaged:
             revoke(files, unit_id)
+    whole = progress.complete and (repair or not progress.damaged)
     if as_json:
         stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
         click.echo(json.dumps({"complete": progress.complete, "stages": stages, "damaged": progress.damaged}))
     else:
         for stage in progress.stages:
             click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
+        if progress.num_others:
+            click.echo(f"beside    {progress.num_others} units of what the config no longer names are whole")
         for unit_id, problem in progress.damaged.items():
             click.echo(f"damaged: {unit_id}: {problem}")
-        if progress.complete:
+        if whole:
             click.echo("Complete and whole.")
         elif progress.damaged and not repair:
             click.echo(f"Next: prism-ray verify --repair {files.location}")
         else:
             click.echo(f"Next: {_resume_command(files)}")
-    sys.exit(0 if progress.complete else _INCOMPLETE)
+    sys.exit(0 if whole else _INCOMPLETE)
 
 
 @main.command()

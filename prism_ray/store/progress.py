@@ -29,6 +29,7 @@ class RunProgress:
     commits: dict[str, Commit]  # unit id -> commit
     damaged: dict[str, str]  # unit id -> what is wrong
     stages: tuple[StageProgress, ...]
+    num_others: int = 0  # whole commits that the config no longer asks for, if they were looked for
 
     @property
     def complete(self) -> bool:
@@ -39,31 +40,37 @@ def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProg
     """Read the commits of a run's units. A commit of another run, or whose files are missing or of another
     size (with `deep`: another hash), or that was made with other weights than the teacher now has, counts as
     damaged and its unit as not done.
+
+    With `deep` also those that the store has beside the plan: of image sets that a later config left out.
     """
-    present = set(committed_units(files))
+    unseen = set(committed_units(files))
     commits: dict[str, Commit] = {}
     damaged: dict[str, str] = {}
+
+    def take(unit_id: str) -> bool:
+        try:
+            commit = read_commit(files, unit_id)
+            problem = find_damage(files, commit, deep=deep)
+            if commit.fingerprint != run.fingerprint_of(unit_id):
+                problem = "it was committed by a run with other settings"
+            problem = problem or _other_weights(commit, commits)
+        except StoreError as error:
+            problem = str(error)
+        if problem is None:
+            commits[unit_id] = commit
+        else:
+            damaged[unit_id] = problem
+        return problem is None
+
     stages = []
     for stage in STAGES:
-        num_done = 0
-        for unit_id in run.plan.unit_ids(stage):
-            if unit_id not in present:
-                continue
-            try:
-                commit = read_commit(files, unit_id)
-                problem = find_damage(files, commit, deep=deep)
-                if commit.fingerprint != run.fingerprint_of(unit_id):
-                    problem = "it was committed by a run with other settings"
-                problem = problem or _other_weights(commit, commits)
-            except StoreError as error:
-                problem = str(error)
-            if problem is None:
-                commits[unit_id] = commit
-                num_done += 1
-            else:
-                damaged[unit_id] = problem
+        present = [unit_id for unit_id in run.plan.unit_ids(stage) if unit_id in unseen]
+        unseen.difference_update(present)
+        num_done = sum(take(unit_id) for unit_id in present)
         stages.append(StageProgress(stage, num_done, run.plan.num_units(stage)))
-    return RunProgress(commits, damaged, tuple(stages))
+    others = sorted(unseen, key=lambda unit_id: (not unit_id.startswith("squeeze/"), unit_id)) if deep else []
+    num_others = sum(map(take, others))
+    return RunProgress(commits, damaged, tuple(stages), num_others)
 
 
 def _other_weights(commit: Commit, commits: dict[str, Commit]) -> str | None:

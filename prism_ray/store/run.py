@@ -51,8 +51,11 @@ class Run:
         return {scope: fingerprint(inputs) for scope, inputs in self.scopes.items()}
 
     def fingerprint_of(self, unit_id: str) -> str:
-        """Return the fingerprint that the commit of a unit carries."""
-        return self._fingerprints[scope_of(unit_id)]
+        """Return the fingerprint that the commit of a unit carries; StoreError if the run has no such unit."""
+        try:
+            return self._fingerprints[scope_of(unit_id)]
+        except (KeyError, ValueError):
+            raise StoreError(f"{unit_id} is no unit of this run, nor of what it was before") from None
 
 
 def new_run(config: Config, facts: DataFacts, num_threads: int, weights: dict[str, str] | None = None) -> Run:

@@ -89,6 +89,23 @@ def test_altered_bytes_are_found_by_the_deep_look(files: StoreFiles, run: Run) -
     assert deep.stages[2].num_done == 0
 
 
+def test_the_deep_look_sees_what_a_later_config_left_out(
+    files: StoreFiles, make_run: Callable[..., Run]
+) -> None:
+    """`verify` that calls a store whole while images of a set that will be asked for again are rotten."""
+    both = save_run(files, make_run(image_sets={"ours": {}, "theirs": {"method": "sre2l"}}))
+    first, second = itertools.islice(both.plan.recover_units("theirs"), 2)
+    finish(files, both, first)
+    rotten = finish(files, both, second, b"abcd")
+    files.replace(rotten, b"abcx")
+    run = save_run(files, make_run(image_sets={"ours": {}}))
+    assert "recover/theirs" in run.kept
+    assert (read_progress(files, run).damaged, read_progress(files, run).num_others) == ({}, 0)
+    deep = read_progress(files, run, deep=True)
+    assert deep.num_others == 1
+    assert deep.damaged == {second.id: f"{rotten} has another SHA-256 than its commit says"}
+
+
 def test_a_commit_of_another_run_is_damaged(
     files: StoreFiles, run: Run, make_run: Callable[..., Run]
 ) -> None:
