@@ -55,6 +55,7 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
     config = with_absolute_paths(config)
     files = StoreFiles(config.store)
     asked = match(config, files, origin)
+    in_store: frozenset[str] = frozenset()
     if asked.held is not None:
         if not asked.fits:
             raise refusal(files, asked.held, asked.run, asked.bound)
@@ -62,17 +63,20 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
         _check_needs(progress, stages)
         if _complete(progress, stages):
             return Outcome(save_run(files, asked.run), progress, {}, None, None)
+        in_store = frozenset(
+            unit.teacher for unit in asked.run.plan.squeeze_units() if unit.id in progress.commits
+        )
     elif stages[0] != STAGES[0]:
         raise StoreError(_nothing_before(stages[0], files.location))
-    return _work(asked, files, stages)
+    return _work(asked, files, stages, in_store)
 
 
 def _complete(progress: RunProgress, stages: tuple[Stage, ...]) -> bool:
     return all(stage.complete for stage in progress.stages if stage.stage in stages)
 
 
-def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...]) -> Outcome:
-    """Start Ray and do the units that have no commit."""
+def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: frozenset[str]) -> Outcome:
+    """Start Ray and do the units that have no commit; `in_store` names the teachers that have one."""
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
     prepare_for_local_ray()
@@ -87,7 +91,7 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...]) -> Outcome
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         display.message("starting Ray and its actors")
         with connect(config, asked.num_threads) as shape, WorkerPool(config, files, shape) as pool:
-            pool.check(asked.facts.num_classes, display.message)
+            pool.check(asked.facts.num_classes, in_store, display.message)
             start_seconds = time.monotonic() - started
             run = save_run(files, new_run(config, asked.facts, shape.num_threads, asked.weights))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):

@@ -4,6 +4,7 @@ import os
 import resource
 import socket
 import traceback
+from collections.abc import Set
 from dataclasses import dataclass
 
 import ray
@@ -59,12 +60,12 @@ class WorkerActor:
         """Answer as soon as the actor lives."""
         return ActorInfo(socket.gethostname(), os.getpid(), str(self._device))
 
-    def check(self, config: Config, num_classes: int) -> UnitFailure | None:
+    def check(self, config: Config, num_classes: int, in_store: Set[str]) -> UnitFailure | None:
         """Build the config's networks without memory; return what is wrong with them, if anything."""
         from prism_ray.teachers.build import check_networks
 
         try:
-            check_networks(config, num_classes)
+            check_networks(config, num_classes, in_store)
         except Exception as error:
             return _describe("check", error)
         return None

@@ -7,7 +7,7 @@ node, and it can count. Keys and small statistics pass through here; pixels neve
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
@@ -60,15 +60,18 @@ class WorkerPool:
         for _ in range(shape.num_actors):
             self._add_actor()
 
-    def check(self, num_classes: int, say: Callable[[str], None]) -> None:
+    def check(self, num_classes: int, in_store: Set[str], say: Callable[[str], None]) -> None:
         """Let the first actor that lives build the config's networks; raise what is wrong with them.
+
+        Files of weights of the teachers `in_store` are not asked for.
 
         While none lives, `say` is told now and then what the run waits for.
         """
         self._wait_for_first_actor(say)
         actor = self._actors[next(iter(self._alive))]
         try:
-            problem = ray.get(actor.check.remote(self._config, num_classes), timeout=_CHECK_TIMEOUT_S)
+            answer = actor.check.remote(self._config, num_classes, in_store)
+            problem = ray.get(answer, timeout=_CHECK_TIMEOUT_S)
         except RayError as error:
             raise OrchestrateError(f"an actor died while it tried the networks out: {error}") from error
         if problem is not None:

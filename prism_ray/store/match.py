@@ -5,7 +5,7 @@ from functools import cached_property
 
 from prism_ray.config import Config
 from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
-from prism_ray.errors import StoreError
+from prism_ray.errors import ConfigError, StoreError
 from prism_ray.fingerprint import clashes
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
@@ -61,14 +61,24 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
     index = _folder_index(config, files, held)
     facts = open_data(config.data, index).facts()
     check_config(config, facts, origin)
-    return Asked(config, facts, index, held, _hash_weights(config), bound)
+    return Asked(config, facts, index, held, _hash_weights(config, held, bound), bound)
 
 
-def _hash_weights(config: Config) -> dict[str, str]:
-    """Hash the files of weights that the pool names; raises ConfigError if one cannot be read."""
+def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str, str]:
+    """Hash the files of weights that the pool names; raises ConfigError if one cannot be read.
+
+    A file that is gone does no harm once the store has its teacher: then its hash is the held run's.
+    """
     digests: dict[str, str] = {}
+    known = {teacher.name: teacher.arch for teacher in held.config.teachers.pool} if held else {}
     for number, teacher in enumerate(config.teachers.pool):
-        digest = weights_sha256(teacher, f"teachers.pool.{number}")
+        try:
+            digest = weights_sha256(teacher, f"teachers.pool.{number}")
+        except ConfigError:
+            in_store = f"squeeze/{teacher.name}" in bound and known.get(teacher.name) == teacher.arch
+            if held is None or not in_store:
+                raise
+            digest = held.weights[teacher.name]
         if digest is not None:
             digests[teacher.name] = digest
     return digests

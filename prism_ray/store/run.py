@@ -51,7 +51,7 @@ class Run:
         return {scope: fingerprint(inputs) for scope, inputs in self.scopes.items()}
 
     def fingerprint_of(self, unit_id: str) -> str:
-        """Return the fingerprint that the commit of a unit carries; StoreError if the run has no such unit."""
+        """Return the fingerprint that the commit of a unit carries; StoreError if there is no such unit."""
         try:
             return self._fingerprints[scope_of(unit_id)]
         except (KeyError, ValueError):

@@ -3,6 +3,7 @@
 And the check, before anything is paid for, that every network of a config can do what it is there for.
 """
 
+from collections.abc import Set
 from functools import partial
 from typing import Any
 
@@ -94,26 +95,36 @@ def input_size(config: TeacherConfig, image_size: int, key: str) -> int:
     return describe(config, key).size if config.input_size == "own" else config.input_size
 
 
-def check_networks(config: Config, num_classes: int) -> None:
+def check_networks(config: Config, num_classes: int, in_store: Set[str] = frozenset()) -> None:
     """Build every network of the config, if it can be without memory, and send two images through it.
 
     Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
     does not take images of its size, or does not answer with logits; for weights that are not there, do not
-    fit, or tell apart other classes than the data has.
+    fit, or tell apart other classes than the data has. Weights of the teachers `in_store` were checked when
+    they were brought in, and their files may be gone.
     """
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
+        if teacher.weights_path and teacher.name in in_store:
+            continue
         network = _check_teacher(teacher, num_classes, config.data.image_size, key)
         if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
                 "match; choose a network with BatchNorm, or leave it out of recover.selection.bn_teachers"
             )
+    # Students see what the primary sees.
+    primary, key = next(
+        (teacher, f"teachers.pool.{number}")
+        for number, teacher in enumerate(config.teachers.pool)
+        if teacher.name == config.primary
+    )
+    size, size_key = input_size(primary, config.data.image_size, key), _size_key(primary, key)
     for name, evaluation in config.evaluations.items():
         key = "evaluate.student" if name == STUDENT else f"evaluations.{name}.student"
         student = evaluation.student
         network = build_without_memory(student, num_classes, key)
-        _try_out(network, student, num_classes, config.data.image_size, key, "data.image_size")
+        _try_out(network, student, num_classes, size, key, size_key)
 
 
 def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> nn.Module:
@@ -130,9 +141,12 @@ def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key
     network = build_without_memory(network_of(config), num_outputs, key)
     if config.weights_path:
         match_weights(config, state, network, key)
-    size_key = "data.image_size" if config.input_size == "run" else f"{key}.input_size"
-    _try_out(network, config, num_outputs, input_size(config, image_size, key), key, size_key)
+    _try_out(network, config, num_outputs, input_size(config, image_size, key), key, _size_key(config, key))
     return network
+
+
+def _size_key(config: TeacherConfig, key: str) -> str:
+    return "data.image_size" if config.input_size == "run" else f"{key}.input_size"
 
 
 def check_classes(config: TeacherConfig, num_outputs: int, num_classes: int, key: str) -> None:

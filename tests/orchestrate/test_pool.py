@@ -52,7 +52,7 @@ try:
             shape = Shape(num_actors=2, num_threads=int(ray.cluster_resources()["CPU"]), num_gpus=0.0)
         with WorkerPool(config, files, shape) as pool:
             if fault == "arch":
-                pool.check(10, print)
+                pool.check(10, frozenset(), print)
             elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), (5,), (("resnet",),), 1)
                 good = next(u for u in run.plan.recover_units("random-real"))

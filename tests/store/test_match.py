@@ -8,7 +8,7 @@ from PIL import Image
 
 from prism_ray.config import Config, load_config
 from prism_ray.data import open_data
-from prism_ray.errors import StoreError
+from prism_ray.errors import ConfigError, StoreError
 from prism_ray.store import StoreFiles, layout, load_run, match, new_run, revoke, save_run, write_part
 from prism_ray.store.commits import Commit, write_commit
 
@@ -62,6 +62,28 @@ def test_commits_without_a_plan_are_refused(digits_config: Path, folder: Path, t
     files.delete(layout.PLAN)
     with pytest.raises(StoreError, match=r"finished work but no plan\.json"):
         match(config, files, "config")
+
+
+def test_weights_are_asked_for_until_the_store_has_their_teacher(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a run that cannot go on without a file that it no longer needs, or that starts without one."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"some weights")
+    pool = f"teachers.pool=[{{name: a, arch: 'timm:test_resnet@{path}'}}]"
+    config = load_config(digits_config, [pool, "recover.primary=a"], str(tmp_path / "run"))
+    files = StoreFiles(config.store)
+    asked = match(config, files, "config")
+    run = save_run(files, new_run(config, asked.facts, 1, asked.weights))
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"weights\.pth cannot be read"):
+        match(config, files, "config")
+    part = write_part(files, lambda attempt: f"teachers/a-{attempt}", b"good")
+    unit = "squeeze/a"
+    write_commit(files, Commit(unit, run.fingerprint_of(unit), (part,), {}, 1.0, "host", "now"))
+    again = match(config, files, "config")
+    assert again.weights == asked.weights
+    assert again.fits
+    path.write_bytes(b"other weights")
+    assert not match(config, files, "config").fits
 
 
 def test_free_settings_follow_the_present_call(digits_config: Path, tmp_path: Path) -> None:

@@ -22,7 +22,10 @@ def save_weights(arch: str, num_classes: int, path: Path) -> str:
 
 
 def make_config(
-    teacher: dict[str, Any] | None = None, student: dict[str, Any] | None = None, image_size: int = 32
+    teacher: dict[str, Any] | None = None,
+    student: dict[str, Any] | None = None,
+    image_size: int = 32,
+    primary: str = "first",
 ) -> Config:
     """Return a whole config of good networks but for the ones given; `teacher` is number 1 of the pool."""
     good = {"arch": "timm:test_resnet"}
@@ -30,7 +33,7 @@ def make_config(
         "store": "unused",
         "data": {"source": "digits", "image_size": image_size},
         "teachers": {"pool": [{"name": "first", **good}, {"name": "second", **(teacher or good)}]},
-        "recover": {"ipc": 1, "primary": "first"},
+        "recover": {"ipc": 1, "primary": primary},
         "evaluate": {"student": student or good},
     }
     return parse_config(values, "the test")
@@ -241,6 +244,23 @@ def test_check_takes_no_memory_and_no_random_number() -> None:
     check_networks(make_config(student=large, image_size=28), 10)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before < 1_000_000  # kB
     assert torch.equal(random_before, torch.get_rng_state())
+
+
+def test_students_are_tried_at_the_size_that_the_primary_sees() -> None:
+    """Would catch a student refused for the store's 16 pixels though it trains on the primary's 64."""
+    teacher = {"arch": "timm:test_resnet", "input_size": 64}
+    student = {"arch": "torchvision:vgg11_bn"}
+    check_networks(make_config(teacher, student, image_size=16, primary="second"), 10)
+
+
+def test_a_file_of_weights_may_be_gone_once_the_store_has_the_teacher(tmp_path: Path) -> None:
+    """Would catch a run that cannot go on because the download folder was cleaned."""
+    arch = save_weights("timm:test_resnet", 10, tmp_path / "x.pth")
+    config = make_config(teacher={"arch": arch})
+    (tmp_path / "x.pth").unlink()
+    with pytest.raises(ConfigError, match=r"x\.pth"):
+        check_networks(config, 10)
+    check_networks(config, 10, in_store={config.teachers.pool[1].name})
 
 
 def test_good_weights_pass(tmp_path: Path) -> None:
