@@ -137,14 +137,16 @@ def clashes(held: Scopes, asked: Scopes, bound: Collection[str]) -> list[str]:
         needs = held[scope]["needs"].keys() | asked[scope]["needs"].keys()
         explain |= (needs & changed) - found
     lines: dict[str, None] = {}
+    sets = {scope.removeprefix("recover/") for scope in held if scope.startswith("recover/")}
     for scope in held:
         if scope in found:
+            whose = _whose(scope) if sets - {DISTILLED, CONTROL} else ""
             for line in differences(held[scope]["settings"], asked[scope]["settings"]):
-                lines[line + _whose(scope)] = None
+                lines[line + whose] = None
             here, now = held[scope]["needs"].keys(), asked[scope]["needs"].keys()
             for need in sorted(here ^ now):
                 which = "the store used it, now it is not used" if need in here else "it is new"
-                lines[f"{need}: {which}{_whose(scope)}"] = None
+                lines[f"{need}: {which}{whose}"] = None
     return list(lines)
 
 
@@ -168,10 +170,9 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 
 def _whose(scope: str) -> str:
-    """Name the image set of a scope, unless it is one of a config that names none."""
+    """Name the image set of a scope, if it is one's."""
     parts = scope.split("/")
-    named = parts[0] in ("recover", "relabel", "evaluate", "measure") and parts[1] not in (DISTILLED, CONTROL)
-    return f" (image set {parts[1]})" if named else ""
+    return f" (image set {parts[1]})" if parts[0] in ("recover", "relabel", "evaluate", "measure") else ""
 
 
 def _without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:

@@ -166,6 +166,15 @@ def test_the_image_set_of_a_clash_is_named() -> None:
     assert lines == ["recover.iterations: the store has 50, now 60 (image set b)"]
 
 
+def test_a_set_named_as_the_control_is_named_too() -> None:
+    """A change of the set random-real among nine others that looks like one of all."""
+    old, new = (
+        scopes_of(image_sets={"a": {}, "random-real": {"method": "random-real", "ipc": ipc}})
+        for ipc in (2, 3)
+    )
+    assert all_clashes(old, new) == ["recover.ipc: the store has 2, now 3 (image set random-real)"]
+
+
 def test_data_paths_are_free() -> None:
     """Images that moved to another folder, unchanged, lock the user out of the run."""
     one = scopes_of(data__source="image-folder", data__path="a")
