@@ -196,6 +196,15 @@ class RecoverConfig(ImageSetConfig):
         return self
 
     @model_validator(mode="after")
+    def _check_patch_shuffle(self) -> Self:
+        if self.patch_shuffle and self.init == "noise":
+            raise ValueError(
+                "patch_shuffle = True moves the quarters of real images, and init = 'noise' has none; set "
+                "patch_shuffle to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_options(self) -> Self:
         method = find_method(self.method)
         if method is not None:

@@ -137,6 +137,7 @@ def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
         ),
         ("image_sets.X={}", "image_sets.X"),
         ("recover.method=prsim", "there is no method 'prsim'; did you mean 'prism'?"),
+        ("image_sets.x={method: edc, init: noise}", "image_sets.x: patch_shuffle = True moves"),
         ("recover.options.weight=1", "method prism takes no options, got weight"),
         (
             "image_sets={r: {method: rded, iterations: 5}}",
