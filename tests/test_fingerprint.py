@@ -8,37 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prism_ray.config import Config, parse_config
-from prism_ray.data import DataFacts
 from prism_ray.fingerprint import RUN, Scopes, clashes, differences, fingerprint, run_scopes
 from prism_ray.plan import Plan
 from prism_ray.units import STAGES
+from tests.plans import config_of, facts_of
 
 quick = settings(deadline=None, max_examples=60)
-
-
-def facts_of(num_classes: int = 10, identity: str = "some data") -> DataFacts:
-    """Facts of imaginary data."""
-    names = tuple(f"class {label}" for label in range(num_classes))
-    return DataFacts(names, (1000,) * num_classes, num_test_images=3, channels=3, identity=identity)
-
-
-def config_of(pool_size: int = 1, **changes: Any) -> Config:
-    """Return a config with the teachers t0 (the primary), t1, ...; `changes` are a__b=value for a.b."""
-    values: dict[str, Any] = {
-        "store": "somewhere",
-        "data": {"source": "digits", "image_size": 32},
-        "teachers": {"pool": [{"name": f"t{k}", "arch": "timm:x"} for k in range(pool_size)]},
-        "recover": {"ipc": 4, "primary": "t0", "iterations": 100, "iterations_step": 0},
-        "evaluate": {"student": {"arch": "timm:x"}},
-    }
-    for key, value in changes.items():
-        node = values
-        *sections, name = key.split("__")
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[name] = value
-    return parse_config(values, "test")
 
 
 def scopes_of(pool_size: int = 1, **changes: Any) -> Scopes:
@@ -90,7 +65,7 @@ def key_of(change: dict[str, Any]) -> str:
 @pytest.mark.parametrize("change", FREE, ids=key_of)
 def test_free_settings_change_no_scope_and_no_unit(change: dict[str, Any]) -> None:
     """A run that cannot be resumed on another cluster, or whose images depend on its size."""
-    before, after = config_of(), config_of(**change)
+    before, after = config_of(1), config_of(1, **change)
     assert before != after
     assert run_scopes(after, facts_of(), 1) == run_scopes(before, facts_of(), 1)
     for stage in STAGES[:-1]:
@@ -187,13 +162,13 @@ def test_data_paths_are_free() -> None:
 
 def test_the_number_of_threads_is_binding() -> None:
     """Sums on the CPU differ in their last bits with the threads; a resumed run must not mix them."""
-    old, new = (run_scopes(config_of(), facts_of(), threads) for threads in (1, 2))
+    old, new = (run_scopes(config_of(1), facts_of(), threads) for threads in (1, 2))
     assert all_clashes(old, new) == ["orchestrate.threads_per_actor: the store has 1, now 2"]
 
 
 def test_other_images_are_binding() -> None:
     """A run that goes on after the training images were exchanged."""
-    old, new = (run_scopes(config_of(), facts_of(identity=text), 1) for text in ("old", "new"))
+    old, new = (run_scopes(config_of(1), facts_of(identity=text), 1) for text in ("old", "new"))
     assert all_clashes(old, new) == ["data_facts.identity: the store has 'old', now 'new'"]
 
 
@@ -208,7 +183,7 @@ def leaves(values: Any, key: str = "") -> Iterator[str]:
 
 def test_every_setting_is_either_free_by_name_or_binding() -> None:
     """A new setting that slips past the fingerprint, or a new free one that nobody decided on."""
-    config = config_of()
+    config = config_of(1)
     values = config.model_dump(mode="json")
     pool = values["teachers"].pop("pool")
     inputs: set[str] = set()
@@ -258,7 +233,7 @@ def test_a_collection_binds_the_settings_of_its_kind_alone() -> None:
     inputs: set[str] = set()
     for scope in scopes_of(image_sets=sets).values():  # EDC starts from collages
         inputs |= set(scope["settings"].get("collect", {}))
-    assert inputs == set(config_of().collect.model_dump())
+    assert inputs == set(config_of(1).collect.model_dump())
 
 
 def test_a_teacher_that_no_slot_is_for_can_be_added() -> None:

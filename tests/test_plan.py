@@ -2,55 +2,22 @@
 
 import hashlib
 import itertools
-import time
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prism_ray.config import DISTILLED, Config, parse_config
+from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL, STUDENT
-from prism_ray.data import DataFacts
 from prism_ray.fingerprint import PLAN_VERSION, RUN, run_scopes
 from prism_ray.plan import Plan
-from prism_ray.store.images import encode_images
-from prism_ray.store.labels import EpochLabels, Views, encode_labels
-from prism_ray.units import STAGES, CollectUnit, RecoverUnit, RelabelUnit, Slot, Unit, scope_of
+from prism_ray.units import STAGES, CollectUnit, Slot, Unit, scope_of
+from tests.plans import config_of, facts_of
 
 quick = settings(deadline=None, max_examples=60)
-
-
-def facts_of(num_classes: int, *, per_class: int = 1000, identity: str = "some data") -> DataFacts:
-    """Facts of imaginary data."""
-    return DataFacts(
-        class_names=tuple(f"class {label}" for label in range(num_classes)),
-        train_counts=(per_class,) * num_classes,
-        num_test_images=num_classes,
-        channels=3,
-        identity=identity,
-    )
-
-
-def config_of(pool_size: int = 4, **changes: Any) -> Config:
-    """Return a config with the teachers t0 (the primary), t1, ...; `changes` are a__b=value for a.b."""
-    values: dict[str, Any] = {
-        "store": "somewhere",
-        "data": {"source": "digits", "image_size": 32},
-        "teachers": {"pool": [{"name": f"t{k}", "arch": "timm:x"} for k in range(pool_size)]},
-        "recover": {"ipc": 4, "primary": "t0", "iterations": 100, "iterations_step": 0},
-        "evaluate": {"student": {"arch": "timm:x"}},
-    }
-    for key, value in changes.items():
-        node = values
-        *sections, name = key.split("__")
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[name] = value
-    return parse_config(values, "test")
 
 
 def all_units(plan: Plan) -> list[Unit]:
@@ -387,79 +354,3 @@ def test_the_plan_of_this_version_is_pinned() -> None:
     text = "\n".join(repr(unit) for unit in all_units(Plan(config, facts_of(3))))
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert (PLAN_VERSION, digest[:16]) == (3, "2ceb1619c1c511a6")
-
-
-@pytest.mark.parametrize("method", ["prism", "delt", "rded"])
-def test_ids_without_draws_are_those_of_the_units(method: str) -> None:
-    """Progress that looks for other commits than the units write."""
-    config = config_of(
-        recover__method=method, recover__ipc=5, recover__images_per_batch=4, relabel__images_per_group=10
-    )
-    plan = Plan(config, facts_of(3))
-    for stage in STAGES:
-        assert list(plan.unit_ids(stage)) == [unit.id for unit in plan.units(stage)]
-
-
-# Lazy
-
-
-def test_finding_the_ids_draws_no_teachers() -> None:
-    """`status` that takes a minute, because every batch draws its teachers thousands of times."""
-    config = config_of(recover__ipc=2000, recover__selection={"redraw": 1}, recover__iterations_step=0)
-    started = time.perf_counter()
-    assert sum(1 for _ in Plan(config, facts_of(1)).unit_ids("recover")) == 2 * 2000
-    assert sum(1 for _ in Plan(config, facts_of(1)).unit_ids("relabel")) == 2 * 2 * 3
-    assert time.perf_counter() - started < 1.0
-
-
-def test_a_plan_of_a_million_batches_is_lazy() -> None:
-    """A driver that makes all units, or counts them one by one, before it starts the first."""
-    config = config_of(recover__ipc=10**6, relabel__images_per_group=10, relabel__epochs=10**6)
-    started = time.perf_counter()
-    plan = Plan(config, facts_of(1))
-    assert plan.num_batches(DISTILLED) == 10**6
-    assert plan.num_units("recover") == 2 * 10**6
-    assert plan.num_units("relabel") == 2 * 10**5 * 10**4
-    first = next(plan.units("recover"))
-    label = next(plan.units("relabel"))
-    last = plan.batch(CONTROL, 10**6 - 1)
-    seconds = time.perf_counter() - started
-    assert isinstance(first, RecoverUnit)
-    assert first.slots == (Slot(0, 0),)
-    assert isinstance(label, RelabelUnit)
-    assert len(label.batch_ids) == 10
-    assert last.slots == (Slot(0, 10**6 - 1),)
-    assert seconds < 0.25
-
-
-# Estimates
-
-
-def test_the_estimate_of_image_bytes_is_near_the_truth() -> None:
-    """A promise of megabytes for a run that writes gigabytes (a factor of bits, channels or sets)."""
-    config = config_of(recover__ipc=10, data__image_size=64)
-    plan = Plan(config, facts_of(10))
-    rng = np.random.default_rng(0)
-    written = 0
-    for image_set in plan.image_sets:
-        for unit in plan.recover_units(image_set):
-            noise = rng.integers(0, 256, (len(unit.slots), 3, 64, 64), dtype=np.uint8)
-            written += len(encode_images(unit, noise, plan.facts.class_names))
-    assert 0.8 < plan.estimated_image_bytes() / written < 1.25
-
-
-def test_the_estimate_of_label_bytes_is_near_the_truth() -> None:
-    """Soft labels are the larger part of a store: the estimate must not forget the epochs or float16."""
-    num_classes, ipc, epochs = 100, 2, 5
-    config = config_of(recover__ipc=ipc, relabel__epochs=epochs)
-    plan = Plan(config, facts_of(num_classes))
-    rng = np.random.default_rng(0)
-    count = num_classes * ipc
-    columns: dict[str, Any] = {field.name: rng.integers(0, 32, count) for field in fields(Views)}
-    columns |= {name: columns[name] > 15 for name in ("flip", "swap_columns", "swap_rows")}
-    labels = [
-        EpochLabels(epoch, Views(**columns), rng.normal(size=(count, num_classes)).astype(np.float16))
-        for epoch in range(epochs)
-    ]
-    written = 2 * len(encode_labels(labels))
-    assert 0.7 < plan.estimated_label_bytes() / written < 1.4

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prism_ray.config import DISTILLED, Config, RecoverConfig, parse_config
-from prism_ray.data import DataFacts
 from prism_ray.errors import ConfigError
 from prism_ray.plan import Plan
 from prism_ray.seeds import derive_random
 from prism_ray.selection import draw_teachers
+from tests.plans import facts_of
 
 quick = settings(deadline=None, max_examples=60)
 Draws = tuple[tuple[str, ...], ...]
@@ -270,14 +270,7 @@ def plan_of(num_classes: int = 6, pool_size: int = 6, **values: Any) -> Plan:
         },
         "test",
     )
-    facts = DataFacts(
-        class_names=tuple(f"class {label}" for label in range(num_classes)),
-        train_counts=(1000,) * num_classes,
-        num_test_images=num_classes,
-        channels=3,
-        identity="some data",
-    )
-    return Plan(config, facts)
+    return Plan(config, facts_of(num_classes))
 
 
 def draws_by_round(plan: Plan) -> dict[int, list[Draws]]:

@@ -1,25 +1,12 @@
 """YAML and options in, Config out; every complaint names file or option, key and value."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from prism_ray.config import DISTILLED, Config, RecoverConfig, dump_config, load_config, parse_config
-from prism_ray.errors import ConfigError
-
-JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
-
-
-def complaint(path: Path, *overrides: str, store: str | None = None) -> str:
-    """Load a config that must be refused; return the message."""
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides, store)
-    return str(caught.value)
+from prism_ray.config import DISTILLED, Config, RecoverConfig, load_config
+from tests.config.loading import JOBS, complaint, write
 
 
 def distilled_of(config: Config) -> RecoverConfig:
@@ -27,11 +14,6 @@ def distilled_of(config: Config) -> RecoverConfig:
     distilled = config.image_sets[DISTILLED]
     assert isinstance(distilled, RecoverConfig)
     return distilled
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 # The file
@@ -180,128 +162,6 @@ def test_yamls_own_loader_is_left_alone() -> None:
     assert yaml.safe_load("{a: 1, a: 2}") == {"a": 2}
 
 
-# The keys and values
-
-
-@pytest.mark.parametrize(
-    ("override", "suggestion"),
-    [
-        ("recover.iteration=5", "recover.iterations"),
-        ("recover.lerning_rate=5", "recover.learning_rate"),
-        ("evaluate.lerning_rate=5", "evaluate.learning_rate"),
-        ("teachers.squeeze.epoch=5", "teachers.squeeze.epochs"),
-        ("relabel.epoch=5", "relabel.epochs"),
-        ("teachers.pool.1.achr=5", "teachers.pool.1.arch"),
-        ("evaluate.student.kwarg={}", "evaluate.student.kwargs"),
-        ("recovr.ipc=5", "recover"),
-        ("ipc=5", "recover.ipc"),
-        ("data.primary=first", "recover.primary"),
-        ("orchestrate.image_size=5", "data.image_size"),
-    ],
-)
-def test_an_unknown_key_suggests_the_nearest_in_the_right_section(
-    config_path: Path, override: str, suggestion: str
-) -> None:
-    """A misspelt setting is ignored, or answered with the key of another section."""
-    message = complaint(config_path, override)
-    key, _, value = override.partition("=")
-    assert message.endswith(f"unknown key; did you mean {suggestion}?")
-    if key != "recovr.ipc":
-        assert message.startswith(f"--set {override}: {key} = ")
-    assert value in message
-
-
-def test_an_unknown_key_of_the_file_names_the_file(config_path: Path, minimal: str) -> None:
-    """A complaint that does not say which of the configs is meant."""
-    write(config_path, minimal.replace("  ipc: 10", "  ipc: 10\n  iteration: 5"))
-    expected = f"{config_path}: recover.iteration = 5: unknown key; did you mean recover.iterations?"
-    assert complaint(config_path) == expected
-
-
-def test_an_unknown_key_like_no_other_lists_the_keys(config_path: Path) -> None:
-    """No hint at all for a key that resembles none."""
-    message = complaint(config_path, "orchestrate.zzzzzz=1")
-    assert "unknown key; the keys here are actors, gpus_per_actor, " in message
-
-
-@pytest.mark.parametrize("key", ["int", "pool[0]"])
-def test_an_unknown_key_named_like_a_type_is_refused_too(config_path: Path, key: str) -> None:
-    """The key is taken for pydantic's mark of a union's member: IndexError in place of a complaint."""
-    assert f"--set {key}=1: {key} = 1: unknown key" in complaint(config_path, f"{key}=1")
-
-
-def test_a_place_in_brackets_is_answered_with_the_list(config_path: Path) -> None:
-    """`teachers.pool[0].name`, as Python writes it, is called an unknown key 'teachers'."""
-    message = complaint(config_path, "teachers.pool[0].name=x")
-    assert ": teachers.pool[0] = " in message
-    assert message.endswith("did you mean teachers.pool?")
-
-
-@pytest.mark.parametrize(
-    ("override", "problem"),
-    [
-        ("recover.ipc=ten", "recover.ipc = 'ten': should be a valid integer"),
-        ("recover.ipc='10'", "recover.ipc = '10': should be a valid integer"),
-        ("recover.ipc=10.0", "recover.ipc = 10.0: should be a valid integer"),
-        ("recover.ipc=true", "recover.ipc = True: should be a valid integer"),
-        ("recover.ipc=", "recover.ipc = None: should be a valid integer"),
-        ("recover.flip=yes please", "recover.flip = 'yes please': should be a valid boolean"),
-        ("recover.flip=1", "recover.flip = 1: should be a valid boolean"),
-        ("store=5", "store = 5: should be a valid string"),
-        ("recover.learning_rate=fast", "recover.learning_rate = 'fast': should be a valid number"),
-        ("recover.crop_scale.0=x", "recover.crop_scale.0 = 'x': should be a valid number"),
-        ("recover=5", "recover = 5: "),
-    ],
-)
-def test_a_wrong_type_is_refused_with_option_key_and_value(
-    config_path: Path, override: str, problem: str
-) -> None:
-    """A value is bent to the type in silence, or refused without saying which."""
-    assert complaint(config_path, override).startswith(f"--set {override}: {problem}")
-
-
-@pytest.mark.parametrize(
-    ("override", "suggestion"),
-    [
-        ("data.source=digit", "'digits'"),
-        ("data.source=imagefolder", "'image-folder'"),
-        ("recover.init=nose", "'noise'"),
-        ("teachers.pool.0.stem=smal", "'small'"),
-    ],
-)
-def test_a_wrong_word_suggests_the_right_one(config_path: Path, override: str, suggestion: str) -> None:
-    """A misspelt choice is answered with the list alone, or taken for the default."""
-    message = complaint(config_path, override)
-    assert message.startswith(f"--set {override}: {override.partition('=')[0]} = ")
-    assert message.endswith(f"; did you mean {suggestion}?")
-
-
-@pytest.mark.parametrize(
-    ("line", "key"),
-    [
-        ("store: ./runs/minimal", "store"),
-        ("  ipc: 10", "recover.ipc"),
-        ("  image_size: 32", "data.image_size"),
-    ],
-)
-def test_a_missing_key_is_named_with_what_it_means(
-    config_path: Path, minimal: str, line: str, key: str
-) -> None:
-    """'Field required' without a name, or without a word on what belongs there."""
-    write(config_path, minimal.replace(f"{line}\n", ""))
-    assert complaint(config_path).startswith(f"{config_path}: {key} is missing (")
-
-
-def test_every_wrong_key_has_its_line(config_path: Path) -> None:
-    """A user who mends one mistake per attempt."""
-    message = complaint(config_path, "recover.ipc=ten", "seed=-1", "data.bogus_thing=1")
-    lines = message.splitlines()
-    assert len(lines) == 3
-    assert [sum(key in line for line in lines) for key in ("recover.ipc", "seed", "data.bogus_thing")] == [
-        1
-    ] * 3
-
-
 # Options
 
 
@@ -398,105 +258,3 @@ def test_a_check_of_a_section_names_the_file_and_the_option(config_path: Path) -
     """A rule over several keys that blames the file alone, though the option broke it."""
     message = complaint(config_path, "recover.iterations_step=100", "seed=1")
     assert message.startswith(f"{config_path} with --set recover.iterations_step=100: recover: ")
-
-
-# Plain values and back
-
-
-def test_values_that_are_not_plain_data_are_refused() -> None:
-    """A set or a date in a dictionary ends in a TypeError of json."""
-    with pytest.raises(ConfigError, match="here: holds a value that is not plain data"):
-        parse_config({"store": {1, 2}}, "here")
-
-
-def test_values_that_are_no_mapping_are_refused() -> None:
-    """plan.json whose config is a list ends in a traceback."""
-    with pytest.raises(ConfigError, match="here"):
-        parse_config([1, 2], "here")
-
-
-def test_a_dump_is_readable_and_complete(config_path: Path) -> None:
-    """config.yaml of a store that leaves out the defaults, which the next version may change."""
-    config = load_config(config_path)
-    values = yaml.safe_load(dump_config(config))
-    assert values == json.loads(config.model_dump_json())
-    assert values["relabel"]["epochs"] == 300
-    assert list(values)[:2] == ["store", "seed"]
-
-
-NAMES = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,63}", fullmatch=True)
-# Not the line breaks of Unicode, which PyYAML itself folds when it reads them back.
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85\u2028\u2029"), max_size=30)
-KWARGS = st.dictionaries(
-    TEXT,
-    st.one_of(
-        st.integers(-(2**53), 2**53),
-        st.floats(allow_nan=False, allow_infinity=False),
-        st.booleans(),
-        TEXT,
-        st.lists(st.integers(-10, 10), max_size=3),
-        st.none(),
-    ),
-    max_size=3,
-)
-
-
-@pytest.fixture(scope="module")
-def dumped_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("dumped") / "config.yaml"
-
-
-def round_trip(config: Config, path: Path) -> Config:
-    return load_config(write(path, dump_config(config)))
-
-
-@settings(deadline=None, max_examples=80)
-@given(
-    names=st.lists(NAMES, min_size=1, max_size=4, unique=True),
-    store=TEXT,
-    kwargs=KWARGS,
-    seed=st.integers(0, 2**70),
-    rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
-    actors=st.one_of(st.just("auto"), st.integers(1, 1000)),
-)
-@example(names=["1e3"], store="x", kwargs={}, seed=0, rate=1.0, actors="auto")
-@example(names=["a"], store="1e-3", kwargs={"1E5": "2e7"}, seed=0, rate=1e-5, actors=1)
-@example(
-    names=["2026-01-31", "null", "true", "1_000", "0x1", "0o7"],
-    store="~",
-    kwargs={},
-    seed=0,
-    rate=1.0,
-    actors=1,
-)
-def test_a_dumped_config_loads_equal(
-    dumped_path: Path,
-    names: list[str],
-    store: str,
-    kwargs: dict[str, Any],
-    seed: int,
-    rate: float,
-    actors: int | str,
-) -> None:
-    """config.yaml of a store that does not load, or that leads to another run: text read as a number."""
-    config = parse_config(
-        {
-            "store": store,
-            "seed": seed,
-            "data": {"source": "digits", "image_size": 32},
-            "teachers": {"pool": [{"name": name, "arch": "timm:x", "kwargs": kwargs} for name in names]},
-            "recover": {"ipc": 1, "primary": names[-1], "learning_rate": rate},
-            "evaluate": {"student": {"arch": "torchvision:resnet18"}},
-            "orchestrate": {"actors": actors},
-        },
-        "test",
-    )
-    assert round_trip(config, dumped_path) == config
-
-
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_every_job_survives_the_round_trip(job: Path, tmp_path: Path) -> None:
-    """The resolved config of a shipped job that cannot be used again."""
-    config = load_config(job)
-    assert round_trip(config, tmp_path / "resolved.yaml") == config
-    assert parse_config(config.model_dump(mode="json"), "test") == config

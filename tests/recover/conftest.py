@@ -11,6 +11,9 @@ from torchvision.transforms.v2 import functional as TF
 from prism_ray.recover.augment import Augmentation
 from prism_ray.teachers.teacher import Preprocessing, Teacher
 
+# The comparisons that stand beside the tests say what differs, as those of the tests themselves do.
+pytest.register_assert_rewrite("tests.recover.objectives", "tests.recover.method_runs")
+
 NUM_CLASSES = 5
 
 BoxFlipRoll = tuple[int, int, int, int, bool, int, int]  # top, left, height, width, flip, down, right
