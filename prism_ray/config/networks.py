@@ -80,7 +80,8 @@ class TeacherConfig(NetworkConfig):
     mean: tuple[Finite, Finite, Finite] | None = Field(
         default=None,
         description="Mean of each channel, of pixels in [0, 1], that the network expects; default: what "
-        "its library says of the weights, or what the training images have if it is squeezed.",
+        "the training images have if it is squeezed, what a file of weights says that was squeezed by "
+        "prism-ray, else what its library says.",
     )
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         default=None, description="The same for the standard deviation."

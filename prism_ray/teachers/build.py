@@ -131,7 +131,7 @@ def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key
     """Check one teacher of the pool; its weights as far as that goes without a download."""
     num_outputs = num_classes
     if config.weights_path:
-        state, _ = read_weights(config, key)
+        state, _, _ = read_weights(config, key)
         num_outputs = infer_num_classes(
             config, state, partial(build_without_memory, network_of(config), key=key), key
         )

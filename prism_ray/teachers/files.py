@@ -14,6 +14,7 @@ from prism_ray.errors import ConfigError, StoreError
 from prism_ray.store import Commit, StoreFiles, read_part
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
+from prism_ray.teachers.weights import METADATA
 
 SQUEEZED = "squeezed"
 
@@ -51,10 +52,16 @@ class TeacherCard:
         )
 
 
-def encode_weights(network: nn.Module) -> bytes:
-    """Return a network's state as safetensors."""
+def encode_weights(network: nn.Module, preprocessing: Preprocessing | None = None) -> bytes:
+    """Return a network's state as safetensors, with the mean and std of its input for whoever takes the file
+    into another run (`read_weights`).
+    """
     state = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
-    return safetensors.torch.save(state)
+    if preprocessing is None:
+        return safetensors.torch.save(state)
+    figures = {"mean": preprocessing.mean, "std": preprocessing.std}
+    # One key, because safetensors writes several in any order.
+    return safetensors.torch.save(state, {METADATA: json.dumps(figures)})
 
 
 def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Teacher:

@@ -78,7 +78,7 @@ def prepare_teacher(
         for split, labels in data.labels.items()
         if split != "train" and len(labels) > 0
     }
-    weights = encode_weights(network)
+    weights = encode_weights(network, preprocessing)
     card = _make_card(config, bare, network, preprocessing, num_outputs, accuracies, weights, source_sha256)
     return PreparedTeacher(weights, card)
 

@@ -17,7 +17,7 @@ from prism_ray.teachers.build import (
 )
 from prism_ray.teachers.library import describe, load_library_weights
 from prism_ray.teachers.teacher import Preprocessing
-from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
+from prism_ray.teachers.weights import InputFigures, infer_num_classes, match_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, ke
     bare = network_of(config)
     facts = describe(config, key)
     digest: str | None = None
+    figures: InputFigures | None = None
     with torch.random.fork_rng(devices=[]):  # first weights, overwritten at once
         if config.weights_path:
-            state, digest = read_weights(config, key)
+            state, digest, figures = read_weights(config, key)
             num_outputs = infer_num_classes(config, state, partial(build_without_memory, bare, key=key), key)
         else:
             num_outputs = facts.num_classes
@@ -56,8 +57,8 @@ def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, ke
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise ConfigError(f"{key}.arch = {config.arch!r}: the weights hold values that are not finite")
     preprocessing = Preprocessing(
-        mean=config.mean or facts.mean,
-        std=config.std or facts.std,
+        mean=config.mean or (figures.mean if figures else facts.mean),
+        std=config.std or (figures.std if figures else facts.std),
         size=input_size(config, image_size, key),
     )
     return PretrainedNetwork(

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
@@ -17,13 +20,23 @@ from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.library import drop_auxiliary_heads
 
+METADATA = "prism_ray"  # key in the metadata of safetensors
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel, of torch.compile
 _COUNTER = "num_batches_tracked"  # kept by BatchNorm, without meaning in use, absent from old files
 
 
-def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a teacher's file of weights, in its order, and the SHA-256 of the file.
+@dataclass(frozen=True)
+class InputFigures:
+    """Mean and std of the input, which prism-ray writes into the weights of teachers that it squeezes."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], str, InputFigures | None]:
+    """Return the tensors of a teacher's file of weights, in its order, the SHA-256 of the file, and mean and
+    std of the network's input if the file says them.
 
     Nothing but tensors is unpickled. Raises ConfigError if the file cannot be read, or is none of weights.
     """
@@ -38,9 +51,11 @@ def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], st
             f"{where}: {path} cannot be read: {error}; the path must lead to the file on every machine of "
             "the cluster, or be a URL"
         ) from error
+    figures = None
     try:
         if path.endswith(".safetensors"):
             values: Any = safetensors.torch.load(data)
+            figures = _input_figures(data)
         else:
             values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -48,9 +63,38 @@ def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], st
             f"{where}: {path} holds more than tensors, or is no file of weights, and is not loaded: such a "
             "file can run code. Save the state dict alone: torch.save(network.state_dict(), path)"
         ) from error
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, LookupError, BadZipFile) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        OSError,
+        LookupError,
+        TypeError,
+        BadZipFile,
+    ) as error:
         raise ConfigError(f"{where}: {path} is damaged or no file of weights: {error}") from error
-    return _unwrap(values, where), hashlib.sha256(data).hexdigest()
+    return _unwrap(values, where), hashlib.sha256(data).hexdigest(), figures
+
+
+def _input_figures(data: bytes) -> InputFigures | None:
+    """Read the metadata of a safetensors file: 8 bytes with the header's length, the header as JSON."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = header.get("__metadata__", {}).get(METADATA)
+    if text is None:
+        return None
+    values = json.loads(text)
+    mean, std = (_triple(values[name]) for name in ("mean", "std"))
+    if min(std) <= 0.0:
+        raise ValueError(f"its metadata have std = {std}")
+    return InputFigures(mean, std)
+
+
+def _triple(values: list[float]) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    if not all(map(math.isfinite, (first, second, third))):
+        raise ValueError(f"its metadata have {values}")
+    return first, second, third
 
 
 def _unwrap(values: Any, where: str) -> dict[str, Tensor]:

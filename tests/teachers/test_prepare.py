@@ -44,7 +44,7 @@ def test_a_squeezed_teacher_is_trained_and_tested(digits: RealImages, tmp_path: 
     network = build_network(NetworkConfig(arch="timm:test_resnet"), 10, "key")
     preprocessing = measure_preprocessing(digits, 32)
     train(network, digits, preprocessing, ONE_EPOCH, derive_seed(3, "order"), CPU)
-    assert prepared.weights == encode_weights(network)
+    assert prepared.weights == encode_weights(network, preprocessing)
     assert prepared.card.source == "squeezed"
     assert prepared.card.preprocessing == preprocessing
     assert prepared.card.test_accuracy == measure_accuracy(network, digits, preprocessing, CPU)
@@ -60,6 +60,18 @@ def test_a_squeezed_teacher_can_have_its_own_input(digits: RealImages) -> None:
     assert prepare(config, digits).card.preprocessing == expected
 
 
+def test_a_squeezed_teacher_is_the_same_in_another_run(digits: RealImages, tmp_path: Path) -> None:
+    """Would catch a pool of another store that sees its images with the library's mean and std."""
+    squeezed = prepare(TeacherConfig(name="x", arch="timm:test_resnet"), digits)
+    path = tmp_path / "weights-0.safetensors"
+    path.write_bytes(squeezed.weights)
+    taken = prepare(TeacherConfig(name="x", arch=f"timm:test_resnet@{path}"), digits)
+    assert taken.card.preprocessing == squeezed.card.preprocessing
+    assert taken.card.test_accuracy == squeezed.card.test_accuracy
+    own = TeacherConfig(name="x", arch=f"timm:test_resnet@{path}", mean=(0.5, 0.5, 0.5))
+    assert prepare(own, digits).card.preprocessing.mean == (0.5, 0.5, 0.5)
+
+
 def test_a_teacher_with_weights_is_not_trained(digits: RealImages, tmp_path: Path) -> None:
     """Would catch weights that are trained on, tested on outputs of other classes, or lost on the way."""
     torch.manual_seed(0)
@@ -70,7 +82,7 @@ def test_a_teacher_with_weights_is_not_trained(digits: RealImages, tmp_path: Pat
     config = TeacherConfig(name="x", arch=f"timm:test_resnet@{path}", class_indices=indices)
     prepared = prepare(config, digits)
     card = prepared.card
-    assert prepared.weights == encode_weights(network)
+    assert prepared.weights == encode_weights(network, card.preprocessing)
     assert (card.num_classes, card.class_indices) == (12, indices)
     assert card.source == prepared.stats["arch"] == f"timm:test_resnet@{path}"
     assert card.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

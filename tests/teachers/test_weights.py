@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
+from prism_ray.teachers.weights import METADATA, infer_num_classes, match_weights, read_weights
 
 KEY = "teachers.pool.3"
 
@@ -40,7 +40,7 @@ def test_state_dicts_are_unwrapped(tmp_path: Path, wrap: str, prefix: str) -> No
     """Would catch checkpoints of common training scripts that are refused, or load under wrong names."""
     state = make_network(5).state_dict()
     held: Any = {prefix + name: value for name, value in state.items()}
-    read, _ = read_weights(save({wrap: held, "epoch": 7} if wrap else held, tmp_path / "x.pth"), KEY)
+    read, _, _ = read_weights(save({wrap: held, "epoch": 7} if wrap else held, tmp_path / "x.pth"), KEY)
     assert equal(read, dict(state))
 
 
@@ -51,9 +51,29 @@ def test_safetensors_are_read_with_their_hash(tmp_path: Path) -> None:
     state = make_network(5).state_dict()
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file(state, path)
-    read, digest = read_weights(teacher(path), KEY)
+    read, digest, _ = read_weights(teacher(path), KEY)
     assert equal({name: read[name] for name in state}, dict(state))
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "no JSON",
+        "[]",
+        '{"mean": [0, 0, 0]}',
+        '{"mean": [0, 0, 0], "std": [1, 1]}',
+        '{"mean": [0, 0, 0], "std": [1, 0, 1]}',
+        '{"mean": [0, NaN, 0], "std": [1, 1, 1]}',
+        '{"mean": "x", "std": [1, 1, 1]}',
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused(tmp_path: Path, metadata: str) -> None:
+    """Would catch a division by 0 in every input, or a traceback, from a file that was edited."""
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file(make_network(5).state_dict(), path, {METADATA: metadata})
+    with pytest.raises(ConfigError, match=r"x\.safetensors is damaged"):
+        read_weights(teacher(path), KEY)
 
 
 class Bomb:
@@ -110,13 +130,13 @@ def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
     """Would catch torchvision's own inception weights being refused for the heads that we drop."""
     state = dict(make_network(5).state_dict())
     heads = {"AuxLogits.fc.weight": torch.zeros(2), "aux1.fc.bias": torch.zeros(2)}
-    read, _ = read_weights(save({**state, **heads}, tmp_path / "x.pth"), KEY)
+    read, _, _ = read_weights(save({**state, **heads}, tmp_path / "x.pth"), KEY)
     assert equal(read, state)
 
 
 def test_the_number_of_classes_is_the_files(tmp_path: Path) -> None:
     """Would catch a network built with the data's class count, into which the weights cannot go."""
-    state, _ = read_weights(save(make_network(17).state_dict(), tmp_path / "x.pth"), KEY)
+    state, _, _ = read_weights(save(make_network(17).state_dict(), tmp_path / "x.pth"), KEY)
     assert infer_num_classes(teacher(tmp_path / "x.pth"), state, make_network, KEY) == 17
     without_counter = [value for value in state.values() if value.dim()]
     renamed = {f"other{number}": value for number, value in enumerate(without_counter)}
