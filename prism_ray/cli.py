@@ -123,6 +123,12 @@ def _same_command() -> str:
     return shlex.join(["prism-ray", *sys.argv[1:]])
 
 
+def _command(name: str, config: Path, store: str | None, overrides: tuple[str, ...]) -> str:
+    """Return another command for the same run."""
+    words = ["prism-ray", name, str(config), *(word for text in overrides for word in ("--set", text))]
+    return shlex.join(words + (["--store", store] if store else []))
+
+
 @main.command()
 @_config_options
 @_json_option
@@ -138,9 +144,7 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
         click.echo(json.dumps(figures.to_json()))
         return
     print_preview(figures, _console())
-    words = ["prism-ray", "distill", str(config)]
-    words += [word for text in overrides for word in ("--set", text)] + (["--store", store] if store else [])
-    click.echo(f"Next: {shlex.join(words)}")
+    click.echo(f"Next: {_command('distill', config, store, overrides)}")
 
 
 @main.command()
@@ -239,7 +243,7 @@ def teachers(
         click.echo(json.dumps(figures.to_json()))
         return
     print_pool(figures, _console())
-    click.echo(f"Next: prism-ray plan {config}")
+    click.echo(f"Next: {_command('plan', config, store, overrides)}")
 
 
 @main.command()

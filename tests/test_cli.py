@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -202,3 +203,12 @@ def test_the_pool_is_measured_without_a_store(digits_config: Path, tmp_path: Pat
     assert [network["name"] for network in networks] == ["efficientnet", "byobnet", "densenet", "resnet"]
     assert all(network["flops"] > 0 and network["step_bytes"] > 0 for network in networks)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_pools_next_command_is_for_the_same_run(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a plan of another run than the one that was measured."""
+    pool = "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}]"
+    options = ["--set", pool, "--store", str(tmp_path / "run")]
+    code, output = invoke("teachers", digits_config, "--batch-size", "2", *options)
+    assert code == 0
+    assert output.endswith(f"Next: {shlex.join(['prism-ray', 'plan', str(digits_config), *options])}\n")
