@@ -53,7 +53,7 @@ class Plan:
     def num_batches(self, image_set: str) -> int:
         config = self.config.image_sets[image_set]
         if config.formation == "joint":
-            return self._num_joint(config)
+            return _ceil_div(self.num_images(image_set), config.images_per_batch)
         return self._num_rounds(config) * _ceil_div(self.facts.num_classes, _classes_per_batch(config))
 
     @staticmethod
@@ -161,7 +161,7 @@ class Plan:
         config = self.config.image_sets[image_set]
         key = self.batch_key(image_set, number)
         if config.formation == "joint":
-            first = self._joint_place(config, number) * config.images_per_batch
+            first = self._first_joint_slot(image_set, number)
             last = min(first + config.images_per_batch, self.num_images(image_set))
             slots = tuple(Slot(*divmod(place, config.ipc)) for place in range(first, last))
             round_index = number
@@ -182,17 +182,15 @@ class Plan:
         """Return the key of batch `number` of an image set, without its slots and its draws."""
         config = self.config.image_sets[image_set]
         if config.formation == "joint":
-            return f"j{self._joint_place(config, number) * config.images_per_batch:07d}"
+            return f"j{self._first_joint_slot(image_set, number):07d}"
         round_index, classes = self._round_and_classes(config, number)
         return f"i{round_index * config.indices_per_round:05d}-c{classes.start:05d}"
 
-    def _num_joint(self, config: AnyImageSet) -> int:
-        return _ceil_div(self.facts.num_classes * config.ipc, config.images_per_batch)
-
-    def _joint_place(self, config: AnyImageSet, number: int) -> int:
-        """Return the piece of the slots in class order that joint batch `number` is: golden section steps."""
-        count = self._num_joint(config)
-        return number * _coprime_near(count * (5**0.5 - 1) / 2, count) % count
+    def _first_joint_slot(self, image_set: str, number: int) -> int:
+        """Return where joint batch `number` begins among the slots in class order: golden section steps."""
+        count = self.num_batches(image_set)
+        place = number * _coprime_near(count * (5**0.5 - 1) / 2, count) % count
+        return place * self.config.image_sets[image_set].images_per_batch
 
     def _round_and_classes(self, config: AnyImageSet, number: int) -> tuple[int, range]:
         """Return the round of a cross-class batch, and its chunk of classes."""

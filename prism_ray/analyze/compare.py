@@ -118,19 +118,19 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
     for key in keys[0]:
         mine = [_row(run, *key) for run in runs]
         figures = [_figures(run, key[0]) for run in runs]
-        means = tuple(row.mean for row in mine)
-        with_baseline = (baseline, key[1]) in keys[0]
-        references = [_row(run, baseline, key[1]).mean for run in runs] if with_baseline else []
+        differences: tuple[float, ...] = ()
+        if (baseline, key[1]) in keys[0]:
+            differences = tuple(
+                row.mean - _row(run, baseline, key[1]).mean for row, run in zip(mine, runs, strict=True)
+            )
         rows.append(
             ComparedRow(
                 image_set=key[0],
                 evaluation=key[1],
                 labels=mine[0].labels,
                 split=mine[0].split,
-                run_means=means,
-                differences=tuple(
-                    mean - other for mean, other in zip(means, references, strict=with_baseline)
-                ),
+                run_means=tuple(row.mean for row in mine),
+                differences=differences,
                 cosine_mean=_mean([figure.cosine_mean for figure in figures]),
                 cosine_variance=_mean([figure.cosine_variance for figure in figures]),
                 seconds=statistics.fmean(figure.seconds for figure in figures),

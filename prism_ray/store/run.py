@@ -54,7 +54,7 @@ class Run:
         """Return the fingerprint that the commit of a unit carries; StoreError if there is no such unit."""
         try:
             return self._fingerprints[scope_of(unit_id)]
-        except (KeyError, ValueError):
+        except KeyError:
             raise StoreError(f"{unit_id} is no unit of this run, nor of what it was before") from None
 
 

@@ -114,11 +114,8 @@ def check_networks(config: Config, num_classes: int, in_store: Set[str] = frozen
                 "match; choose a network with BatchNorm, or leave it out of recover.selection.bn_teachers"
             )
     # Students see what the primary sees.
-    primary, key = next(
-        (teacher, f"teachers.pool.{number}")
-        for number, teacher in enumerate(config.teachers.pool)
-        if teacher.name == config.primary
-    )
+    primary = config.teacher(config.primary)
+    key = f"teachers.pool.{config.teachers.pool.index(primary)}"
     size, size_key = input_size(primary, config.data.image_size, key), _size_key(primary, key)
     for name, evaluation in config.evaluations.items():
         key = "evaluate.student" if name == STUDENT else f"evaluations.{name}.student"

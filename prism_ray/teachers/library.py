@@ -16,8 +16,7 @@ from torchvision.models import WeightsEnum
 
 from prism_ray.config import NetworkConfig, TeacherConfig
 from prism_ray.errors import ConfigError
-
-Triple = tuple[float, float, float]
+from prism_ray.teachers.teacher import Triple, triple
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -106,7 +105,7 @@ def _describe_timm(config: TeacherConfig, weights: str | None, key: str) -> Libr
             f"{key}.input_size = 'own': {config.arch} sees images of {height} x {width}, and ours are "
             "square; give a number"
         )
-    return LibraryFacts(cfg.num_classes, _triple(cfg.mean), _triple(cfg.std), height)
+    return LibraryFacts(cfg.num_classes, triple(cfg.mean), triple(cfg.std), height)
 
 
 def _describe_torchvision(config: TeacherConfig, weights: str | None, key: str) -> LibraryFacts:
@@ -120,7 +119,7 @@ def _describe_torchvision(config: TeacherConfig, weights: str | None, key: str) 
     member: WeightsEnum = known[name]
     preset = member.transforms()
     classes = member.meta["categories"]
-    return LibraryFacts(len(classes), _triple(preset.mean), _triple(preset.std), preset.crop_size[0])
+    return LibraryFacts(len(classes), triple(preset.mean), triple(preset.std), preset.crop_size[0])
 
 
 def load_library_weights(config: TeacherConfig, key: str) -> dict[str, Tensor]:
@@ -184,8 +183,3 @@ def _no_such_weights(config: TeacherConfig, weights: str, known: list[str], key:
 def _did_you_mean(wrong: str, choices: list[str], prefix: str = "") -> str:
     near = difflib.get_close_matches(wrong, choices, n=3)
     return f"; did you mean {', '.join(prefix + name for name in near)}?" if near else ""
-
-
-def _triple(values: Any) -> Triple:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

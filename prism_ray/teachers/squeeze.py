@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +12,7 @@ from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.checkpoint import Checkpoints, encode_state, restore_state
-from prism_ray.teachers.teacher import Preprocessing, to_pixels
+from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 
 _READ_BATCH = 1024
@@ -35,7 +34,7 @@ def measure_preprocessing(data: RealImages, size: int) -> Preprocessing:
     mean = total / num_pixels / 255.0
     variance = squares / num_pixels / 255.0**2 - mean**2
     std = np.sqrt(np.maximum(variance, 1e-6))
-    return Preprocessing(_triple(mean), _triple(std), size)
+    return Preprocessing(triple(mean), triple(std), size)
 
 
 def train(
@@ -154,8 +153,3 @@ def _draw_epoch(
     moves = rng.integers(-config.shift, config.shift + 1, (count, 3))
     moves[:, 2] = rng.integers(0, 2, count) * config.flip
     return torch.from_numpy(order).to(device), torch.from_numpy(moves).to(device)
-
-
-def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

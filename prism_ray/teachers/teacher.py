@@ -1,20 +1,30 @@
 """A loaded teacher: its network, frozen, and how it wants its input."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prism_ray.geometry import resize
 
+Triple = tuple[float, float, float]  # of red, green and blue
+
+
+def triple(values: Iterable[Any]) -> Triple:
+    """Return three numbers of any kind as floats; raises ValueError if they are not three."""
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
 
 @dataclass(frozen=True)
 class Preprocessing:
     """What a network was trained on: RGB in [0, 1], minus mean, over std, at `size` pixels."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
     size: int
 
     def mean_std(self, like: Tensor) -> tuple[Tensor, Tensor]:

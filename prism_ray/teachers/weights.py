@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.library import drop_auxiliary_heads
+from prism_ray.teachers.teacher import Triple, triple
 
 METADATA = "prism_ray"  # key in the metadata of safetensors
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -30,8 +31,8 @@ _COUNTER = "num_batches_tracked"  # kept by BatchNorm, without meaning in use, a
 class InputFigures:
     """Mean and std of the input, which prism-ray writes into the weights of teachers that it squeezes."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
 
 
 def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], str, InputFigures | None]:
@@ -84,17 +85,10 @@ def _input_figures(data: bytes) -> InputFigures | None:
     if text is None:
         return None
     values = json.loads(text)
-    mean, std = (_triple(values[name]) for name in ("mean", "std"))
-    if min(std) <= 0.0:
-        raise ValueError(f"its metadata have std = {std}")
+    mean, std = triple(values["mean"]), triple(values["std"])
+    if not all(map(math.isfinite, mean + std)) or min(std) <= 0.0:
+        raise ValueError(f"its metadata have mean = {mean} and std = {std}")
     return InputFigures(mean, std)
-
-
-def _triple(values: list[float]) -> tuple[float, float, float]:
-    first, second, third = map(float, values)
-    if not all(map(math.isfinite, (first, second, third))):
-        raise ValueError(f"its metadata have {values}")
-    return first, second, third
 
 
 def _unwrap(values: Any, where: str) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from prism_ray.recover.space import ReferenceSpace
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.units import RecoverUnit, Slot
+from tests.recover.method_runs import RecordingAugmentation
 
 CPU = torch.device("cpu")
 SIZE = 12
@@ -86,24 +87,12 @@ def test_standing_still_changes_no_grey_level(channels: int, teachers: dict[str,
     assert np.array_equal(batch.images, images_of(channels).numpy())
 
 
-class Recorder(Augmentation):
-    """The real augmentation, which keeps the pixels that each iteration starts from."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.seen: list[Tensor] = []
-
-    def __call__(self, x: Tensor, iteration: int) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return super().__call__(x, iteration)
-
-
 def run_optimise(
     config: RecoverConfig, num_iterations: int, teachers: dict[str, Teacher], x: Tensor
 ) -> list[Tensor]:
     """Optimise x; return the pixels before each iteration and after the last."""
     setting = set_up(teachers, unit_of(num_iterations), config, x.shape[1])
-    recorder = Recorder(config, num_iterations, SIZE, 3, CPU)
+    recorder = RecordingAugmentation(config, num_iterations, SIZE, 3, CPU)
     with Objective(setting) as objective:
         optimise(x, setting, objective, recorder)
     return [*recorder.seen, x.detach()]
@@ -298,7 +287,7 @@ def test_all_images_join_at_once_when_their_iterations_are_equal(teachers: dict[
     """Would catch a joint batch without early-late that loses its last images."""
     setting = set_up(teachers, config=configure(formation="joint"))
     x = setting.space.from_images(images_of(3))
-    augment = Recorder(setting.config, 6, SIZE, derive_seed(1234, "augment"), CPU)
+    augment = RecordingAugmentation(setting.config, 6, SIZE, derive_seed(1234, "augment"), CPU)
     with Objective(setting) as objective:
         optimise(x, setting, objective, augment)
     assert [len(seen) for seen in augment.seen] == [6] * 6
