@@ -45,13 +45,13 @@ recover:
   ipc: 1
   primary: lite0
   selection: {{slots: 1, inclusion_probability: 1.0}} # both, always
-  iterations: 360
+  iterations: 440
   iterations_step: 0
-  learning_rate: 0.008 # larger steps leave noise that so few iterations do not take out again
-  bn_weight: 0.0015
-  statistics: {{teacher_weights: {{lite1: 0.35}}}} # at 1 its last layers are matched at the cost of the class
+  learning_rate: 0.006 # larger steps leave noise that so few iterations do not take out again
+  bn_weight: 0.0014
+  statistics: {{teacher_weights: {{lite1: 0.16}}}} # at 1 its last layers are matched at the cost of the class
   crop_scale: [1.0, 1.0] # to enlarge crops smooths, which the images make up for with noise of single pixels
-  jitter: 16
+  jitter: 48
 image_sets: {{prism: {{}}}}
 evaluate: {{student: {{arch: timm:test_resnet}}}}
 """
@@ -141,9 +141,10 @@ def test_images_of_real_teachers_are_classified_as_their_class(
         assert progress.commits[f"squeeze/{name}"].stats["test_accuracy"] == 1.0
     (batch,) = run.plan.recover_units("prism")
     stats = progress.commits[batch.id].stats
+    assert stats["last"]["bn"] < 0.4 * stats["first"]["bn"], stats
     for name in ("lite0", "lite1"):
         first, last = (stats[when]["alignments"][name] for when in ("first", "last"))
-        assert last < 0.4 * first, f"{name}: {first} -> {last}"
+        assert last < 0.45 * first, f"{name}: {first} -> {last}"
     stored = read_images(files, [progress.commits[batch.id]])
     targets = torch.tensor([outputs[slot.label] for slot in stored.slots])
     inputs = (torch.from_numpy(stored.images) / 255.0 - 0.5) / 0.5
