@@ -7,6 +7,7 @@
     │   └── FingerprintError      the store belongs to another run
     ├── StoreError                a damaged or unreadable store
     ├── EngineError               an optimisation that cannot go on (non-finite loss and the like)
+    ├── UnitStopped           a unit was told to stop; its state is kept
     ├── OrchestrateError          Ray: no cluster, no resources, no progress
     └── IncompleteError           the run ended with units that failed; exit 1
 
@@ -46,6 +47,10 @@ class EngineError(PrismRayError):
     """A computation cannot go on, for example because its loss is not finite."""
 
 
+class UnitStopped(PrismRayError):
+    """A unit ended before its time because it was told to; no failure, another attempt goes on."""
+
+
 class OrchestrateError(PrismRayError):
     """Ray cannot give what the run needs."""
 
@@ -65,6 +70,7 @@ BY_NAME: dict[str, type[PrismRayError]] = {
         FingerprintError,
         StoreError,
         EngineError,
+        UnitStopped,
         OrchestrateError,
         IncompleteError,
     )

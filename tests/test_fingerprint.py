@@ -208,6 +208,7 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
         "orchestrate.actors",
         "orchestrate.gpus_per_actor",
         "orchestrate.max_attempts",
+        "orchestrate.checkpoint_interval_s",
         "orchestrate.actor_start_timeout_s",
         "orchestrate.log_interval_s",
     }

@@ -27,6 +27,11 @@ class OrchestrateConfig(Section):
     actor_start_timeout_s: PositiveFloat = Field(
         default=600.0, description="Seconds to wait for the first actor before giving up."
     )
+    checkpoint_interval_s: NonNegativeFloat = Field(
+        default=60.0,
+        description="Seconds between two states of a batch in the making that are kept in wip/; a batch "
+        "that is cut off goes on from the last one. 0: after every iteration.",
+    )
     log_interval_s: PositiveFloat = Field(
         default=30.0, description="Seconds between progress lines when there is no terminal."
     )

@@ -12,11 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from prism_ray.checkpoints import Checkpoints
 from prism_ray.config import RecoverConfig
 from prism_ray.errors import EngineError
 from prism_ray.recover.augment import Augmentation
 from prism_ray.recover.objective import Losses, Objective
 from prism_ray.recover.setting import RecoverSetting
+from prism_ray.recover.state import LoopState
 from prism_ray.seeds import derive_seed
 from prism_ray.units import RecoverUnit
 
@@ -59,10 +61,13 @@ def joining_order(unit: RecoverUnit) -> npt.NDArray[np.int64]:
     return np.argsort(-np.asarray(unit.iterations), kind="stable")
 
 
-def recover_batch(setting: RecoverSetting, x: Tensor) -> RecoveredBatch:
+def recover_batch(
+    setting: RecoverSetting, x: Tensor, checkpoints: Checkpoints | None = None
+) -> RecoveredBatch:
     """Recover the images of one batch from x (B, channels, H, W), the initial ones in the reference space.
 
-    Raises EngineError if the loss stops being finite.
+    With `checkpoints` the state is saved whenever one is due, and a batch that was cut off goes on from the
+    last one, to the same bytes on the same device. Raises EngineError if the loss stops being finite.
     """
     unit, config = setting.unit, setting.config
     order = joining_order(unit)
@@ -71,14 +76,18 @@ def recover_batch(setting: RecoverSetting, x: Tensor) -> RecoveredBatch:
     seed = derive_seed(unit.seed, "augment")
     augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
     with Objective(setting) as objective:
-        first, last = optimise(x, setting, objective, augment)
+        first, last = optimise(x, setting, objective, augment, checkpoints)
     images = np.empty(x.shape, np.uint8)
     images[order] = setting.space.to_images(x.detach()).cpu().numpy()
     return RecoveredBatch(images, LossRecord.of(first), LossRecord.of(last))
 
 
 def optimise(
-    x: Tensor, setting: RecoverSetting, objective: Objective, augment: Augmentation
+    x: Tensor,
+    setting: RecoverSetting,
+    objective: Objective,
+    augment: Augmentation,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Losses, Losses]:
     """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration.
 
@@ -86,8 +95,8 @@ def optimise(
 
     Adam with a cosine to 0; after each step x is clipped to valid pixels. An image that has not joined has
     no gradient and stays as it is; when it joins, neither optimiser nor schedule starts anew. Raises
-    EngineError if a loss or a pixel was not finite; that is looked at every 50 iterations, so that the
-    device seldom waits for the host.
+    EngineError if a loss or a pixel was not finite; that is looked at every 50 iterations and before a state
+    is saved, so that the device seldom waits for the host.
     """
     unit, config, space = setting.unit, setting.config, setting.space
     total = unit.num_iterations
@@ -95,12 +104,14 @@ def optimise(
     iterations = np.sort(np.asarray(unit.iterations))[::-1]
     x.requires_grad_(True)
     optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
+    state = LoopState(x, optimizer, objective)
+    identity = _identity(setting, checkpoints)
+    saved = checkpoints.load() if checkpoints is not None else None
+    if saved is not None:
+        state.restore(saved, identity)
     all_finite = torch.ones((), dtype=torch.bool, device=x.device)
-    first: Losses | None = None
-    first_seen: dict[str, Tensor] = {}  # teacher -> R_m when it was drawn first
-    last_seen: dict[str, Tensor] = {}  # and when it was drawn last
     num_joined = 0
-    for iteration in range(total):
+    for iteration in range(state.iteration, total):
         now_joined = int(np.count_nonzero(iterations >= total - iteration))
         if now_joined != num_joined:
             num_joined = now_joined
@@ -115,14 +126,24 @@ def optimise(
             space.clamp_(x)
             all_finite &= torch.isfinite(losses.total) & torch.isfinite(x).all()
         losses = losses.detached()
-        first = first or losses
-        first_seen = losses.alignments | first_seen
-        last_seen |= losses.alignments
-        at_end = iteration == total - 1
-        if (at_end or (iteration + 1) % _CHECK_EVERY == 0) and not all_finite:
+        state.note(losses)
+        at_end = state.iteration == total
+        save = checkpoints is not None and not at_end and checkpoints.due()
+        if (at_end or save or state.iteration % _CHECK_EVERY == 0) and not all_finite:
             raise _not_finite(unit, config, iteration, losses)
-    assert first is not None
-    return replace(first, alignments=first_seen), replace(losses, alignments=last_seen)
+        if save and checkpoints is not None:
+            checkpoints.save(state.encode(identity))
+    assert state.first is not None
+    return (
+        replace(state.first, alignments=state.first_seen),
+        replace(losses, alignments=state.last_seen),
+    )
+
+
+def _identity(setting: RecoverSetting, checkpoints: Checkpoints | None) -> str:
+    """Say of which batch a state is."""
+    given = "" if checkpoints is None else checkpoints.identity
+    return f"recover {given} {setting.unit} {setting.image_size} {setting.config.model_dump_json()}"
 
 
 def _not_finite(unit: RecoverUnit, config: RecoverConfig, iteration: int, losses: Losses) -> EngineError:

@@ -7,7 +7,7 @@ v_m are the votes, 1 / |S| each or by prior accuracy; u_m is the weight a user g
 first form of CE with equal votes (arXiv 2511.09905); SRe2L is S = {primary}; CV-DD (arXiv 2501.07575) votes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prism_ray.checkpoints import under
 from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
@@ -87,6 +88,19 @@ class Objective:
         self._classes = [torch.nonzero(self._labels == label)[:, 0] for label in torch.unique(self._labels)]
         for alignment in self._alignments.values():
             alignment.set_labels(self._labels)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the steps so far have left behind: the moving averages of each teacher."""
+        return {
+            f"{name}/{key}": value
+            for name, alignment in self._alignments.items()
+            for key, value in alignment.state().items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        for name, alignment in self._alignments.items():
+            alignment.restore(under(state, f"{name}/"))
 
     def _classifiers(self, draw: tuple[str, ...]) -> tuple[str, ...]:
         return draw if self._setting.config.selection.logits == "drawn" else (self._setting.config.primary,)

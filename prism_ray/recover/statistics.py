@@ -9,7 +9,7 @@ patches and the moving average: G-VBSM, arXiv 2311.17950; category-aware gaps: E
 """
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 from typing import Self
 
@@ -63,6 +63,21 @@ class StatisticsAlignment:
             handle.remove()
         self._handles = []
         self._terms, self._sizes, self._past = [], [], {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moving averages by layer and number; all else is made anew in each step."""
+        return {
+            f"{name}/{number}": value
+            for name, averages in self._past.items()
+            for number, value in enumerate(averages)
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        found: dict[str, list[Tensor]] = {}
+        for key, value in sorted(state.items()):
+            found.setdefault(key.rpartition("/")[0], []).append(value)
+        self._past = {name: tuple(averages) for name, averages in found.items()}
 
     def set_labels(self, labels: Tensor) -> None:
         """Tell the classes (B) of the images that come next, for category-aware matching."""

@@ -12,7 +12,7 @@ RUN/
   measures/<set>-<attempt>.json             diversity of a set, and what the verifiers say
   commits/<stage>/...json                   one small file per finished unit; nothing counts without it
   failures/<stage>/...json                  traceback of each failed attempt
-  wip/                                      files not yet whole, the state of teachers in training; safe to
+  wip/                                      files not yet whole, the state of units in the making; safe to
                                             delete when no run is alive
 """
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prism_ray.checkpoints import Checkpoints
 from prism_ray.config import SqueezeConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.checkpoint import Checkpoints, encode_state, restore_state
+from prism_ray.teachers.checkpoint import encode_state, restore_state
 from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 
@@ -59,6 +60,8 @@ def train(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     identity = f"squeeze {seed} {preprocessing} {config.model_dump_json()} {network}"
+    if checkpoints is not None:
+        identity = f"{checkpoints.identity} {identity}"
     saved = checkpoints.load() if checkpoints is not None else None
     first_epoch = restore_state(saved, network, optimizer, identity) if saved is not None else 0
     for epoch in range(first_epoch, config.epochs):
@@ -83,7 +86,7 @@ def train(
                 f"teachers.squeeze.learning_rate (now {config.learning_rate})"
             )
         if checkpoints is not None and epoch + 1 < config.epochs:
-            checkpoints.save(epoch + 1, encode_state(network, optimizer, epoch + 1, identity))
+            checkpoints.save(encode_state(network, optimizer, epoch + 1, identity))
 
 
 def one_cycle(step: int, num_steps: int) -> tuple[float, float]:

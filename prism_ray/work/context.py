@@ -1,5 +1,6 @@
 """What the units of a run share in one process: the real images, the teachers, the way into the store."""
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_comm
 from prism_ray.teachers.files import load_teacher
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
+from prism_ray.work.checkpoints import StoreCheckpoints
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,14 @@ class Work:
 class WorkContext:
     """One run on one device."""
 
-    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
+    def __init__(
+        self, run: Run, files: StoreFiles, device: torch.device, stop: threading.Event | None = None
+    ) -> None:
+        """`stop` is set when units that can be gone on with are to be cut off."""
         self.run = run
         self.files = files
         self.device = device
+        self._stop = stop or threading.Event()
         self._teachers: dict[str, Teacher] = {}
         self._squeezed: dict[str, Commit] = {}
         self.references: dict[str, dict[str, LayerReference]] = {}  # teacher -> layers, over all real images
@@ -78,6 +84,12 @@ class WorkContext:
         if name not in self._squeezed:
             self._squeezed[name] = read_commit(self.files, f"squeeze/{name}")
         return self._squeezed[name]
+
+    def checkpoints(self, unit_id: str, made_with: object = ()) -> StoreCheckpoints:
+        """Return where the state of a unit is kept while it is not done; `made_with` adds to its identity."""
+        identity = f"{self.run.fingerprint_of(unit_id)} {made_with}"
+        interval_s = self.config.orchestrate.checkpoint_interval_s
+        return StoreCheckpoints(self.files, unit_id, identity, interval_s, self._stop)
 
     def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
         """Write one file of a unit under the first name that is free or holds these very bytes."""

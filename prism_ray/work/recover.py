@@ -26,14 +26,15 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Work:
     config = context.config.image_sets[unit.image_set]
     names = context.data.class_names
     if isinstance(config, RecoverConfig):
-        batch = _optimise(context, unit, config)
+        weights = context.weights_of([config.primary, *unit.teachers])
+        batch = _optimise(context, unit, config, weights)
         data = encode_images(unit, batch.images, names, batch.last.ce, batch.last.bn)
         stats: dict[str, Any] = {
             "teachers": unit.teachers,
             "num_iterations": unit.num_iterations,
             "first": asdict(batch.first),
             "last": asdict(batch.last),
-            "weights": context.weights_of([config.primary, *unit.teachers]),
+            "weights": weights,
         }
     else:
         data = encode_images(unit, _real_images(context, unit, config), names)
@@ -43,7 +44,9 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Work:
     return Work((part,), stats)
 
 
-def _optimise(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> RecoveredBatch:
+def _optimise(
+    context: WorkContext, unit: RecoverUnit, config: RecoverConfig, weights: dict[str, str]
+) -> RecoveredBatch:
     primary = context.teacher(config.primary)
     labels = [slot.label for slot in unit.slots]
     space = ReferenceSpace.of(primary.preprocessing, context.data.channels, context.device)
@@ -64,7 +67,8 @@ def _optimise(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) ->
         patch_size=context.config.collect.patch_size,
         priors=_priors(context, unit, config),
     )
-    return recover_batch(setting, _initial_pixels(context, unit, config, space))
+    checkpoints = context.checkpoints(unit.id, sorted(weights.items()))
+    return recover_batch(setting, _initial_pixels(context, unit, config, space), checkpoints)
 
 
 def _initial_pixels(

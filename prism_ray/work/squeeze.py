@@ -1,33 +1,15 @@
 """The unit of squeeze: one teacher, trained or brought in, into the store."""
 
 from prism_ray.errors import DataError
-from prism_ray.store import StoreFiles, layout
+from prism_ray.store import layout
 from prism_ray.teachers.prepare import prepare_teacher
 from prism_ray.units import SqueezeUnit
 from prism_ray.work.context import Work, WorkContext
 
 
-class StoreCheckpoints:
-    """The state of one squeeze in wip/, so that another attempt goes on after the last whole epoch."""
-
-    def __init__(self, files: StoreFiles, teacher: str) -> None:
-        self._files = files
-        self._name = layout.checkpoint(f"squeeze/{teacher}")
-
-    def save(self, num_epochs: int, data: bytes) -> None:
-        self._files.replace(self._name, data)
-
-    def load(self) -> bytes | None:
-        return self._files.read(self._name) if self._files.exists(self._name) else None
-
-    def delete(self) -> None:
-        self._files.delete(self._name)
-
-
 def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
     """Train the unit's teacher, or load its weights; test it."""
     config = context.config
-    checkpoints = StoreCheckpoints(context.files, unit.teacher)
     prepared = prepare_teacher(
         config.teacher(unit.teacher),
         config.teachers.squeeze,
@@ -35,7 +17,7 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
         config.data.image_size,
         unit.seed,
         context.device,
-        checkpoints,
+        context.checkpoints(unit.id),
     )
     expected = context.run.weights.get(unit.teacher)
     if prepared.card.source_sha256 != expected:
@@ -46,5 +28,4 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
         )
     weights = context.write(lambda attempt: layout.weights(unit.teacher, attempt), prepared.weights)
     card = context.write(lambda attempt: layout.teacher_card(unit.teacher, attempt), prepared.card.to_json())
-    checkpoints.delete()
     return Work((weights, card), prepared.stats)

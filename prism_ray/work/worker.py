@@ -4,6 +4,7 @@ An actor of the cluster is a worker in a process of its own; a test or a benchma
 """
 
 import socket
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -23,8 +24,11 @@ from prism_ray.work.squeeze import squeeze
 class Worker:
     """Does units of one run."""
 
-    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
-        self._context = WorkContext(run, files, device)
+    def __init__(
+        self, run: Run, files: StoreFiles, device: torch.device, stop: threading.Event | None = None
+    ) -> None:
+        """When `stop` is set, a unit that can be gone on with saves its state and raises UnitStopped."""
+        self._context = WorkContext(run, files, device, stop)
 
     def do(self, unit: Unit) -> Commit:
         """Do a unit and commit it; return its commit, or the one that another attempt made first.
@@ -44,7 +48,10 @@ class Worker:
             host=socket.gethostname(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        if write_commit(files, commit):
+        is_first = write_commit(files, commit)
+        if isinstance(unit, SqueezeUnit | RecoverUnit):
+            self._context.checkpoints(unit.id).delete()
+        if is_first:
             return commit
         first = read_commit(files, unit.id)
         if first.fingerprint != commit.fingerprint:

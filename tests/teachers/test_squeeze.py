@@ -21,6 +21,7 @@ from prism_ray.teachers.build import build_network
 from prism_ray.teachers.files import encode_weights
 from prism_ray.teachers.squeeze import augment, measure_preprocessing, one_cycle, train
 from prism_ray.teachers.training import measure_accuracy
+from tests.kept import Kept
 
 CPU = torch.device("cpu")
 RESNET = NetworkConfig(arch="timm:test_resnet")
@@ -110,24 +111,6 @@ def test_smallest_batch_size_trains() -> None:
     train(network, data, measure_preprocessing(data, 16), config, 0, CPU)
 
 
-class Kept:
-    """Checkpoints in memory; `interrupt_after` epochs the training is cut off."""
-
-    def __init__(self, interrupt_after: int | None = None, data: bytes | None = None) -> None:
-        self.interrupt_after = interrupt_after
-        self.data = data
-        self.saved: list[int] = []
-
-    def save(self, num_epochs: int, data: bytes) -> None:
-        self.data = data
-        self.saved.append(num_epochs)
-        if num_epochs == self.interrupt_after:
-            raise KeyboardInterrupt
-
-    def load(self) -> bytes | None:
-        return self.data
-
-
 THREE_EPOCHS = SqueezeConfig(epochs=3, batch_size=128, shift=1)
 WITH_DROPOUT = NetworkConfig(arch="timm:test_efficientnet", kwargs={"drop_rate": 0.3, "drop_path_rate": 0.2})
 
@@ -155,19 +138,19 @@ def test_a_resumed_squeeze_ends_in_the_same_bytes(few_digits: RealImages) -> Non
     """Would catch moments, the schedule's place, dropout's generator or the order of images being lost."""
     undisturbed = Kept()
     expected = digest(squeeze_few(few_digits, undisturbed))
-    assert undisturbed.saved == [1, 2]
+    assert undisturbed.num_saved == 2
     for epochs in (1, 2):
-        cut_off = Kept(interrupt_after=epochs)
+        cut_off = Kept(interrupt_at=epochs)
         with pytest.raises(KeyboardInterrupt):
             squeeze_few(few_digits, cut_off)
         resumed = Kept(data=cut_off.data)
         assert digest(squeeze_few(few_digits, resumed)) == expected
-        assert resumed.saved == [1, 2][epochs:]  # the epochs done were not done again
+        assert resumed.num_saved == 2 - epochs  # the epochs done were not done again
 
 
 def test_a_useless_checkpoint_starts_anew(few_digits: RealImages) -> None:
     """Would catch a truncated file that ends the squeeze, or another training's state being gone on from."""
-    whole = Kept(interrupt_after=1)
+    whole = Kept(interrupt_at=1)
     with pytest.raises(KeyboardInterrupt):
         squeeze_few(few_digits, whole)
     assert whole.data is not None
@@ -177,10 +160,13 @@ def test_a_useless_checkpoint_starts_anew(few_digits: RealImages) -> None:
     for data in (b"", b"x", whole.data[:-1], whole.data[:100], bytes(flipped)):
         again = Kept(data=data)
         assert digest(squeeze_few(few_digits, again)) == expected
-        assert again.saved == [1, 2]
+        assert again.num_saved == 2
     other_seed = Kept(data=whole.data)
     squeeze_few(few_digits, other_seed, seed=6)
-    assert other_seed.saved == [1, 2]
+    assert other_seed.num_saved == 2
+    other_identity = Kept(data=whole.data, identity="other settings")
+    squeeze_few(few_digits, other_identity)
+    assert other_identity.num_saved == 2
 
 
 def test_images_that_do_not_fit_in_memory_give_the_same_bytes(

@@ -1,0 +1,56 @@
+"""When the state of a unit is due, and that a stop keeps it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from prism_ray.errors import UnitStopped
+from prism_ray.store import StoreFiles
+from prism_ray.work.checkpoints import StoreCheckpoints
+
+
+def checkpoints_in(folder: Path, interval_s: float, stop: threading.Event | None = None) -> StoreCheckpoints:
+    files = StoreFiles(str(folder))
+    return StoreCheckpoints(files, "recover/a/b", "identity", interval_s, stop or threading.Event())
+
+
+def test_a_state_is_due_when_the_interval_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch an interval that starts with the first save only, or never starts again."""
+    now = 100.0
+    monkeypatch.setattr("prism_ray.work.checkpoints.time.monotonic", lambda: now)
+    checkpoints = checkpoints_in(tmp_path, 5.0)
+    now = 104.9
+    assert not checkpoints.due()
+    now = 105.0
+    assert checkpoints.due()
+    assert checkpoints.due()  # asking is not saving
+    checkpoints.save(b"state")
+    assert not checkpoints.due()
+    now = 110.0
+    assert checkpoints.due()
+
+
+def test_the_last_state_is_found_by_the_next_attempt(tmp_path: Path) -> None:
+    """Would catch states under another name, or the first one kept."""
+    checkpoints = checkpoints_in(tmp_path, 5.0)
+    assert checkpoints.load() is None
+    checkpoints.save(b"first")
+    checkpoints.save(b"second")
+    again = checkpoints_in(tmp_path, 5.0)
+    assert again.load() == b"second"
+    again.delete()
+    again.delete()  # another attempt may have been first
+    assert checkpoints.load() is None
+
+
+def test_a_stop_makes_a_state_due_keeps_it_and_ends_the_unit(tmp_path: Path) -> None:
+    """Would catch a stop that loses the work since the last state."""
+    stop = threading.Event()
+    checkpoints = checkpoints_in(tmp_path, 1000.0, stop)
+    assert not checkpoints.due()
+    stop.set()
+    assert checkpoints.due()
+    with pytest.raises(UnitStopped, match="recover/a/b"):
+        checkpoints.save(b"state")
+    assert checkpoints.load() == b"state"
