@@ -6,6 +6,7 @@
     │   ├── DataError             the real images: missing, corrupt, too few
     │   └── FingerprintError      the store belongs to another run
     ├── StoreError                a damaged or unreadable store
+    ├── LeaseError                another driver is at work on the store
     ├── EngineError               an optimisation that cannot go on (non-finite loss and the like)
     ├── UnitStopped           a unit was told to stop; its state is kept
     ├── OrchestrateError          Ray: no cluster, no resources, no progress
@@ -43,6 +44,10 @@ class StoreError(PrismRayError):
     """An object of the store is damaged or cannot be read or written."""
 
 
+class LeaseError(PrismRayError):
+    """Another driver is at work on the store."""
+
+
 class EngineError(PrismRayError):
     """A computation cannot go on, for example because its loss is not finite."""
 
@@ -69,6 +74,7 @@ BY_NAME: dict[str, type[PrismRayError]] = {
         DataError,
         FingerprintError,
         StoreError,
+        LeaseError,
         EngineError,
         UnitStopped,
         OrchestrateError,

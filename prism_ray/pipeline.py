@@ -2,14 +2,17 @@
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
+from prism_ray.signals import sigterm_interrupts
 from prism_ray.store import (
     Asked,
+    Lease,
     Run,
     RunProgress,
     StoreFiles,
@@ -23,15 +26,13 @@ from prism_ray.store import (
     refusal,
     revoke,
     save_run,
+    units_set_aside,
 )
-from prism_ray.units import STAGES, Stage
+from prism_ray.units import STAGES, Stage, stage_of_id
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
-
-# Recover and relabel units are many and alike: one waits at each actor. The others are few and long.
-_QUEUE_DEPTH: dict[Stage, int] = {"squeeze": 1, "collect": 1, "recover": 2, "relabel": 2, "evaluate": 1}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Outcome:
     run: Run
     progress: RunProgress
     stage_seconds: dict[Stage, float]  # wall seconds of the stages worked on in this call
+    seconds: float  # of the whole call
     start_seconds: float | None  # until Ray's first actor lived; None if nothing was left to do
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
 
@@ -62,7 +64,7 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
         progress = read_progress(files, asked.run)
         _check_needs(progress, stages)
         if _complete(progress, stages):
-            return Outcome(save_run(files, asked.run), progress, {}, None, None)
+            return Outcome(save_run(files, asked.run), progress, {}, 0.0, None, None)
         in_store = frozenset(
             unit.teacher for unit in asked.run.plan.squeeze_units() if unit.id in progress.commits
         )
@@ -90,44 +92,62 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
     files.check_writable()
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         display.message("starting Ray and its actors")
-        with connect(config, asked.num_threads) as shape, WorkerPool(config, files, shape) as pool:
+        with (
+            Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
+            connect(config, asked.num_threads) as shape,
+            sigterm_interrupts(),  # again, because Ray has put its own answer in its place
+            WorkerPool(config, files, shape, lease.check) as pool,
+        ):
             pool.check(asked.facts.num_classes, in_store, display.message)
             start_seconds = time.monotonic() - started
             run = save_run(files, new_run(config, asked.facts, shape.num_threads, asked.weights))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
                 files.replace(layout.DATA_INDEX, asked.index.to_parquet())
             _warn_of_other_versions(run, display)
-            stage_seconds = _run_stages(run, files, stages, pool, display)
-            peak_bytes = max(memory.peak_bytes, pool.peak_bytes())
+            _run_stages(run, files, stages, pool, display)
+            used = sum(usage.peak_bytes for usage in pool.usage())
     progress = read_progress(files, run)
     if not _complete(progress, stages):
         raise IncompleteError(
             f"{files.location}: units that were done are not whole ({', '.join(progress.damaged)}); another "
             "run may be writing into this store. Run the same command again"
         )
-    return Outcome(run, progress, stage_seconds, start_seconds, peak_bytes)
+    return Outcome(
+        run,
+        progress,
+        display.stage_seconds,
+        time.monotonic() - started,
+        start_seconds,
+        max(memory.peak_bytes, used),
+    )
 
 
 def _run_stages(
     run: Run, files: StoreFiles, stages: tuple[Stage, ...], pool: "WorkerPool", display: "ProgressDisplay"
-) -> dict[Stage, float]:
-    """Do each stage's units that have no good commit; return the stages' wall seconds."""
-    stage_seconds: dict[Stage, float] = {}
+) -> None:
+    """Do the units of the stages that have no good commit; raise IncompleteError if some cannot be done.
+
+    Squeeze, then collect, then the others as one flow.
+    """
+    from prism_ray.orchestrate.flow import OVERLAPPING, Flow
+    from prism_ray.orchestrate.scheduler import Ready
+
     progress = read_progress(files, run)
     for unit_id, problem in progress.damaged.items():
         display.message(f"{unit_id} is done again: {problem}")
         revoke(files, unit_id)
-    for before in progress.stages:
-        if before.stage not in stages:
-            continue
-        display.start_stage(before.stage, before.num_done, before.num_units)
-        if not before.complete:
-            pending = (unit for unit in run.plan.units(before.stage) if unit.id not in progress.commits)
-            failed = pool.do(run, pending, _QUEUE_DEPTH[before.stage], display)
-            if failed:
-                raise _incomplete(files, before.stage, failed)
-        stage_seconds[before.stage] = display.end_stage()
-    return stage_seconds
+    display.expect(progress.stages)
+    left_out = set(units_set_aside(files))
+    done_or_out = progress.commits.keys() | left_out
+    for stage in stages:
+        if stage not in OVERLAPPING:
+            missing = (unit for unit in run.plan.units(stage) if unit.id not in done_or_out)
+            left_out.update(pool.do(run, Ready(missing), display))
+            _check_none_left_out(files, (stage,), left_out)
+    overlapping = tuple(stage for stage in stages if stage in OVERLAPPING)
+    flow = Flow(run.plan, overlapping, progress.commits.keys(), left_out)
+    left_out.update(pool.do(run, flow, display))
+    _check_none_left_out(files, overlapping, left_out)
 
 
 def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
@@ -203,11 +223,14 @@ def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
         )
 
 
-def _incomplete(files: StoreFiles, stage: Stage, failed: list[str]) -> IncompleteError:
+def _check_none_left_out(files: StoreFiles, stages: tuple[Stage, ...], left_out: Collection[str]) -> None:
+    failed = sorted(unit_id for unit_id in left_out if stage_of_id(unit_id) in stages)
+    if not failed:
+        return
     named = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
     units = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
-    return IncompleteError(
-        f"{units} of {stage} failed for good ({named}); their tracebacks are in "
-        f"{files.location}/{layout.FAILURES}/{stage}. All else is committed; mend the cause and run the "
-        "same command again"
+    raise IncompleteError(
+        f"{units} failed for good ({named}) and what builds on them was not begun; all else is committed. "
+        f"`prism-ray failures {files.location}` says why; mend the cause, set them back with `prism-ray "
+        f"retry --failed {files.location}`, and run the same command again"
     )

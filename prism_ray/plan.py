@@ -226,15 +226,33 @@ class Plan:
         return _ceil_div(self.num_batches(image_set), self.batches_per_group(image_set))
 
     def relabel_units(self, image_set: str) -> Iterator[RelabelUnit]:
-        relabel, size = self.config.relabel, self.batches_per_group(image_set)
         for group in range(self.num_groups(image_set)):
-            last = min((group + 1) * size, self.num_batches(image_set))
-            numbers = range(group * size, last)
-            batch_ids = tuple(recover_id(image_set, self.batch_key(image_set, number)) for number in numbers)
-            seed = derive_seed(self.config.seed, "relabel", group)
-            for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
-                num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
-                yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
+            yield from self.relabel_group(image_set, group)
+
+    def relabel_group(self, image_set: str, group: int) -> Iterator[RelabelUnit]:
+        """Yield the units of one label group, in the order of their epochs."""
+        relabel, size = self.config.relabel, self.batches_per_group(image_set)
+        numbers = range(group * size, min((group + 1) * size, self.num_batches(image_set)))
+        batch_ids = tuple(recover_id(image_set, self.batch_key(image_set, number)) for number in numbers)
+        seed = derive_seed(self.config.seed, "relabel", group)
+        for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
+            num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
+            yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
+
+    def networks_of(self, unit: Unit) -> tuple[str, ...]:
+        """Return the teachers that a unit needs loaded."""
+        config = self.config
+        if isinstance(unit, SqueezeUnit):
+            return ()
+        if isinstance(unit, CollectUnit):
+            return (unit.teacher,)
+        if isinstance(unit, RecoverUnit):
+            return (config.image_sets[unit.image_set].primary, *unit.teachers) if unit.draws else ()
+        if isinstance(unit, RelabelUnit):
+            return config.label_teachers
+        if isinstance(unit, MeasureUnit):
+            return (config.feature_teacher, *config.analyze.verifiers)
+        return (config.primary,)
 
     def evaluate_units(self, image_set: str, evaluation: str) -> Iterator[EvaluateUnit]:
         for student in range(self.config.evaluations[evaluation].seeds):

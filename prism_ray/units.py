@@ -4,7 +4,7 @@ A unit's `scope` names the part of the settings that can change its result; fing
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 Stage = Literal["squeeze", "collect", "recover", "relabel", "evaluate"]
 STAGES: tuple[Stage, ...] = ("squeeze", "collect", "recover", "relabel", "evaluate")
@@ -124,6 +124,27 @@ def recover_id(image_set: str, key: str) -> str:
 
 
 Unit = SqueezeUnit | CollectUnit | RecoverUnit | RelabelUnit | EvaluateUnit | MeasureUnit
+
+
+_STAGE_OF: dict[type, Stage] = {
+    SqueezeUnit: "squeeze",
+    CollectUnit: "collect",
+    RecoverUnit: "recover",
+    RelabelUnit: "relabel",
+    EvaluateUnit: "evaluate",
+    MeasureUnit: "evaluate",
+}
+
+
+def stage_of(unit: Unit) -> Stage:
+    """Return the stage that a unit belongs to."""
+    return _STAGE_OF[type(unit)]
+
+
+def stage_of_id(unit_id: str) -> Stage:
+    """Return the stage that the unit with an id belongs to."""
+    first = unit_id.partition("/")[0]
+    return "evaluate" if first == "measure" else cast(Stage, first)
 
 
 def scope_of(unit_id: str) -> str:

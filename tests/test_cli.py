@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from prism_ray.cli import main
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.store import StoreFiles, load_run, new_run, save_run
+from prism_ray.store import Failure, StoreFiles, load_run, new_run, record_failure, save_run, set_aside
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:
@@ -212,3 +212,33 @@ def test_the_pools_next_command_is_for_the_same_run(digits_config: Path, tmp_pat
     code, output = invoke("teachers", digits_config, "--batch-size", "2", *options)
     assert code == 0
     assert output.endswith(f"Next: {shlex.join(['prism-ray', 'plan', str(digits_config), *options])}\n")
+
+
+def test_failures_are_shown_and_set_back(tmp_path: Path) -> None:
+    """Catches a unit that failed for good and of which nobody can say why, or that never comes back."""
+    files = StoreFiles(str(tmp_path / "run"))
+    code, output = invoke("failures", files.location)
+    assert code == 0
+    assert "0 attempts failed" in output
+    failure = Failure("recover/a/b", "EngineError", "not finite\nby far", "Traceback", "node-7")
+    record_failure(files, failure)
+    set_aside(files, failure)
+    code, output = invoke("failures", files.location)
+    assert code == 0
+    assert "node-7  recover/a/b  EngineError: not finite\n" in output
+    assert "set aside: recover/a/b" in output
+    assert f"Next: prism-ray retry --failed {files.location}" in output
+    found = json.loads(invoke("failures", files.location, "--json")[1])
+    assert found["set_aside"] == ["recover/a/b"]
+    assert found["failures"][0]["traceback"] == "Traceback"
+
+    for arguments in ([], ["recover/a/b", "--failed"]):
+        code, output = invoke("retry", files.location, *arguments)
+        assert code == 2
+        assert "--failed for all" in output
+    code, output = invoke("retry", files.location, "recover/a/c")
+    assert code == 2
+    assert "'recover/a/c' is not set aside; there are recover/a/b" in output
+    code, output = invoke("retry", files.location, "recover/a/b")
+    assert (code, output.splitlines()[0]) == (0, "1 unit is pending again")
+    assert json.loads(invoke("failures", files.location, "--json")[1])["set_aside"] == []

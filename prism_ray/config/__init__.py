@@ -6,7 +6,7 @@ from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
 from prism_ray.config.layers import DISTILLED
 from prism_ray.config.load import config_schema, dump_config, load_config, parse_config
 from prism_ray.config.networks import NetworkConfig, SqueezeConfig, TeacherConfig, TeachersConfig
-from prism_ray.config.orchestrate import OrchestrateConfig
+from prism_ray.config.orchestrate import ElasticActors, OrchestrateConfig
 from prism_ray.config.recover import AnyImageSet, RecoverConfig, SelectConfig, StatisticsConfig
 from prism_ray.config.run import Config
 from prism_ray.config.selection import SelectionConfig
@@ -18,6 +18,7 @@ __all__ = [
     "CollectConfig",
     "Config",
     "DataConfig",
+    "ElasticActors",
     "EvaluateConfig",
     "NetworkConfig",
     "OrchestrateConfig",

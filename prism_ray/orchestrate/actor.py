@@ -1,34 +1,35 @@
-"""The Ray actor: a worker in a process of its own, with a device and a fixed number of threads."""
+"""The Ray actor: a worker in a process of its own, with a device and a fixed number of threads.
+
+Units come two at a time: one has the device, the other writes its files and commits, or waits for the device.
+"""
 
 import os
 import resource
 import socket
 import traceback
-from collections.abc import Set
+from collections.abc import Callable, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ray
 
 from prism_ray.config import Config
-from prism_ray.errors import BY_NAME, UsageError
-from prism_ray.store import Commit, Run, StoreFiles
+from prism_ray.errors import UnitStopped
+from prism_ray.store import Commit, Failure, Run, StoreFiles
 from prism_ray.units import Unit
+from prism_ray.work.checkpoints import Control
+
+if TYPE_CHECKING:
+    from prism_ray.work.worker import Worker
 
 
 @dataclass(frozen=True)
-class UnitFailure:
-    """An attempt that ended with an error, in a form that always travels."""
+class UnitDone:
+    """A committed unit, and what its actor has loaded now."""
 
-    unit_id: str
-    error: str  # class name
-    message: str
-    traceback: str
-    host: str
-
-    @property
-    def is_usage_error(self) -> bool:
-        kind = BY_NAME.get(self.error)
-        return kind is not None and issubclass(kind, UsageError)
+    commit: Commit
+    teachers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,23 @@ class ActorInfo:
     host: str
     pid: int
     device: str
+    node_id: str
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
+@dataclass(frozen=True)
+class ActorUsage:
+    """What an actor has used so far."""
+
+    peak_bytes: int  # largest resident size
+    num_cache_hits: int  # teachers that were loaded when a unit asked for them
+    num_loads: int
+    num_steps: int  # of the units here; grows while they get on
+
+
+# Ray's types do not know the groups of calls that run beside each other.
+@ray.remote(  # type: ignore[call-overload]
+    max_restarts=0, max_task_retries=0, concurrency_groups={"units": 2, "control": 1}
+)
 class WorkerActor:
     """Does units for the pool; stays alive when one fails."""
 
@@ -49,18 +64,23 @@ class WorkerActor:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         import torch  # here, so that the driver never loads it
 
-        torch.set_num_threads(num_threads)
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         self._device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
         self._files = files
         self._run: Run | None = None
+        self._controls: dict[str, Control] = {}  # of the units here
+        self._ends = False
+        # One thread has the device: the number of threads is a thread's own, and so are its thread pools.
+        self._on_device = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(num_threads,))
 
+    @ray.method(concurrency_group="control")
     def start(self) -> ActorInfo:
         """Answer as soon as the actor lives."""
-        return ActorInfo(socket.gethostname(), os.getpid(), str(self._device))
+        node_id = ray.get_runtime_context().get_node_id()
+        return ActorInfo(socket.gethostname(), os.getpid(), str(self._device), node_id)
 
-    def check(self, config: Config, num_classes: int, in_store: Set[str]) -> UnitFailure | None:
+    def check(self, config: Config, num_classes: int, in_store: Set[str]) -> Failure | None:
         """Build the config's networks without memory; return what is wrong with them, if anything."""
         from prism_ray.teachers.build import check_networks
 
@@ -70,26 +90,52 @@ class WorkerActor:
             return _describe("check", error)
         return None
 
-    def do(self, run: Run, unit: Unit) -> Commit | UnitFailure:
+    @ray.method(concurrency_group="units")
+    def do(self, run: Run, unit: Unit) -> UnitDone | Failure:
         """Do a unit; return its commit, or how it failed."""
-        from prism_ray.work.worker import Worker
-
+        control = self._controls[unit.id] = Control()
         try:
-            if self._run != run:
-                self._run, self._worker = run, Worker(run, self._files, self._device)
-            return self._worker.do(unit)
+            if self._ends:
+                raise UnitStopped(f"{unit.id} was not begun")
+            worker, finish = self._on_device.submit(self._begin, run, unit, control).result()
+            return UnitDone(finish(), worker.teachers.names)
         except Exception as error:
             if "CUDA error" in str(error):
                 os._exit(1)  # the context is broken; a new process must take over
             return _describe(unit.id, error)
+        finally:
+            del self._controls[unit.id]
 
-    def peak_bytes(self) -> int:
-        """Return the largest resident size that this process has had."""
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def _begin(self, run: Run, unit: Unit, control: Control) -> "tuple[Worker, Callable[[], Commit]]":
+        from prism_ray.work.worker import Worker
+
+        if self._run != run:
+            self._run, self._worker = run, Worker(run, self._files, self._device)
+        if control.stop.is_set():
+            raise UnitStopped(f"{unit.id} was not begun")
+        return self._worker, self._worker.begin(unit, control)
+
+    @ray.method(concurrency_group="control")
+    def stop(self, unit_id: str | None = None) -> None:
+        """Let a unit end where it can be gone on with, and keep its state; without an id all, for good."""
+        self._ends |= unit_id is None
+        for held, control in list(self._controls.items()):
+            if unit_id in (None, held):
+                control.stop.set()
+
+    @ray.method(concurrency_group="control")
+    def usage(self) -> ActorUsage:
+        """Return what the actor has used so far."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        num_steps = sum(control.num_steps for control in list(self._controls.values()))
+        hits, loads = 0, 0
+        if self._run is not None:
+            hits, loads = self._worker.teachers.num_hits, self._worker.teachers.num_loads
+        return ActorUsage(peak, hits, loads, num_steps)
 
 
-def _describe(unit_id: str, error: Exception) -> UnitFailure:
-    return UnitFailure(
+def _describe(unit_id: str, error: Exception) -> Failure:
+    return Failure(
         unit_id=unit_id,
         error=type(error).__name__,
         message=str(error),

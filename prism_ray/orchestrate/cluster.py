@@ -6,25 +6,16 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import ray
 
-from prism_ray.config import Config
+from prism_ray.config import Config, ElasticActors
 from prism_ray.errors import OrchestrateError
+from prism_ray.orchestrate.scaling import Shape
 
 # Pixels never pass through Ray's object store, so a local one can be small.
 _OBJECT_STORE_BYTES = 128 * 2**20
 _REACH_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How many actors a run gets, and what each of them asks of the cluster."""
-
-    num_actors: int
-    num_threads: int  # per actor, also its CPUs
-    num_gpus: float  # per actor
 
 
 @contextmanager
@@ -62,7 +53,8 @@ def _check_reachable(address: str) -> None:
 
 def _start_local(config: Config, num_threads: int | None) -> None:
     cores = num_cores()
-    wanted = _int_or(config.orchestrate.actors, 1) * (num_threads or 1)
+    actors = config.orchestrate.actors
+    wanted = (_bounds(actors)[1] if actors != "auto" else 1) * (num_threads or 1)
     ray.init(
         address="local",
         num_cpus=max(cores, wanted),
@@ -93,15 +85,16 @@ def _shape(config: Config, num_threads: int | None) -> Shape:
             "see; set it to auto or 0, or set RAY_ADDRESS to a cluster that has them"
         )
     if orchestrate.actors == "auto":
-        num_actors = max(1, math.floor(cluster_gpus / num_gpus)) if num_gpus else 1
+        fewest = most = max(1, math.floor(cluster_gpus / num_gpus)) if num_gpus else 1
     else:
-        num_actors = orchestrate.actors
+        fewest, most = _bounds(orchestrate.actors)
     if num_threads is None:
         total = sum(node.get("CPU", 0.0) for node in nodes)
         largest = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
-        num_threads = max(1, int(min(total / num_actors, largest)))
-    return Shape(num_actors=num_actors, num_threads=num_threads, num_gpus=num_gpus)
+        num_threads = max(1, int(min(total / most, largest)))
+    return Shape(fewest, most, num_threads, num_gpus)
 
 
-def _int_or(value: int | str, default: int) -> int:
-    return value if isinstance(value, int) else default
+def _bounds(actors: int | ElasticActors) -> tuple[int, int]:
+    """Return how many actors there are at least and at most."""
+    return (actors, actors) if isinstance(actors, int) else (actors.min, actors.max)

@@ -1,63 +1,81 @@
-"""The driver's pool of actors: hands out what the scheduler says, replaces actors that die, records failures.
+"""The driver's pool of actors: hands out what the scheduler says, replaces actors that die, keeps failures.
 
 Actors are never restarted by Ray (max_restarts=0): the pool makes new ones, which may come up on another
 node, and it can count. Keys and small statistics pass through here; pixels never do.
 """
 
-import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Set
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from prism_ray.config import Config
-from prism_ray.errors import BY_NAME, OrchestrateError
-from prism_ray.orchestrate.actor import ActorInfo, UnitFailure, WorkerActor
-from prism_ray.orchestrate.cluster import Shape
-from prism_ray.orchestrate.scheduler import Scheduler
-from prism_ray.store import Commit, Run, StoreFiles, layout
-from prism_ray.units import Unit
+from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UnitStopped, UsageError
+from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerActor
+from prism_ray.orchestrate.nodes import NodeWatch
+from prism_ray.orchestrate.scaling import Shape
+from prism_ray.orchestrate.scheduler import Policy, Scheduler, Source
+from prism_ray.store import Commit, Failure, Run, StoreFiles, record_failure, set_aside
+from prism_ray.units import Stage, Unit
 
 _TICK_S = 0.5
 _CHECK_TIMEOUT_S = 300.0
+_STOP_TIMEOUT_S = 1.5  # for actors to keep the state of their units; a Ray job has 3 s to end
+_USAGE_EVERY_S = 10.0
+_QUEUED: tuple[Stage, ...] = ("recover", "relabel")  # many and alike: one waits at each actor
+_LABELS: tuple[Stage, ...] = ("relabel", "evaluate")
 
 
 class Listener(Protocol):
-    """Who is told how a stage goes on."""
+    """Who is told how the work goes on."""
+
+    def began(self, unit: Unit) -> None: ...
 
     def done(self, commit: Commit) -> None: ...
 
-    def failed(self, failure: UnitFailure, again: bool) -> None: ...
+    def failed(self, failure: Failure, again: bool) -> None: ...
+
+    def message(self, text: str) -> None: ...
 
     def tick(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Flight:
-    """A call under way; `unit` is None for the actor's first sign of life."""
+@dataclass
+class _Member:
+    """An actor of the pool."""
 
-    actor: str
-    unit: Unit | None
+    handle: Any
+    info: ActorInfo | None = None  # once it has given a sign of life; only then it gets units
+    units: dict["ray.ObjectRef[Any]", Unit] = field(default_factory=dict)
+    idle_since: float = field(default_factory=time.monotonic)
+    is_leaving: bool = False  # its node is
+    usage: ActorUsage | None = None
 
 
 class WorkerPool:
     """The actors of a run; they live from stage to stage, with what they have loaded. Used as a context."""
 
-    def __init__(self, config: Config, files: StoreFiles, shape: Shape) -> None:
+    def __init__(
+        self, config: Config, files: StoreFiles, shape: Shape, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """`check` is called now and then, and may raise to end the work."""
         self._config = config
+        self._settings = config.orchestrate
         self._files = files
         self._shape = shape
-        self._actors: dict[str, Any] = {}
-        self._flights: dict[ray.ObjectRef[Any], _Flight] = {}
-        self._alive: set[str] = set()  # actors that have given a sign of life; only they get units
+        self._check = check
+        self._nodes = NodeWatch()
+        self._members: dict[str, _Member] = {}
+        self._calls: dict[ray.ObjectRef[Any], str] = {}  # all calls under way -> actor
         self._none_alive_since = time.monotonic()
+        self._asked_usage_at = self._got_on_at = time.monotonic()
         self._deaths_in_a_row = 0
-        for _ in range(shape.num_actors):
+        self.num_preempted = 0
+        for _ in range(shape.min_actors):
             self._add_actor()
 
     def check(self, num_classes: int, in_store: Set[str], say: Callable[[str], None]) -> None:
@@ -68,9 +86,9 @@ class WorkerPool:
         While none lives, `say` is told now and then what the run waits for.
         """
         self._wait_for_first_actor(say)
-        actor = self._actors[next(iter(self._alive))]
+        member = next(member for member in self._members.values() if member.info)
         try:
-            answer = actor.check.remote(self._config, num_classes, in_store)
+            answer = member.handle.check.remote(self._config, num_classes, in_store)
             problem = ray.get(answer, timeout=_CHECK_TIMEOUT_S)
         except RayError as error:
             raise OrchestrateError(f"an actor died while it tried the networks out: {error}") from error
@@ -78,144 +96,285 @@ class WorkerPool:
             kind = BY_NAME.get(problem.error)
             raise kind(problem.message) if kind else OrchestrateError(problem.traceback)
 
-    def do(self, run: Run, units: Iterable[Unit], queue_depth: int, listener: Listener) -> list[str]:
-        """Do all units; return the ids of those that failed for good.
+    def do(self, run: Run, source: Source, listener: Listener) -> list[str]:
+        """Do all units that come from `source`; return the ids of those that failed for good.
 
-        Raises the error of a unit that failed because of the user's input, OrchestrateError if actors
-        cannot start or keep dying.
+        Raises the error of a unit that failed because of the user's input, OrchestrateError if actors cannot
+        start, keep dying or get nothing done, IncompleteError if more units failed than the budget allows.
         """
-        scheduler = Scheduler(units, self._config.orchestrate.max_attempts, queue_depth)
-        for name in self._alive:
-            scheduler.add_actor(name)
+        policy = Policy(self._settings.max_attempts, self._settings.straggler_factor, _QUEUED)
+        scheduler = Scheduler(source, policy, run.plan.networks_of)
+        held_run = ray.put(run)
+        for name, member in self._members.items():
+            if member.info and not member.is_leaving:
+                self._introduce(name, scheduler)
+        self._got_on_at = time.monotonic()
         while not scheduler.finished:
-            self._dispatch(run, scheduler)
-            ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=_TICK_S)
-            for reference in ready:
+            self._fit(scheduler)
+            self._dispatch(held_run, scheduler, listener)
+            for reference in self._wait():
                 self._receive(reference, scheduler, listener)
-            self._check_start()
+            self._look_at_nodes(scheduler, listener)
+            self._look_at_progress()
+            self._check()
+            if len(scheduler.set_aside) > self._settings.error_budget:
+                raise IncompleteError(
+                    f"{len(scheduler.set_aside)} units failed for good, more than orchestrate.error_budget = "
+                    f"{self._settings.error_budget}; the last was {scheduler.set_aside[-1]}"
+                )
             listener.tick()
+        self._free_all()
         return scheduler.set_aside
 
-    def peak_bytes(self) -> int:
-        """Return the sum over the live actors of the largest resident size each has had."""
-        sizes = [self._actors[name].peak_bytes.remote() for name in self._alive]
+    def usage(self) -> list[ActorUsage]:
+        """Return what each live actor has used so far."""
+        handles = [member.handle for member in self._members.values() if member.info]
         try:
-            return sum(ray.get(sizes, timeout=_CHECK_TIMEOUT_S))
+            answers: list[ActorUsage] = ray.get(
+                [handle.usage.remote() for handle in handles], timeout=_CHECK_TIMEOUT_S
+            )
         except RayError:
-            return 0
+            return []
+        return answers
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """End the actors at once."""
-        for actor in self._actors.values():
-            ray.kill(actor)
-        self._actors.clear()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """End the actors; if work is cut short, after they have kept the state of their units."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt | IncompleteError):
+            self._keep_states()
+        for member in self._members.values():
+            ray.kill(member.handle)
+        self._members.clear()
+
+    # Actors come and go
 
     def _add_actor(self) -> None:
         name = uuid.uuid4().hex[:8]
-        actor = WorkerActor.options(  # type: ignore[attr-defined]
-            num_cpus=self._shape.num_threads, num_gpus=self._shape.num_gpus
-        ).remote(self._files, self._shape.num_threads, self._shape.num_gpus > 0)
-        self._actors[name] = actor
-        self._flights[actor.start.remote()] = _Flight(name, None)
+        options: dict[str, Any] = {"num_cpus": self._shape.num_threads, "num_gpus": self._shape.num_gpus}
+        if self._settings.accelerator_type is not None:
+            options["accelerator_type"] = self._settings.accelerator_type
+        if self._settings.label_selector:
+            options["label_selector"] = self._settings.label_selector
+        handle = WorkerActor.options(**options).remote(  # type: ignore[attr-defined]
+            self._files, self._shape.num_threads, self._shape.num_gpus > 0
+        )
+        self._members[name] = _Member(handle)
+        self._calls[handle.start.remote()] = name
 
-    def _dispatch(self, run: Run, scheduler: Scheduler) -> None:
+    def _introduce(self, name: str, scheduler: Scheduler) -> None:
+        """Let the scheduler know an actor, and what it is for."""
+        prefers: tuple[Stage, ...] = ()
+        if self._settings.label_actors:
+            num_before = list(self._members).index(name)
+            prefers = _LABELS if num_before < self._settings.label_actors else ("recover",)
+        scheduler.add_actor(name, prefers)
+
+    def _remove(self, name: str) -> None:
+        ray.kill(self._members.pop(name).handle)
+        self._calls = {reference: actor for reference, actor in self._calls.items() if actor != name}
+        self._none_alive_since = time.monotonic()
+
+    def _fit(self, scheduler: Scheduler) -> None:
+        """Have as many actors as there is work for; end those that have been idle for long."""
+        staying = [member for member in self._members.values() if not member.is_leaving]
+        num_busy = sum(bool(member.units) for member in staying)
+        wanted = self._shape.wanted(num_busy, scheduler.num_waiting)
+        for _ in range(wanted - len(staying)):
+            self._add_actor()
+        now = time.monotonic()
+        too_many = len(staying) - wanted
+        for name, member in list(self._members.items()):
+            is_idle = not member.units and now - member.idle_since > self._settings.idle_actor_s
+            if too_many > 0 and is_idle and not member.is_leaving:
+                if member.info:
+                    scheduler.lost(name)
+                self._remove(name)
+                too_many -= 1
+
+    def _look_at_nodes(self, scheduler: Scheduler, listener: Listener) -> None:
+        """Let actors on nodes that are leaving keep the state of their units, and give them no more."""
+        draining = self._nodes.draining()
+        for name, member in list(self._members.items()):
+            if member.info and member.info.node_id in draining and not member.is_leaving:
+                member.is_leaving = True
+                scheduler.drain(name)
+                member.handle.stop.remote()
+                listener.message(f"{member.info.host} is leaving; its actor {name} gets no more work")
+            if member.is_leaving and not member.units:
+                scheduler.lost(name)
+                self._remove(name)
+
+    def _free_all(self) -> None:
+        """End the actors that still run what others were quicker with."""
+        for name, member in list(self._members.items()):
+            if member.units:
+                self._remove(name)
+                if len(self._members) < self._shape.min_actors:
+                    self._add_actor()
+
+    def _keep_states(self) -> None:
+        """Tell all units to keep their state and end; wait for that, but not for long."""
+        calls = [reference for member in self._members.values() for reference in member.units]
+        for member in self._members.values():
+            if member.units:
+                member.handle.stop.remote()
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=_STOP_TIMEOUT_S)
+
+    # Work goes out and comes back
+
+    def _dispatch(self, run: "ray.ObjectRef[Run]", scheduler: Scheduler, listener: Listener) -> None:
         """Fill the actors round by round, so that each has one unit before any has two."""
         assigned = True
         while assigned:
             assigned = False
-            for name in self._alive:
-                unit = scheduler.assign(name)
+            for name, member in self._members.items():
+                if member.info is None or member.is_leaving:
+                    continue
+                unit = scheduler.assign(name, time.monotonic())
                 if unit is not None:
-                    self._flights[self._actors[name].do.remote(run, unit)] = _Flight(name, unit)
+                    reference = member.handle.do.remote(run, unit)
+                    member.units[reference] = unit
+                    self._calls[reference] = name
+                    listener.began(unit)
                     assigned = True
 
+    def _wait(self) -> list["ray.ObjectRef[Any]"]:
+        """Return the calls that have ended, waiting a little for the first."""
+        calls = list(self._calls)
+        if not calls:
+            time.sleep(_TICK_S)
+            return []
+        ready, rest = ray.wait(calls, num_returns=1, timeout=_TICK_S)
+        if ready and rest:
+            ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        return list(ready)
+
     def _receive(self, reference: "ray.ObjectRef[Any]", scheduler: Scheduler, listener: Listener) -> None:
-        flight = self._flights.pop(reference, None)
-        if flight is None:  # of an actor that died meanwhile
+        name = self._calls.pop(reference, None)
+        if name is None:  # of an actor that has gone meanwhile
             return
+        member = self._members[name]
+        unit = member.units.pop(reference, None)
         try:
             result = ray.get(reference)
         except RayError as error:
-            if isinstance(error, RayTaskError) and flight.unit is not None:
-                result = _unreported(flight.unit, error)
+            if isinstance(error, RayTaskError) and unit is not None:
+                result = _unreported(unit, error)
             else:  # the actor died, or its node with the answer; the rest is guesswork
-                self._replace(flight.actor, str(error), scheduler, listener)
+                self._lose(name, str(error), scheduler, listener)
                 return
         if isinstance(result, ActorInfo):
-            self._alive.add(flight.actor)
-            scheduler.add_actor(flight.actor)
-            return
-        self._deaths_in_a_row = 0
-        assert flight.unit is not None
-        if isinstance(result, Commit):
-            scheduler.done(flight.actor, flight.unit.id)
-            listener.done(result)
-            return
-        if result.is_usage_error:
-            raise BY_NAME[result.error](result.message)
-        again = scheduler.failed(flight.actor, flight.unit.id)
-        self._record(result, scheduler.num_failed_attempts(flight.unit.id))
-        listener.failed(result, again)
+            member.info = result
+            member.idle_since = self._got_on_at = time.monotonic()
+            self._introduce(name, scheduler)
+        elif isinstance(result, ActorUsage):
+            if member.usage is None or member.usage.num_steps != result.num_steps:
+                self._got_on_at = time.monotonic()
+            member.usage = result
+        elif unit is not None:
+            member.idle_since = self._got_on_at = time.monotonic()
+            self._conclude(name, unit, result, scheduler, listener)
 
-    def _replace(self, name: str, reason: str, scheduler: Scheduler, listener: Listener) -> None:
+    def _conclude(
+        self, name: str, unit: Unit, result: UnitDone | Failure, scheduler: Scheduler, listener: Listener
+    ) -> None:
+        """Take in how a unit has ended."""
+        self._deaths_in_a_row = 0
+        now = time.monotonic()
+        if isinstance(result, UnitDone):
+            others = scheduler.done(name, unit.id, now, result.teachers)
+            if others is not None:
+                listener.done(result.commit)
+            for other in others or ():
+                self._members[other].handle.stop.remote(unit.id)
+            return
+        kind = BY_NAME.get(result.error, Exception)
+        if issubclass(kind, UnitStopped):
+            scheduler.stopped(name, unit.id, now)
+        elif issubclass(kind, UsageError):
+            raise kind(result.message)
+        else:
+            self._note_failure(result, scheduler.failed(name, unit.id, now), listener)
+
+    def _note_failure(self, failure: Failure, again: bool, listener: Listener) -> None:
+        record_failure(self._files, failure)
+        if not again:
+            set_aside(self._files, failure)
+        listener.failed(failure, again)
+
+    def _lose(self, name: str, reason: str, scheduler: Scheduler, listener: Listener) -> None:
         """An actor is gone, or not to be trusted: give its units back and put a new one in its place."""
-        ray.kill(self._actors.pop(name))
-        self._flights = {ref: flight for ref, flight in self._flights.items() if flight.actor != name}
-        running = None
-        if name in self._alive:
-            running = scheduler.lost(name)
-            self._alive.remove(name)
-            self._none_alive_since = time.monotonic()
-        if running is not None:
-            failure = UnitFailure(running.id, "ActorDied", reason, reason, host="unknown")
-            self._record(failure, scheduler.num_failed_attempts(running.id))
-            listener.failed(failure, again=running.id not in scheduler.set_aside)
+        info = self._members[name].info
+        preempted = info is not None and self._nodes.was_taken(info.node_id)
+        self._remove(name)
+        lost = scheduler.lost(name, preempted=preempted) if info else None
+        if preempted:
+            self._count_preemption(reason)
+            if lost is not None:
+                listener.message(f"{lost.unit.id} goes on elsewhere: the machine of its actor was taken away")
+            return
+        if lost is not None:
+            host = info.host if info else "unknown"
+            self._note_failure(Failure(lost.unit.id, "ActorDied", reason, reason, host), lost.again, listener)
         self._deaths_in_a_row += 1
-        if self._deaths_in_a_row > self._shape.num_actors + self._config.orchestrate.max_attempts:
+        if self._deaths_in_a_row > self._shape.max_actors + self._settings.max_attempts:
             raise OrchestrateError(
                 f"{self._deaths_in_a_row} actors died one after another without finishing anything; the "
                 f"last said: {reason}"
             )
-        self._add_actor()
 
-    def _record(self, failure: UnitFailure, number: int) -> None:
-        """Keep the traceback of a failed attempt in the store; numbers go on over a resume."""
-        record = {
-            **asdict(failure),
-            "attempt": number,
-            "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        text = json.dumps(record, indent=1).encode()
-        while not self._files.create(layout.failure(failure.unit_id, number), text):
-            number += 1
+    def _count_preemption(self, reason: str) -> None:
+        self.num_preempted += 1
+        budget = self._settings.preemption_budget
+        if budget is not None and self.num_preempted > budget:
+            raise OrchestrateError(
+                f"{self.num_preempted} actors were lost with their machines, more than "
+                f"orchestrate.preemption_budget = {budget}; the last said: {reason}"
+            )
+
+    # Waiting has an end
 
     def _wait_for_first_actor(self, say: Callable[[str], None]) -> None:
-        next_word = time.monotonic() + self._config.orchestrate.log_interval_s
-        while not self._alive:
-            ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=_TICK_S)
-            for reference in ready:
+        next_word = time.monotonic() + self._settings.log_interval_s
+        while not any(member.info for member in self._members.values()):
+            for reference in self._wait():
                 try:
-                    ray.get(reference)
+                    info = ray.get(reference)
                 except RayError as error:
                     raise OrchestrateError(f"an actor could not start: {error}") from error
-                self._alive.add(self._flights.pop(reference).actor)
-            self._check_start()
+                self._members[self._calls.pop(reference)].info = info
+            self._look_at_progress()
             if time.monotonic() >= next_word:
-                next_word += self._config.orchestrate.log_interval_s
+                next_word += self._settings.log_interval_s
                 say(f"waiting for an actor to start; {self._asked_and_there()}")
 
-    def _check_start(self) -> None:
-        limit = self._config.orchestrate.actor_start_timeout_s
-        if self._alive or time.monotonic() - self._none_alive_since < limit:
-            return
-        raise OrchestrateError(
-            f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): "
-            f"{self._asked_and_there()}; lower orchestrate.threads_per_actor or "
-            "orchestrate.gpus_per_actor, or enlarge the cluster"
-        )
+    def _look_at_progress(self) -> None:
+        """Raise OrchestrateError if no actor starts in time, or none gets on."""
+        now = time.monotonic()
+        alive = [member for member in self._members.values() if member.info]
+        limit = self._settings.actor_start_timeout_s
+        if not alive and now - self._none_alive_since >= limit:
+            raise OrchestrateError(
+                f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): "
+                f"{self._asked_and_there()}; lower orchestrate.threads_per_actor or "
+                "orchestrate.gpus_per_actor, or enlarge the cluster"
+            )
+        limit = self._settings.stall_timeout_s
+        if alive and now - self._got_on_at >= limit:
+            busy = sorted(unit.id for member in alive for unit in member.units.values())
+            raise OrchestrateError(
+                f"nothing was done, no batch made a step, for {limit:.0f} s (orchestrate.stall_timeout_s) "
+                f"at {', '.join(busy[:5]) or 'no unit'}; look at the actors' logs, or raise the setting if a "
+                "unit takes longer. Everything committed is kept"
+            )
+        if now - self._asked_usage_at >= min(_USAGE_EVERY_S, limit / 4):
+            self._asked_usage_at = now
+            for name, member in self._members.items():
+                if member.info and member.units:
+                    self._calls[member.handle.usage.remote()] = name
 
     def _asked_and_there(self) -> str:
         """Say what an actor asks for, and what the cluster has."""
@@ -223,11 +382,11 @@ class WorkerPool:
         free = ray.available_resources()  # type: ignore[no-untyped-call]
         counts = [f"{kind} {free.get(kind, 0):g} of {there.get(kind, 0):g}" for kind in ("CPU", "GPU")]
         return (
-            f"each of {self._shape.num_actors} asks for {self._shape.num_threads} CPUs and "
+            f"each of {len(self._members)} asks for {self._shape.num_threads} CPUs and "
             f"{self._shape.num_gpus:g} GPUs, and the cluster has free: {', '.join(counts)}"
         )
 
 
-def _unreported(unit: Unit, error: RayTaskError) -> UnitFailure:
+def _unreported(unit: Unit, error: RayTaskError) -> Failure:
     """The actor lives but could not even say what went wrong: its arguments, its imports."""
-    return UnitFailure(unit.id, type(error).__name__, str(error), str(error), host="unknown")
+    return Failure(unit.id, type(error).__name__, str(error), str(error), host="unknown")

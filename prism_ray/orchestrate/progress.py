@@ -2,18 +2,33 @@
 
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from prism_ray.orchestrate.actor import UnitFailure
-from prism_ray.store import Commit
-from prism_ray.units import Stage
+from prism_ray.store import Commit, Failure, StageProgress
+from prism_ray.units import Stage, Unit, stage_of, stage_of_id
+
+
+@dataclass
+class _StageWork:
+    """What was done of a stage in this call."""
+
+    num_done: int
+    num_units: int
+    num_failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None  # when its last unit was done, so far
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.started
 
 
 class ProgressDisplay:
-    """Tells a person or a log how far each stage is. Used as a context."""
+    """Tells a person or a log how far each stage is; several may go on at once. Used as a context."""
 
     def __init__(self, log_interval_s: float, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -28,10 +43,10 @@ class ProgressDisplay:
                 TextColumn("{task.fields[note]}"),
                 console=Console(file=self._stream),
             )
-        self._task = TaskID(0)
-        self._stage: Stage = "squeeze"
-        self._num_done = self._num_units = self._num_failed = 0
-        self._started = self._last_line = time.monotonic()
+        self._tasks: dict[Stage, TaskID] = {}
+        self._expected: dict[Stage, StageProgress] = {}
+        self._stages: dict[Stage, _StageWork] = {}  # those begun
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -42,6 +57,11 @@ class ProgressDisplay:
         if self._bars:
             self._bars.stop()
 
+    @property
+    def stage_seconds(self) -> dict[Stage, float]:
+        """Seconds from the first unit of a stage that was begun to the last one done, in this call."""
+        return {stage: work.seconds for stage, work in self._stages.items()}
+
     def message(self, text: str) -> None:
         """Say something that is no progress."""
         if self._bars:
@@ -49,42 +69,52 @@ class ProgressDisplay:
         else:
             print(text, file=self._stream, flush=True)
 
-    def start_stage(self, stage: Stage, num_done: int, num_units: int) -> None:
-        self._stage = stage
-        self._num_done, self._num_units, self._num_failed = num_done, num_units, 0
-        self._started = time.monotonic()
-        if self._bars:
-            self._task = self._bars.add_task(stage, total=num_units, completed=num_done, note="")
-        else:
-            self._line("started")
+    def expect(self, stages: tuple[StageProgress, ...]) -> None:
+        """Say how far the stages are that this call works on."""
+        self._expected = {progress.stage: progress for progress in stages}
 
-    def end_stage(self) -> float:
-        """Close the stage; return the seconds that it took in this run of the command."""
-        if not self._bars:
-            self._line("ended")
-        return time.monotonic() - self._started
+    def began(self, unit: Unit) -> None:
+        """A unit was given to an actor."""
+        stage = stage_of(unit)
+        if stage in self._stages:
+            return
+        before = self._expected[stage]
+        work = self._stages[stage] = _StageWork(before.num_done, before.num_units)
+        if self._bars:
+            total, completed = work.num_units, work.num_done
+            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=completed, note="")
+        else:
+            self._line(stage, "started")
 
     def done(self, commit: Commit) -> None:
-        self._num_done += 1
+        stage = stage_of_id(commit.unit)
+        work = self._stages[stage]
+        work.num_done += 1
+        work.ended = time.monotonic()
         if self._bars:
             note = commit.unit.partition("/")[2]
-            self._bars.update(self._task, completed=self._num_done, note=note)
+            self._bars.update(self._tasks[stage], completed=work.num_done, note=note)
+        elif work.num_done == work.num_units:
+            self._line(stage, "ended")
 
-    def failed(self, failure: UnitFailure, again: bool) -> None:
-        self._num_failed += 1
+    def failed(self, failure: Failure, again: bool) -> None:
+        self._stages[stage_of_id(failure.unit_id)].num_failed += 1
         fate = "it will be tried again" if again else "it is set aside"
         first_line = failure.message.strip().partition("\n")[0]
         self.message(f"{failure.unit_id} failed: {failure.error}: {first_line}; {fate}")
 
     def tick(self) -> None:
-        """Called now and then; writes a line when the interval is over."""
-        if not self._bars and time.monotonic() - self._last_line >= self._log_interval_s:
-            self._line("running")
-
-    def _line(self, event: str) -> None:
+        """Called now and then; writes a line for each stage in work when the interval is over."""
+        if self._bars or time.monotonic() - self._last_line < self._log_interval_s:
+            return
+        for stage, work in self._stages.items():
+            if work.num_done < work.num_units:
+                self._line(stage, "running")
         self._last_line = time.monotonic()
-        elapsed = self._last_line - self._started
+
+    def _line(self, stage: Stage, event: str) -> None:
+        work = self._stages[stage]
         self.message(
-            f"stage={self._stage} event={event} done={self._num_done} total={self._num_units} "
-            f"failed={self._num_failed} elapsed_s={elapsed:.1f}"
+            f"stage={stage} event={event} done={work.num_done} total={work.num_units} "
+            f"failed={work.num_failed} elapsed_s={work.seconds:.1f}"
         )

@@ -1,114 +1,280 @@
-"""Which actor does which unit next: a pure state machine. It knows neither Ray nor time nor what a unit is.
+"""Which actor does which unit next: a pure state machine. It knows neither Ray, clocks nor what a unit does.
 
-The pool tells it what happened (done, failed, actor lost) and asks it what to do (assign). Units come from a
-lazy iterator and are held only from their assignment to their end, so a stage of a million takes no memory.
+The pool tells it what happened (done, failed, stopped, actor lost or draining) and asks it what to do
+(assign). Units come from a source, a window of them at a time, and are held only from there to their end, so
+a run of a million takes no memory.
+
+An actor gets the unit of the window for which it has to load the fewest networks; among those, one of the
+latest stage, then the oldest. A unit that has been passed over often enough goes first, whatever it needs.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
 
-from prism_ray.units import Unit
+from prism_ray.units import STAGES, Stage, Unit, stage_of
+
+_WINDOW = 256  # units looked at
+_MAX_PASSED_OVER = 64
+_REMEMBERED = 101  # seconds of finished units, per stage
+_FEW = 5  # finished units of a stage before any of it is called slow
+
+
+class Source(Protocol):
+    """Where units come from, as what they build on is done."""
+
+    def take(self) -> Unit | None:
+        """Return the next unit that can be begun, None if there is none now."""
+
+    def done(self, unit: Unit) -> None:
+        """The unit is committed."""
+
+
+class Ready:
+    """A source of units that build on nothing of each other."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        self._units = iter(units)
+
+    def take(self) -> Unit | None:
+        return next(self._units, None)
+
+    def done(self, unit: Unit) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How units are handed out."""
+
+    max_attempts: int  # failed attempts at a unit before it is set aside
+    straggler_factor: float = 0.0  # times the median after which a unit is run a second time; 0: never
+    queued_stages: Collection[Stage] = ()  # of many like units: at each actor one waits
+
+
+@dataclass(eq=False)
+class _Task:
+    """A unit on its way."""
+
+    unit: Unit
+    stage: Stage
+    networks: frozenset[str]
+    num_failed: int = 0
+    num_passed_over: int = 0
+    failed_at: set[str] = field(default_factory=set)
+    held_by: set[str] = field(default_factory=set)  # two actors, once it runs a second time
+    over: bool = False  # done or set aside; a second attempt may still be running
+
+
+@dataclass
+class _Actor:
+    """An actor as the scheduler sees it."""
+
+    prefers: Collection[Stage]
+    held: deque[_Task] = field(default_factory=deque)  # the first runs, the other waits
+    running_since: float = 0.0
+    networks: frozenset[str] = frozenset()  # that it has loaded
+    draining: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What an actor that is gone was running, and whether it will be tried again."""
+
+    unit: Unit
+    again: bool
 
 
 class Scheduler:
-    """Hands units to actors, each at most `max_attempts` times, a failed one elsewhere if there is another.
+    """Hands units to actors; a failed one goes elsewhere if there is another."""
 
-    An actor holds at most `queue_depth` units: 2 keeps it busy while the driver thinks, 1 leaves long units
-    to whoever is free first.
-    """
-
-    def __init__(self, units: Iterable[Unit], max_attempts: int, queue_depth: int) -> None:
-        self._fresh = iter(units)
-        self._again: deque[Unit] = deque()
-        self._attempts: dict[str, int] = {}  # unit id -> attempts that ended badly
-        self._failed_at: dict[str, set[str]] = {}  # unit id -> actors that failed it
-        self._max_attempts = max_attempts
-        self._queue_depth = queue_depth
-        self._held: dict[str, deque[Unit]] = {}  # actor -> its units: the first runs, the others wait there
-        self._exhausted = False
+    def __init__(
+        self, source: Source, policy: Policy, networks_of: Callable[[Unit], Iterable[str]] = lambda _: ()
+    ) -> None:
+        """`networks_of` names the networks that a unit needs loaded."""
+        self._source = source
+        self._policy = policy
+        self._networks_of = networks_of
+        self._window: list[_Task] = []
+        self._actors: dict[str, _Actor] = {}
+        self._seconds: dict[Stage, deque[float]] = {stage: deque(maxlen=_REMEMBERED) for stage in STAGES}
         self.num_done = 0
+        self.num_networks_found = 0  # that an actor had loaded when it was given a unit that needs them
+        self.num_networks_missing = 0
         self.set_aside: list[str] = []  # ids of units that failed for good
 
     @property
     def finished(self) -> bool:
-        """True when every unit is done or set aside."""
-        return not self.has_pending and not any(self._held.values())
+        """True when nothing runs and nothing can be begun; what waits for units set aside never will be."""
+        return not self.has_pending and all(
+            task.over for actor in self._actors.values() for task in actor.held
+        )
 
     @property
     def has_pending(self) -> bool:
-        """True if there is a unit that no actor holds."""
-        self._look_ahead()
-        return bool(self._again)
+        """True if there is a unit that could be begun and that no actor holds."""
+        self._fill()
+        return bool(self._window)
 
-    def add_actor(self, actor: str) -> None:
-        self._held[actor] = deque()
+    @property
+    def num_waiting(self) -> int:
+        """How many units could be begun now, counted as far as the window goes."""
+        self._fill()
+        return len(self._window)
 
-    def assign(self, actor: str) -> Unit | None:
+    @property
+    def idle(self) -> list[str]:
+        """Actors that hold nothing."""
+        return [name for name, actor in self._actors.items() if not actor.held]
+
+    def add_actor(self, name: str, prefers: Collection[Stage] = ()) -> None:
+        """A new actor takes units of the stages it `prefers` before any others."""
+        self._actors[name] = _Actor(prefers)
+
+    def drain(self, name: str) -> None:
+        """The actor's days are numbered: it gets no more."""
+        self._actors[name].draining = True
+
+    def assign(self, name: str, now: float) -> Unit | None:
         """Give the actor a unit, if it may hold another and there is one."""
-        held = self._held[actor]
-        if len(held) >= self._queue_depth or not self.has_pending:
+        actor = self._actors[name]
+        if actor.draining or len(actor.held) > 1:
             return None
-        unit = self._choose(actor)
-        if unit is not None:
-            held.append(unit)
-        return unit
+        if actor.held and not self._can_wait(actor.held[0]):
+            return None
+        self._fill()
+        coming = actor.networks.union(*(held.networks for held in actor.held))
+        task = self._choose(name, actor, coming)
+        if task is None and not actor.held:
+            task = self._straggler(now)
+        if task is None:
+            return None
+        if not actor.held:
+            actor.running_since = now
+        actor.held.append(task)
+        task.held_by.add(name)
+        self.num_networks_found += len(task.networks & coming)
+        self.num_networks_missing += len(task.networks - coming)
+        return task.unit
 
-    def _choose(self, actor: str) -> Unit | None:
-        """Take the first pending unit that this actor has not failed, or that no other actor is left for."""
-        for place, unit in enumerate(self._again):
-            tried = self._failed_at.get(unit.id, set())
-            if actor not in tried or tried.issuperset(self._held):
-                del self._again[place]
-                return unit
-        return next(self._fresh, None)
+    def done(self, name: str, unit_id: str, now: float, networks: Iterable[str] = ()) -> list[str] | None:
+        """The actor has committed the unit and holds `networks`; return the actors that still run it.
 
-    def done(self, actor: str, unit_id: str) -> None:
-        """The actor has committed the unit."""
-        self._take(actor, unit_id)
-        self._attempts.pop(unit_id, None)
-        self._failed_at.pop(unit_id, None)
+        None if another was first.
+        """
+        actor = self._actors[name]
+        seconds = now - actor.running_since
+        task = self._end(name, unit_id, now)
+        actor.networks = frozenset(networks)
+        if task.over:
+            return None
+        self._seconds[task.stage].append(seconds)
+        task.over = True
         self.num_done += 1
+        self._source.done(task.unit)
+        return sorted(task.held_by)
 
-    def failed(self, actor: str, unit_id: str) -> bool:
+    def failed(self, name: str, unit_id: str, now: float) -> bool:
         """An attempt ended with an error; return whether the unit will be tried again."""
-        self._failed_at.setdefault(unit_id, set()).add(actor)
-        return self._put_back(self._take(actor, unit_id))
+        task = self._end(name, unit_id, now)
+        task.failed_at.add(name)
+        return self._count_failure(task)
 
-    def lost(self, actor: str) -> Unit | None:
-        """The actor died; return the unit that was running, if any. What waited there costs no attempt."""
-        units = self._held.pop(actor)
-        if not units:
+    def stopped(self, name: str, unit_id: str, now: float) -> None:
+        """The actor ended the unit because it was told to; it costs nothing."""
+        self._put_back(self._end(name, unit_id, now))
+
+    def lost(self, name: str, *, preempted: bool = False) -> Lost | None:
+        """The actor died; return what it was running. What waited there costs nothing.
+
+        Nor does what ran, if its machine was taken away.
+        """
+        actor = self._actors.pop(name)
+        if not actor.held:
             return None
-        running, *waiting = units
-        self._again.extendleft(reversed(waiting))
-        self._put_back(running)
-        return running
+        running, *waiting = actor.held
+        for task in reversed(waiting):
+            task.held_by.discard(name)
+            self._put_back(task)
+        running.held_by.discard(name)
+        if preempted:
+            self._put_back(running)
+            return Lost(running.unit, again=not running.over)
+        return Lost(running.unit, again=self._count_failure(running))
 
-    def num_failed_attempts(self, unit_id: str) -> int:
-        """How many attempts at the unit have ended badly so far."""
-        return self._attempts.get(unit_id, 0)
+    def _can_wait(self, task: _Task) -> bool:
+        return task.stage in self._policy.queued_stages
 
-    def _put_back(self, unit: Unit) -> bool:
-        attempts = self._attempts.get(unit.id, 0) + 1
-        self._attempts[unit.id] = attempts
-        if attempts >= self._max_attempts:
-            self.set_aside.append(unit.id)
+    def _fill(self) -> None:
+        while len(self._window) < _WINDOW:
+            unit = self._source.take()
+            if unit is None:
+                return
+            self._window.append(_Task(unit, stage_of(unit), frozenset(self._networks_of(unit))))
+
+    def _choose(self, name: str, actor: _Actor, coming: frozenset[str]) -> _Task | None:
+        """Take the unit of the window that suits the actor best; it will hold the networks `coming`."""
+        others = {other for other, state in self._actors.items() if not state.draining}
+        best: _Task | None = None
+        best_rank: tuple[bool, bool, int, int] | None = None
+        for task in self._window:
+            if actor.held and not self._can_wait(task):
+                continue
+            if name in task.failed_at and not task.failed_at.issuperset(others):
+                continue
+            rank = (
+                task.num_passed_over < _MAX_PASSED_OVER,
+                task.stage not in actor.prefers,
+                len(task.networks - coming),
+                -STAGES.index(task.stage),
+            )
+            if best_rank is None or rank < best_rank:
+                best, best_rank = task, rank
+        if best is None:
+            return None
+        place = self._window.index(best)
+        for task in self._window[:place]:
+            task.num_passed_over += 1
+        del self._window[place]
+        return best
+
+    def _straggler(self, now: float) -> _Task | None:
+        """Return a unit that has run for too long at one actor, and at none else."""
+        if self._policy.straggler_factor == 0.0:
+            return None
+        for actor in self._actors.values():
+            if not actor.held:
+                continue
+            task, seconds = actor.held[0], self._seconds[actor.held[0].stage]
+            if task.over or len(task.held_by) > 1 or len(seconds) < _FEW:
+                continue
+            if now - actor.running_since > self._policy.straggler_factor * median(seconds):
+                return task
+        return None
+
+    def _end(self, name: str, unit_id: str, now: float) -> _Task:
+        """Take a unit from its actor; the one that waits there begins."""
+        actor = self._actors[name]
+        task = next(task for task in actor.held if task.unit.id == unit_id)
+        actor.held.remove(task)
+        actor.running_since = now
+        task.held_by.discard(name)
+        return task
+
+    def _put_back(self, task: _Task) -> None:
+        """The unit can be begun again, before all others; unless it is done, or runs elsewhere."""
+        if not task.over and not task.held_by:
+            self._window.insert(0, task)
+
+    def _count_failure(self, task: _Task) -> bool:
+        if task.over:
             return False
-        self._again.append(unit)
+        task.num_failed += 1
+        if task.num_failed >= self._policy.max_attempts and not task.held_by:
+            task.over = True
+            self.set_aside.append(task.unit.id)
+            return False
+        self._put_back(task)
         return True
-
-    def _take(self, actor: str, unit_id: str) -> Unit:
-        held = self._held[actor]
-        unit = next(unit for unit in held if unit.id == unit_id)
-        held.remove(unit)
-        return unit
-
-    def _look_ahead(self) -> None:
-        """Draw one fresh unit if nothing waits to be assigned."""
-        if self._again or self._exhausted:
-            return
-        unit = next(self._fresh, None)
-        if unit is None:
-            self._exhausted = True
-        else:
-            self._again.append(unit)

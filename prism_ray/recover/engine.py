@@ -54,6 +54,7 @@ class RecoveredBatch:
     images: npt.NDArray[np.uint8]  # B, channels, H, W
     first: LossRecord
     last: LossRecord
+    resumed_at: int = 0  # the iteration that this attempt began with
 
 
 def joining_order(unit: RecoverUnit) -> npt.NDArray[np.int64]:
@@ -76,10 +77,10 @@ def recover_batch(
     seed = derive_seed(unit.seed, "augment")
     augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
     with Objective(setting) as objective:
-        first, last = optimise(x, setting, objective, augment, checkpoints)
+        first, last, resumed_at = optimise(x, setting, objective, augment, checkpoints)
     images = np.empty(x.shape, np.uint8)
     images[order] = setting.space.to_images(x.detach()).cpu().numpy()
-    return RecoveredBatch(images, LossRecord.of(first), LossRecord.of(last))
+    return RecoveredBatch(images, LossRecord.of(first), LossRecord.of(last), resumed_at)
 
 
 def optimise(
@@ -88,8 +89,9 @@ def optimise(
     objective: Objective,
     augment: Augmentation,
     checkpoints: Checkpoints | None = None,
-) -> tuple[Losses, Losses]:
-    """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration.
+) -> tuple[Losses, Losses, int]:
+    """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration, and
+    the iteration at which it went on from a state that was kept, else 0.
 
     A teacher that is not in the draw of that iteration stands there with its first, or its last, R_m.
 
@@ -109,9 +111,10 @@ def optimise(
     saved = checkpoints.load() if checkpoints is not None else None
     if saved is not None:
         state.restore(saved, identity)
+    resumed_at = state.iteration
     all_finite = torch.ones((), dtype=torch.bool, device=x.device)
     num_joined = 0
-    for iteration in range(state.iteration, total):
+    for iteration in range(resumed_at, total):
         now_joined = int(np.count_nonzero(iterations >= total - iteration))
         if now_joined != num_joined:
             num_joined = now_joined
@@ -137,6 +140,7 @@ def optimise(
     return (
         replace(state.first, alignments=state.first_seen),
         replace(losses, alignments=state.last_seen),
+        resumed_at,
     )
 
 

@@ -9,7 +9,9 @@ from prism_ray.store.commits import (
     write_commit,
     write_part,
 )
+from prism_ray.store.failures import Failure, read_failures, record_failure, retry, set_aside, units_set_aside
 from prism_ray.store.files import StoreFiles, absolute, is_url
+from prism_ray.store.lease import Lease, live_holder
 from prism_ray.store.match import Asked, match
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
@@ -25,6 +27,8 @@ from prism_ray.store.run import (
 __all__ = [
     "Asked",
     "Commit",
+    "Failure",
+    "Lease",
     "PartFile",
     "Run",
     "RunProgress",
@@ -33,16 +37,22 @@ __all__ = [
     "absolute",
     "bound_scopes",
     "is_url",
+    "live_holder",
     "load_run",
     "match",
     "new_run",
     "package_versions",
     "read_commit",
+    "read_failures",
     "read_part",
     "read_progress",
+    "record_failure",
     "refusal",
+    "retry",
     "revoke",
     "save_run",
+    "set_aside",
+    "units_set_aside",
     "write_commit",
     "write_part",
 ]

@@ -12,6 +12,8 @@ RUN/
   measures/<set>-<attempt>.json             diversity of a set, and what the verifiers say
   commits/<stage>/...json                   one small file per finished unit; nothing counts without it
   failures/<stage>/...json                  traceback of each failed attempt
+  aside/<stage>/...json                     units left out because they kept failing, until `retry`
+  lease/<n>.json                            the driver at work, or the last that was
   wip/                                      files not yet whole, the state of units in the making; safe to
                                             delete when no run is alive
 """
@@ -24,6 +26,8 @@ CONFIG = "config.yaml"
 DATA_INDEX = "data/index.parquet"
 COMMITS = "commits"
 FAILURES = "failures"
+ASIDE = "aside"
+LEASES = "lease"
 
 _PART_FOLDERS = ("teachers", "collected", "images", "labels", "sets", "students", "measures")
 
@@ -41,6 +45,16 @@ def commit(unit_id: str) -> str:
 def failure(unit_id: str, number: int) -> str:
     """Name of the record of a unit's failed attempt."""
     return f"{FAILURES}/{unit_id}-{number}.json"
+
+
+def aside(unit_id: str) -> str:
+    """Name of the mark of a unit that is left out."""
+    return f"{ASIDE}/{unit_id}.json"
+
+
+def lease(number: int) -> str:
+    """Name of the record of the driver that was the `number`-th to work on the store."""
+    return f"{LEASES}/{number:06d}.json"
 
 
 def checkpoint(unit_id: str) -> str:

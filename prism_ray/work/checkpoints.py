@@ -2,35 +2,45 @@
 
 import threading
 import time
+from dataclasses import dataclass, field
 
 from prism_ray.errors import UnitStopped
 from prism_ray.store import StoreFiles, layout
 
 
+@dataclass
+class Control:
+    """What a unit in work is told from outside, and what it lets be seen."""
+
+    stop: threading.Event = field(default_factory=threading.Event)  # keep your state and end
+    num_steps: int = 0
+
+
 class StoreCheckpoints:
-    """The state of one unit; due every `interval_s` seconds, and when the work is told to stop.
+    """The state of one unit; due every `interval_s` seconds, and when the unit is told to stop.
 
     A save after that ends the unit: it raises UnitStopped.
     """
 
     def __init__(
-        self, files: StoreFiles, unit_id: str, identity: str, interval_s: float, stop: threading.Event
+        self, files: StoreFiles, unit_id: str, identity: str, interval_s: float, control: Control
     ) -> None:
         self.identity = identity
         self._files = files
         self._unit_id = unit_id
         self._name = layout.checkpoint(unit_id)
         self._interval_s = interval_s
-        self._stop = stop
+        self._control = control
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        return self._stop.is_set() or time.monotonic() - self._last >= self._interval_s
+        self._control.num_steps += 1
+        return self._control.stop.is_set() or time.monotonic() - self._last >= self._interval_s
 
     def save(self, data: bytes) -> None:
         self._files.replace(self._name, data)
         self._last = time.monotonic()
-        if self._stop.is_set():
+        if self._control.stop.is_set():
             raise UnitStopped(f"{self._unit_id} was told to stop; its state is kept")
 
     def load(self) -> bytes | None:

@@ -1,6 +1,5 @@
 """What the units of a run share in one process: the real images, the teachers, the way into the store."""
 
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,8 @@ from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_comm
 from prism_ray.teachers.files import load_teacher
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.work.checkpoints import StoreCheckpoints
+from prism_ray.work.cache import TeacherCache
+from prism_ray.work.checkpoints import Control, StoreCheckpoints
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Work:
     stats: dict[str, Any] = field(default_factory=dict)
 
 
+Finish = Callable[[], Work]  # what is left of a unit when the device is free again: encode, write
+
+
 class WorkContext:
     """One run on one device."""
 
-    def __init__(
-        self, run: Run, files: StoreFiles, device: torch.device, stop: threading.Event | None = None
-    ) -> None:
-        """`stop` is set when units that can be gone on with are to be cut off."""
+    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
         self.run = run
         self.files = files
         self.device = device
-        self._stop = stop or threading.Event()
-        self._teachers: dict[str, Teacher] = {}
+        self.control = Control()  # of the unit that has the device
+        self.teachers = TeacherCache(run.config.orchestrate.teacher_cache_gib * 2**30)
         self._squeezed: dict[str, Commit] = {}
         self.references: dict[str, dict[str, LayerReference]] = {}  # teacher -> layers, over all real images
 
@@ -62,9 +62,7 @@ class WorkContext:
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""
-        if name not in self._teachers:
-            self._teachers[name] = load_teacher(self.files, self._squeeze_of(name), self.device)
-        return self._teachers[name]
+        return self.teachers.get(name, lambda: load_teacher(self.files, self._squeeze_of(name), self.device))
 
     def teacher_stats(self, name: str) -> dict[str, Any]:
         """Return what the teacher's commit says of it."""
@@ -89,7 +87,7 @@ class WorkContext:
         """Return where the state of a unit is kept while it is not done; `made_with` adds to its identity."""
         identity = f"{self.run.fingerprint_of(unit_id)} {made_with}"
         interval_s = self.config.orchestrate.checkpoint_interval_s
-        return StoreCheckpoints(self.files, unit_id, identity, interval_s, self._stop)
+        return StoreCheckpoints(self.files, unit_id, identity, interval_s, self.control)
 
     def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
         """Write one file of a unit under the first name that is free or holds these very bytes."""

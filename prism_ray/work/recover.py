@@ -18,30 +18,35 @@ from prism_ray.store import layout
 from prism_ray.store.images import encode_images
 from prism_ray.units import CollectKind, RecoverUnit
 from prism_ray.work.collect import load_reference, load_scores
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 
 
-def recover(context: WorkContext, unit: RecoverUnit) -> Work:
+def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     """Make the images of a batch."""
     config = context.config.image_sets[unit.image_set]
     names = context.data.class_names
     if isinstance(config, RecoverConfig):
         weights = context.weights_of([config.primary, *unit.teachers])
         batch = _optimise(context, unit, config, weights)
-        data = encode_images(unit, batch.images, names, batch.last.ce, batch.last.bn)
+        encode = partial(encode_images, unit, batch.images, names, batch.last.ce, batch.last.bn)
         stats: dict[str, Any] = {
             "teachers": unit.teachers,
             "num_iterations": unit.num_iterations,
+            "resumed_at": batch.resumed_at,
             "first": asdict(batch.first),
             "last": asdict(batch.last),
             "weights": weights,
         }
     else:
-        data = encode_images(unit, _real_images(context, unit, config), names)
+        encode = partial(encode_images, unit, _real_images(context, unit, config), names)
         scorers = [teacher for _, teacher in context.plan.collections_of(config)]
         stats = {"weights": context.weights_of(scorers)} if scorers else {}
-    part = context.write(lambda attempt: layout.image_part(unit, attempt), data, len(unit.slots))
-    return Work((part,), stats)
+
+    def finish() -> Work:
+        name_of = partial(layout.image_part, unit)
+        return Work((context.write(name_of, encode(), len(unit.slots)),), stats)
+
+    return finish
 
 
 def _optimise(

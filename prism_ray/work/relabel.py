@@ -1,25 +1,31 @@
 """The unit of relabel: the soft labels of a group of images in a range of epochs."""
 
+from functools import partial
+
 from prism_ray.relabel.ensemble import label_group
 from prism_ray.store import layout
 from prism_ray.store.images import read_images
 from prism_ray.store.labels import encode_labels
 from prism_ray.units import RelabelUnit
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 
 
-def relabel(context: WorkContext, unit: RelabelUnit) -> Work:
+def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     """Label the images of the unit's batches."""
     config = context.config
     batches = context.commits_of(unit.batch_ids)
     stored = read_images(context.files, batches)
     teachers = [context.teacher(name) for name in config.label_teachers]
     epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
-    num_rows = len(stored.slots) * unit.num_epochs
-    part = context.write(lambda attempt: layout.label_part(unit, attempt), encode_labels(epochs), num_rows)
     stats = {
         "first_epoch": unit.first_epoch,
         "num_epochs": unit.num_epochs,
         "weights": context.weights_of(config.label_teachers, batches),
     }
-    return Work((part,), stats)
+
+    def finish() -> Work:
+        num_rows = len(stored.slots) * unit.num_epochs
+        name_of = partial(layout.label_part, unit)
+        return Work((context.write(name_of, encode_labels(epochs), num_rows),), stats)
+
+    return finish

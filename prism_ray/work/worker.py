@@ -4,17 +4,28 @@ An actor of the cluster is a worker in a process of its own; a test or a benchma
 """
 
 import socket
-import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
 
-from prism_ray.errors import StoreError
-from prism_ray.store import Commit, Run, StoreFiles, read_commit, write_commit
-from prism_ray.units import CollectUnit, MeasureUnit, RecoverUnit, RelabelUnit, SqueezeUnit, Unit
+from prism_ray.errors import StoreError, UnitStopped
+from prism_ray.store import Commit, Run, StoreFiles, layout, read_commit, write_commit
+from prism_ray.units import (
+    CollectUnit,
+    EvaluateUnit,
+    MeasureUnit,
+    RecoverUnit,
+    RelabelUnit,
+    SqueezeUnit,
+    Unit,
+)
+from prism_ray.work.cache import TeacherCache
+from prism_ray.work.checkpoints import Control
 from prism_ray.work.collect import collect
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 from prism_ray.work.evaluate import evaluate, measure
 from prism_ray.work.recover import recover
 from prism_ray.work.relabel import relabel
@@ -24,27 +35,49 @@ from prism_ray.work.squeeze import squeeze
 class Worker:
     """Does units of one run."""
 
-    def __init__(
-        self, run: Run, files: StoreFiles, device: torch.device, stop: threading.Event | None = None
-    ) -> None:
-        """When `stop` is set, a unit that can be gone on with saves its state and raises UnitStopped."""
-        self._context = WorkContext(run, files, device, stop)
+    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
+        self._context = WorkContext(run, files, device)
+
+    @property
+    def teachers(self) -> TeacherCache:
+        """The teachers loaded here."""
+        return self._context.teachers
 
     def do(self, unit: Unit) -> Commit:
         """Do a unit and commit it; return its commit, or the one that another attempt made first.
 
         Raises StoreError if a run with other settings was first, and the errors of the rooms.
         """
+        return self.begin(unit, Control())()
+
+    def begin(self, unit: Unit, control: Control) -> Callable[[], Commit]:
+        """Do what a unit needs the device for; return what is left: to write and to commit.
+
+        The next unit may begin meanwhile, in another thread. When `control` says stop, a unit that can be
+        gone on with keeps its state and raises UnitStopped.
+        """
         started = time.monotonic()
         torch.manual_seed(unit.seed)  # first weights, dropout; all else draws from generators of its own
-        work = self._work(unit)
+        self._context.control = control
+        try:
+            finish = self._work(unit)
+        except UnitStopped:
+            if self._context.files.exists(layout.commit(unit.id)):  # stopped because another was first
+                self._context.checkpoints(unit.id).delete()
+            raise
+        seconds = time.monotonic() - started
+        return partial(self._commit, unit, finish, seconds)
+
+    def _commit(self, unit: Unit, finish: Finish, seconds: float) -> Commit:
+        started = time.monotonic()
+        work = finish()
         files = self._context.files
         commit = Commit(
             unit=unit.id,
             fingerprint=self._context.run.fingerprint_of(unit.id),
             files=work.files,
             stats=work.stats,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(seconds + time.monotonic() - started, 3),
             host=socket.gethostname(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -61,15 +94,20 @@ class Worker:
             )
         return first
 
-    def _work(self, unit: Unit) -> Work:
-        if isinstance(unit, SqueezeUnit):
-            return squeeze(self._context, unit)
-        if isinstance(unit, CollectUnit):
-            return collect(self._context, unit)
+    def _work(self, unit: Unit) -> Finish:
         if isinstance(unit, RecoverUnit):
             return recover(self._context, unit)
         if isinstance(unit, RelabelUnit):
             return relabel(self._context, unit)
+        work = self._whole(unit)
+        return lambda: work
+
+    def _whole(self, unit: SqueezeUnit | CollectUnit | EvaluateUnit | MeasureUnit) -> Work:
+        """Do a unit that has nothing worth waiting for to write."""
+        if isinstance(unit, SqueezeUnit):
+            return squeeze(self._context, unit)
+        if isinstance(unit, CollectUnit):
+            return collect(self._context, unit)
         if isinstance(unit, MeasureUnit):
             return measure(self._context, unit)
         return evaluate(self._context, unit)

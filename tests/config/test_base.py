@@ -43,6 +43,7 @@ def test_the_walk_meets_every_section() -> None:
         "CollectConfig",
         "Config",
         "DataConfig",
+        "ElasticActors",
         "EvaluateConfig",
         "NetworkConfig",
         "OrchestrateConfig",

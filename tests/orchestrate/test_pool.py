@@ -21,8 +21,10 @@ import ray
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import PrismRayError
-from prism_ray.orchestrate.cluster import Shape, connect
+from prism_ray.orchestrate.cluster import connect
 from prism_ray.orchestrate.pool import WorkerPool
+from prism_ray.orchestrate.scaling import Shape
+from prism_ray.orchestrate.scheduler import Ready
 from prism_ray.units import RecoverUnit, Slot
 from prism_ray.store import StoreFiles, new_run, save_run
 
@@ -32,12 +34,15 @@ files = StoreFiles(store)
 heard = []
 
 class Listener:
+    def began(self, unit):
+        pass
+    def message(self, text):
+        heard.append(["message", text])
     def done(self, commit):
         heard.append(["done", commit.unit])
         if fault == "kill" and len(heard) == 1:
-            victim = next(iter(pool._actors.values()))
-            pid = ray.get(victim.start.remote()).pid
-            os.kill(pid, signal.SIGKILL)
+            victim = next(iter(pool._members.values()))
+            os.kill(victim.info.pid, signal.SIGKILL)
     def failed(self, failure, again):
         heard.append(["failed", failure.unit_id, failure.error, again])
     def tick(self):
@@ -47,21 +52,21 @@ try:
     with connect(config, 1) as shape:
         run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
         if fault == "pending":
-            shape = Shape(num_actors=1, num_threads=1, num_gpus=1.0)
+            shape = Shape(1, 1, num_threads=1, num_gpus=1.0)
         if fault == "crowded":  # each actor wants all the CPUs that there are
-            shape = Shape(num_actors=2, num_threads=int(ray.cluster_resources()["CPU"]), num_gpus=0.0)
+            shape = Shape(2, 2, num_threads=int(ray.cluster_resources()["CPU"]), num_gpus=0.0)
         with WorkerPool(config, files, shape) as pool:
             if fault == "arch":
                 pool.check(10, frozenset(), print)
             elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), (5,), (("resnet",),), 1)
                 good = next(u for u in run.plan.recover_units("random-real"))
-                print(json.dumps({"set_aside": pool.do(run, [bad, good], 1, Listener()), "heard": heard}))
+                print(json.dumps({"set_aside": pool.do(run, Ready([bad, good]), Listener()), "heard": heard}))
             elif fault in ("kill", "crowded"):
                 units = run.plan.recover_units("random-real")
-                print(json.dumps({"set_aside": pool.do(run, units, 2, Listener()), "heard": heard}))
+                print(json.dumps({"set_aside": pool.do(run, Ready(units), Listener()), "heard": heard}))
             else:
-                pool.do(run, run.plan.units("squeeze"), 1, Listener())
+                pool.do(run, Ready(run.plan.units("squeeze")), Listener())
 except PrismRayError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 """
@@ -105,6 +110,7 @@ def test_a_failing_unit_is_set_aside_and_the_rest_goes_on(
     records = sorted((tmp_path / "run" / "failures").rglob("*.json"))
     assert [path.name for path in records] == ["bad-1.json", "bad-2.json"]
     assert "Traceback" in json.loads(records[0].read_text())["traceback"]
+    assert (tmp_path / "run" / "aside" / "recover" / "distilled" / "bad.json").exists()
 
 
 def test_a_killed_actor_is_replaced(

@@ -2,9 +2,9 @@
 
 import io
 
-from prism_ray.orchestrate.actor import UnitFailure
 from prism_ray.orchestrate.progress import ProgressDisplay
-from prism_ray.store import Commit
+from prism_ray.store import Commit, Failure, StageProgress
+from prism_ray.units import RecoverUnit, RelabelUnit
 
 
 class Terminal(io.StringIO):
@@ -17,13 +17,17 @@ def commit(unit: str) -> Commit:
 
 
 def play(stream: io.StringIO, interval: float) -> str:
+    """Four batches, two of them done before; labels of which the first is begun while the last batch runs."""
     with ProgressDisplay(interval, stream) as display:
-        display.start_stage("recover", num_done=2, num_units=4)
+        display.expect((StageProgress("recover", 2, 4), StageProgress("relabel", 0, 2)))
+        display.began(RecoverUnit("distilled", "i00002-c00000", (), (), (), 0))
         display.done(commit("recover/distilled/i00002-c00000"))
         display.tick()
-        display.failed(UnitFailure("recover/x", "EngineError", "not finite\nmore", "tb", "host"), again=True)
+        display.began(RelabelUnit("distilled", 0, (), 0, 1, 0))
+        display.failed(Failure("recover/x", "EngineError", "not finite\nmore", "tb", "host"), again=True)
+        display.tick()
         display.done(commit("recover/distilled/i00003-c00000"))
-        display.end_stage()
+    assert set(display.stage_seconds) == {"recover", "relabel"}
     return stream.getvalue()
 
 
@@ -32,8 +36,11 @@ def test_lines_are_key_value_pairs_without_a_terminal() -> None:
     lines = play(io.StringIO(), interval=0.0).splitlines()
     assert lines[0].startswith("stage=recover event=started done=2 total=4 failed=0 elapsed_s=")
     assert lines[1].startswith("stage=recover event=running done=3 total=4 failed=0")
-    assert lines[2] == "recover/x failed: EngineError: not finite; it will be tried again"
-    assert lines[3].startswith("stage=recover event=ended done=4 total=4 failed=1")
+    assert lines[2].startswith("stage=relabel event=started done=0 total=2 failed=0")
+    assert lines[3] == "recover/x failed: EngineError: not finite; it will be tried again"
+    assert lines[4].startswith("stage=recover event=running done=3 total=4 failed=1")
+    assert lines[5].startswith("stage=relabel event=running done=0 total=2 failed=0")
+    assert lines[6].startswith("stage=recover event=ended done=4 total=4 failed=1")
 
 
 def test_lines_keep_their_interval() -> None:

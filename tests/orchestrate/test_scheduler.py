@@ -1,133 +1,358 @@
 """The scheduler as a pure state machine, under sequences of faults that hypothesis makes."""
 
-from collections.abc import Iterator
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prism_ray.orchestrate.scheduler import Scheduler
-from prism_ray.plan import SqueezeUnit
+from prism_ray.orchestrate.scheduler import Policy, Ready, Scheduler
+from prism_ray.units import (
+    CollectUnit,
+    EvaluateUnit,
+    RecoverUnit,
+    RelabelUnit,
+    Slot,
+    SqueezeUnit,
+    Stage,
+    Unit,
+)
+
+QUEUED: tuple[Stage, ...] = ("recover", "relabel")
 
 
-def units(count: int) -> Iterator[SqueezeUnit]:
-    for number in range(count):
-        yield SqueezeUnit(f"t{number}", seed=number)
+def batch(number: int, teachers: tuple[str, ...] = ("t0",)) -> RecoverUnit:
+    return RecoverUnit("a", f"b{number:06d}", (Slot(0, number),), (5,), (teachers,), number)
+
+
+def batches(count: int) -> Iterator[RecoverUnit]:
+    return (batch(number) for number in range(count))
+
+
+def networks_of(unit: Unit) -> Iterable[str]:
+    return unit.teachers if isinstance(unit, RecoverUnit) else ()
+
+
+def scheduler_of(units: Iterable[Unit], max_attempts: int = 3, straggler_factor: float = 0.0) -> Scheduler:
+    policy = Policy(max_attempts, straggler_factor, QUEUED)
+    return Scheduler(Ready(units), policy, networks_of)
+
+
+@dataclass
+class World:
+    """Actors that run what they are given, the first of their units at a time, and what came of it."""
+
+    scheduler: Scheduler
+    held: dict[str, list[str]] = field(default_factory=dict)
+    committed: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    now: float = 0.0
+    num_born: int = 0
+
+    def bear(self) -> None:
+        name = f"a{self.num_born}"
+        self.num_born += 1
+        self.scheduler.add_actor(name)
+        self.held[name] = []
+
+    def dispatch(self) -> None:
+        given_out = True
+        while given_out:
+            given_out = False
+            for name, queue in self.held.items():
+                unit = self.scheduler.assign(name, self.now)
+                if unit is not None:
+                    assert unit.id not in queue
+                    queue.append(unit.id)
+                    assert len(queue) <= 2
+                    given_out = True
+
+    def happen(self, event: str, name: str) -> None:
+        """Let something happen to an actor that has something to do."""
+        running = self.held[name][0]
+        if event in ("die", "preempt"):
+            lost = self.scheduler.lost(name, preempted=event == "preempt")
+            assert lost is not None
+            assert lost.unit.id == running
+            del self.held[name]
+            self.failures[running] += event == "die"
+            self.bear()
+            return
+        if event == "drain":
+            self.scheduler.drain(name)
+            self.bear()
+            return
+        self.held[name].pop(0)
+        if event == "fail":
+            self.failures[running] += 1
+            again = self.scheduler.failed(name, running, self.now)
+            assert not (again and running in self.scheduler.set_aside)
+        elif event == "stop":
+            self.scheduler.stopped(name, running, self.now)
+        else:
+            self.committed[running] += 1
+            others = self.scheduler.done(name, running, self.now)
+            assert (others is None) == (self.committed[running] > 1)
+            for other in others or ():
+                assert self.held[other][0] == running
 
 
 @given(
     num_units=st.integers(0, 12),
     num_actors=st.integers(1, 4),
-    depth=st.integers(1, 3),
     max_attempts=st.integers(1, 3),
-    faults=st.lists(st.sampled_from(["done", "done", "fail", "die"]), max_size=60),
+    factor=st.sampled_from([0.0, 1.0]),
+    faults=st.lists(
+        st.sampled_from(["done", "done", "done", "fail", "die", "preempt", "drain", "stop"]), max_size=80
+    ),
     choices=st.randoms(use_true_random=False),
 )
 def test_every_unit_ends_exactly_once(
     num_units: int,
     num_actors: int,
-    depth: int,
     max_attempts: int,
+    factor: float,
     faults: list[str],
-    choices: object,
+    choices: random.Random,
 ) -> None:
-    """Catches a unit that is lost with its actor, done twice, or tried more often than allowed."""
-    scheduler = Scheduler(units(num_units), max_attempts, depth)
-    held: dict[str, list[str]] = {}
-    started: dict[str, int] = {}
-    finished: list[str] = []
-    num_born = 0
+    """Catches a unit lost with its actor, counted twice, or tried more often than allowed."""
+    scheduler = scheduler_of(batches(num_units), max_attempts, factor)
+    world = World(scheduler)
     for _ in range(num_actors):
-        scheduler.add_actor(f"a{num_born}")
-        held[f"a{num_born}"] = []
-        num_born += 1
+        world.bear()
     events = iter(faults)
     while not scheduler.finished:
-        for actor, queue in held.items():
-            while (unit := scheduler.assign(actor)) is not None:
-                queue.append(unit.id)
-                assert len(queue) <= depth
-        busy = [actor for actor, queue in held.items() if queue]
+        world.dispatch()
+        busy = [name for name, queue in world.held.items() if queue]
         assert busy, "units are pending, yet no actor was given any"
-        actor = choices.choice(busy)  # type: ignore[attr-defined]
-        running = held[actor][0]
-        event = next(events, "done")
-        if event == "die":
-            started[running] = started.get(running, 0) + 1
-            lost = scheduler.lost(actor)
-            assert lost is not None
-            assert lost.id == running
-            del held[actor]
-            scheduler.add_actor(f"a{num_born}")
-            held[f"a{num_born}"] = []
-            num_born += 1
-        else:
-            held[actor].pop(0)
-            started[running] = started.get(running, 0) + 1
-            if event == "fail":
-                again = scheduler.failed(actor, running)
-                assert again == (running not in scheduler.set_aside)
-            else:
-                scheduler.done(actor, running)
-                finished.append(running)
-    assert sorted(finished + scheduler.set_aside) == sorted(unit.id for unit in units(num_units))
-    assert scheduler.num_done == len(finished)
-    assert all(count <= max_attempts for count in started.values())
-    assert all(started[unit_id] == max_attempts for unit_id in scheduler.set_aside)
+        world.now += choices.random()
+        world.happen(next(events, "done"), choices.choice(busy))
+    expected = sorted(unit.id for unit in batches(num_units))
+    assert sorted([*world.committed, *scheduler.set_aside]) == expected
+    assert scheduler.num_done == len(world.committed)
+    if factor == 0.0:
+        assert set(world.committed.values()) <= {1}
+        assert all(world.failures[unit_id] == max_attempts for unit_id in scheduler.set_aside)
+    assert all(world.failures[unit_id] >= max_attempts for unit_id in scheduler.set_aside)
 
 
 def test_units_are_drawn_lazily() -> None:
     """Catches a scheduler that lists all units of a stage, which a million of them would not survive."""
     drawn = []
 
-    def endless() -> Iterator[SqueezeUnit]:
+    def endless() -> Iterator[RecoverUnit]:
         number = 0
         while True:
             drawn.append(number)
-            yield SqueezeUnit(f"t{number}", seed=number)
+            yield batch(number)
             number += 1
 
-    scheduler = Scheduler(endless(), max_attempts=3, queue_depth=2)
+    scheduler = scheduler_of(endless())
     scheduler.add_actor("a")
-    assert scheduler.assign("a") is not None
-    assert scheduler.assign("a") is not None
-    assert scheduler.assign("a") is None
-    assert len(drawn) <= 3
+    assert scheduler.assign("a", 0.0) is not None
+    assert scheduler.assign("a", 0.0) is not None
+    assert scheduler.assign("a", 0.0) is None
+    assert len(drawn) < 1000
+
+
+def test_one_unit_waits_at_each_actor_if_there_are_many() -> None:
+    """Catches long units, of which there are few, waiting behind each other while actors are idle."""
+    scheduler = scheduler_of([*batches(3), SqueezeUnit("t0", 0), SqueezeUnit("t1", 1)])
+    scheduler.add_actor("a")
+    scheduler.add_actor("b")
+    assert scheduler.assign("a", 0.0) == SqueezeUnit("t0", 0)  # needs nothing loaded
+    assert scheduler.assign("a", 0.0) is None  # nothing behind something long
+    assert scheduler.assign("b", 0.0) == SqueezeUnit("t1", 1)
+    scheduler.done("b", "squeeze/t1", 1.0)
+    assert scheduler.assign("b", 1.0) == batch(0)
+    assert scheduler.assign("b", 1.0) == batch(1)
+    assert scheduler.assign("b", 1.0) is None
 
 
 def test_waiting_units_of_a_dead_actor_cost_no_attempt() -> None:
     """Catches a unit being set aside because it merely waited at an actor that died."""
-    scheduler = Scheduler(units(2), max_attempts=1, queue_depth=2)
+    scheduler = scheduler_of(batches(2), max_attempts=1)
     scheduler.add_actor("a")
-    first, second = scheduler.assign("a"), scheduler.assign("a")
+    first, second = scheduler.assign("a", 0.0), scheduler.assign("a", 0.0)
     assert first is not None
-    assert second is not None
-    scheduler.lost("a")
+    lost = scheduler.lost("a")
+    assert lost is not None
+    assert not lost.again
     assert scheduler.set_aside == [first.id]
     scheduler.add_actor("b")
-    assert scheduler.assign("b") == second
+    assert scheduler.assign("b", 0.0) == second
 
 
-def test_plan_order_is_kept() -> None:
+def test_a_machine_taken_away_costs_no_attempt() -> None:
+    """Catches a run on spot machines that gives its units up because the machines go."""
+    scheduler = scheduler_of(batches(1), max_attempts=1)
+    for number in range(50):
+        scheduler.add_actor(f"a{number}")
+        assert scheduler.assign(f"a{number}", 0.0) == batch(0)
+        lost = scheduler.lost(f"a{number}", preempted=True)
+        assert lost is not None
+        assert lost.again
+    assert not scheduler.finished
+    assert scheduler.set_aside == []
+
+
+def test_plan_order_is_kept_among_equals() -> None:
     """Catches handing out units out of the plan's order, which would starve the stages that follow."""
-    scheduler = Scheduler(units(5), max_attempts=1, queue_depth=5)
+    scheduler = scheduler_of(batches(500))
     scheduler.add_actor("a")
-    given_out = [unit.id for unit in iter(lambda: scheduler.assign("a"), None)]
-    assert given_out == [unit.id for unit in units(5)]
+    given_out = []
+    while (unit := scheduler.assign("a", 0.0)) is not None:
+        given_out.append(unit.id)
+        scheduler.done("a", unit.id, 0.0, ["t0"])
+    assert given_out == [unit.id for unit in batches(500)]
 
 
 def test_a_broken_actor_does_not_use_up_the_attempts() -> None:
     """Catches a failed unit going straight back to the actor that fails everything."""
-    scheduler = Scheduler(units(20), max_attempts=3, queue_depth=1)
+    scheduler = scheduler_of(batches(20))
     scheduler.add_actor("bad")
     scheduler.add_actor("good")
     running = None
     for turn in range(200):
-        if (unit := scheduler.assign("bad")) is not None:
-            scheduler.failed("bad", unit.id)
-        running = running or scheduler.assign("good")
+        if (unit := scheduler.assign("bad", 0.0)) is not None:
+            scheduler.failed("bad", unit.id, 0.0)
+        running = running or scheduler.assign("good", 0.0)
         if turn % 5 == 0 and running is not None:  # the good one works while the bad one fails at once
-            scheduler.done("good", running.id)
+            scheduler.done("good", running.id, 0.0)
             running = None
     assert scheduler.finished
     assert scheduler.set_aside == []
     assert scheduler.num_done == 20
+
+
+def test_a_failed_unit_does_not_wait_for_an_actor_that_gets_no_more() -> None:
+    """Catches a unit kept for an actor on a machine that is going away, for ever."""
+    scheduler = scheduler_of(batches(2))
+    scheduler.add_actor("a")
+    scheduler.add_actor("leaving")
+    assert scheduler.assign("leaving", 0.0) == batch(0)
+    assert scheduler.assign("a", 0.0) == batch(1)
+    scheduler.drain("leaving")
+    scheduler.failed("a", batch(1).id, 0.0)
+    assert scheduler.assign("leaving", 0.0) is None
+    assert scheduler.assign("a", 0.0) == batch(1)
+
+
+def test_a_straggler_is_run_elsewhere_and_the_first_commit_wins() -> None:
+    """Catches a slow machine that holds up the end of a run, and units that count twice for it."""
+    scheduler = scheduler_of(batches(7), straggler_factor=3.0)
+    scheduler.add_actor("quick")
+    scheduler.add_actor("slow")
+    assert scheduler.assign("slow", 0.0) == batch(0)
+    now = 0.0
+    for number in range(1, 7):
+        assert scheduler.assign("quick", now) == batch(number)
+        now += 1.0
+        assert scheduler.done("quick", batch(number).id, now) == []
+        if number < 6:
+            assert scheduler.assign("quick", now) is not None  # of the window; not a straggler while there is
+            scheduler.stopped("quick", batch(number + 1).id, now)
+    assert scheduler.assign("quick", 6.0) == batch(0)
+    assert scheduler.assign("quick", 6.0) is None
+    scheduler.add_actor("third")
+    assert scheduler.assign("third", 60.0) is None  # twice is enough
+    assert not scheduler.finished
+    assert scheduler.done("quick", batch(0).id, 61.0) == ["slow"]
+    assert scheduler.finished
+    assert scheduler.done("slow", batch(0).id, 62.0) is None
+    assert scheduler.num_done == 7
+
+
+def test_nothing_is_slow_before_there_is_a_median() -> None:
+    """Catches the first units of a run all being done twice."""
+    scheduler = scheduler_of(batches(1), straggler_factor=3.0)
+    scheduler.add_actor("a")
+    scheduler.add_actor("b")
+    assert scheduler.assign("a", 0.0) == batch(0)
+    assert scheduler.assign("b", 1e6) is None
+
+
+def test_an_actor_gets_what_it_prefers_before_all_else() -> None:
+    """Catches actors kept for labels that recover images while there are images to label."""
+    label = RelabelUnit("a", 0, (), 0, 1, 0)
+    scheduler = scheduler_of([batch(0), batch(1), label])
+    scheduler.add_actor("images", prefers=("recover",))
+    scheduler.add_actor("labels", prefers=("relabel", "evaluate"))
+    assert scheduler.assign("labels", 0.0) == label
+    assert scheduler.assign("images", 0.0) == batch(0)
+    assert scheduler.assign("labels", 0.0) == batch(1)  # rather than nothing
+
+
+@pytest.mark.parametrize("later", [RelabelUnit("a", 0, (), 0, 1, 0), EvaluateUnit("a", "s", 0, 0)])
+def test_later_stages_go_first(later: Unit) -> None:
+    """Catches labels and students that wait until the last image is made."""
+    scheduler = scheduler_of([*batches(5), CollectUnit("median", "t0", 0, 1, 0), later])
+    scheduler.add_actor("a")
+    assert scheduler.assign("a", 0.0) == later
+
+
+class Cache:
+    """The networks of one actor: those used last stay."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.held: OrderedDict[str, None] = OrderedDict()
+
+    def use(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.held[name] = None
+            self.held.move_to_end(name)
+        while len(self.held) > self.size:
+            self.held.popitem(last=False)
+
+
+@pytest.mark.parametrize("num_actors", [1, 4])
+@pytest.mark.parametrize("cache_size", [4, 5])
+def test_nine_of_ten_networks_are_found_loaded(num_actors: int, cache_size: int) -> None:
+    """Catches batches going round the actors in turn, each of which loads its teachers for every batch.
+
+    PRISM's draws over a pool of five: the primary, and each of the other four with probability one half, at
+    most three of them. With room for four networks an actor cannot hold all of the pool.
+    """
+    rng = random.Random(1)
+    units = []
+    for number in range(1000):
+        others = [name for name in ("t1", "t2", "t3", "t4") if rng.random() < 0.5][:3]
+        units.append(batch(number, ("t0", *others)))
+    scheduler = scheduler_of(units)
+    caches = {f"a{k}": Cache(cache_size) for k in range(num_actors)}
+    running: dict[str, list[RecoverUnit]] = {name: [] for name in caches}
+    for name in caches:
+        scheduler.add_actor(name)
+    found = asked = 0
+    while not scheduler.finished:
+        for name, held in running.items():
+            while (unit := scheduler.assign(name, 0.0)) is not None:
+                assert isinstance(unit, RecoverUnit)
+                held.append(unit)
+        name = rng.choice([name for name, held in running.items() if held])
+        unit = running[name].pop(0)
+        found += len(caches[name].held.keys() & set(unit.teachers))
+        asked += len(unit.teachers)
+        caches[name].use(unit.teachers)
+        scheduler.done(name, unit.id, 0.0, caches[name].held)
+    assert found / asked >= 0.9
+    counted = scheduler.num_networks_found / (scheduler.num_networks_found + scheduler.num_networks_missing)
+    assert counted == pytest.approx(found / asked, abs=0.05)
+
+
+def test_a_unit_that_suits_nobody_is_done_all_the_same() -> None:
+    """Catches a rare teacher's batches being put off to the end of a long run."""
+    rare = batch(999_999, ("rare",))
+    scheduler = scheduler_of([batch(0), rare, *(batch(number) for number in range(1, 1000))])
+    scheduler.add_actor("a")
+    given_out = []
+    while rare not in given_out:
+        unit = scheduler.assign("a", 0.0)
+        assert unit is not None
+        scheduler.done("a", unit.id, 0.0, ["t0"])
+        given_out.append(unit)
+    assert 60 < len(given_out) < 70

@@ -72,7 +72,8 @@ def recover(setting: RecoverSetting, kept: Kept | None = None) -> RecoveredBatch
 
 def same(one: RecoveredBatch, other: RecoveredBatch) -> bool:
     """True if images and losses are the same to the last bit."""
-    return np.array_equal(one.images, other.images) and replace(one, images=other.images) == other
+    given = {"images": other.images, "resumed_at": other.resumed_at}
+    return np.array_equal(one.images, other.images) and replace(one, **given) == other
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -87,7 +88,9 @@ def test_a_resumed_batch_ends_in_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         recover(setting, cut_off)
     resumed = Kept(data=cut_off.data)
-    assert same(recover(setting, resumed), expected)
+    batch = recover(setting, resumed)
+    assert same(batch, expected)
+    assert batch.resumed_at == interrupt_at
     assert resumed.num_saved == TOTAL - 1 - interrupt_at  # no iteration was done again, none left out
 
 

@@ -1,18 +1,17 @@
 """When the state of a unit is due, and that a stop keeps it."""
 
-import threading
 from pathlib import Path
 
 import pytest
 
 from prism_ray.errors import UnitStopped
 from prism_ray.store import StoreFiles
-from prism_ray.work.checkpoints import StoreCheckpoints
+from prism_ray.work.checkpoints import Control, StoreCheckpoints
 
 
-def checkpoints_in(folder: Path, interval_s: float, stop: threading.Event | None = None) -> StoreCheckpoints:
+def checkpoints_in(folder: Path, interval_s: float, control: Control | None = None) -> StoreCheckpoints:
     files = StoreFiles(str(folder))
-    return StoreCheckpoints(files, "recover/a/b", "identity", interval_s, stop or threading.Event())
+    return StoreCheckpoints(files, "recover/a/b", "identity", interval_s, control or Control())
 
 
 def test_a_state_is_due_when_the_interval_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,11 +45,12 @@ def test_the_last_state_is_found_by_the_next_attempt(tmp_path: Path) -> None:
 
 def test_a_stop_makes_a_state_due_keeps_it_and_ends_the_unit(tmp_path: Path) -> None:
     """Would catch a stop that loses the work since the last state."""
-    stop = threading.Event()
-    checkpoints = checkpoints_in(tmp_path, 1000.0, stop)
+    control = Control()
+    checkpoints = checkpoints_in(tmp_path, 1000.0, control)
     assert not checkpoints.due()
-    stop.set()
+    control.stop.set()
     assert checkpoints.due()
     with pytest.raises(UnitStopped, match="recover/a/b"):
         checkpoints.save(b"state")
     assert checkpoints.load() == b"state"
+    assert control.num_steps == 2

@@ -1,0 +1,6 @@
+"""The command line: parse, call, print. What it calls is loaded late, so that `status` answers at once."""
+
+from prism_ray.cli import runs, stores
+from prism_ray.cli.common import main
+
+__all__ = ["main", "runs", "stores"]

@@ -1,0 +1,82 @@
+"""What the commands share: the group that turns errors into messages, options, the console."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prism_ray import __version__
+from prism_ray.errors import PrismRayError, UsageError
+
+INCOMPLETE = 3
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Turns the package's errors into one clear message and the exit code of their kind."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PrismRayError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="prism-ray")
+def main() -> None:
+    """Dataset distillation by PRISM, on one laptop or a Ray cluster, always resumable.
+
+    Exit codes: 0 complete, 1 failed, 2 wrong input or another run's store, 3 incomplete (status, verify),
+    130 interrupted.
+    """
+
+
+def config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The argument and options of every command that reads a config."""
+    decorators = (
+        click.argument("config", type=click.Path(path_type=Path)),
+        click.option("--store", metavar="URL", help="Folder or URL of the run's store."),
+        click.option(
+            "--set",
+            "overrides",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Override a setting, for example --set recover.iterations=50; may be repeated.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script to read.")
+store_argument = click.argument("store", metavar="STORE")
+
+
+def console() -> Any:
+    """A console as wide as the terminal; in a file or a pipe as wide as the tables are."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def resume_command(files: Any) -> str:
+    from prism_ray.store import layout
+
+    config = f"{files.location}/config.yaml" if files.exists(layout.CONFIG) else "CONFIG"
+    return f"prism-ray distill {config} --store {files.location}"
+
+
+def existing_store(store: str) -> Any:
+    from prism_ray.store import StoreFiles
+
+    if store.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"{store!r} is a config; this command takes the run's store, the folder or URL that its key "
+            "`store` names"
+        )
+    return StoreFiles(store)

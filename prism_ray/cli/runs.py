@@ -1,0 +1,162 @@
+"""Commands that read a config: what a run would do, and doing it."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main
+from prism_ray.units import STAGES, Stage
+
+
+@main.command()
+@config_options
+def distill(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
+    """Run all stages of CONFIG; the same command again goes on where it was."""
+    _run_stages(config, store, overrides, STAGES)
+
+
+def _stage_command(stage: Stage, help_text: str) -> None:
+    @main.command(name=stage, help=help_text)
+    @config_options
+    def command(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
+        _run_stages(config, store, overrides, (stage,))
+
+
+_stage_command("squeeze", "Run one stage of CONFIG: train the teachers.")
+_stage_command("collect", "Run one stage of CONFIG: one pass over the real images (needs squeeze).")
+_stage_command("recover", "Run one stage of CONFIG: make the images (needs collect).")
+_stage_command("relabel", "Run one stage of CONFIG: make the soft labels (needs recover).")
+_stage_command("evaluate", "Run one stage of CONFIG: train and test students (needs relabel).")
+
+
+def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]) -> None:
+    from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.config import load_config
+    from prism_ray.pipeline import distill as run_pipeline
+    from prism_ray.signals import sigterm_interrupts
+    from prism_ray.store import StoreFiles
+
+    config = load_config(path, overrides, store)
+    try:
+        with sigterm_interrupts():
+            outcome = run_pipeline(config, str(path), stages)
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted; everything done is kept. Go on with the same command:", err=True)
+        click.echo(f"  {_same_command()}", err=True)
+        sys.exit(INTERRUPTED)
+    location = StoreFiles(config.store).location
+    summary = summarise(location, outcome.run, outcome.progress)
+    print_summary(summary, console(), outcome.stage_seconds)
+    if outcome.start_seconds is None:
+        click.echo("Nothing to do: every unit is committed already.")
+    else:
+        assert outcome.peak_bytes is not None
+        click.echo(
+            f"This call     {outcome.seconds:.1f} s, of which {outcome.start_seconds:.1f} s to start Ray"
+        )
+        click.echo(f"Peak memory   {outcome.peak_bytes / 2**30:.2f} GiB in all processes together")
+    click.echo(f"Bytes written {summary.num_bytes:,}")
+    click.echo(f"Store         {location}")
+    if summary.complete:
+        click.echo(f"Next: look at the images with\n  prism-ray show {location}")
+    else:
+        click.echo(f"Next: see what is left with\n  prism-ray status {location}")
+
+
+def _same_command() -> str:
+    return shlex.join(["prism-ray", *sys.argv[1:]])
+
+
+def _command(name: str, config: Path, store: str | None, overrides: tuple[str, ...]) -> str:
+    """Return another command for the same run."""
+    words = ["prism-ray", name, str(config), *(word for text in overrides for word in ("--set", text))]
+    return shlex.join(words + (["--store", store] if store else []))
+
+
+@main.command()
+@config_options
+@json_option
+@click.option("--all", "show_all", is_flag=True, help="List every batch, not only the first ten.")
+def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
+    """Show what `distill CONFIG` would do, and how much of it is done; starts nothing."""
+    from prism_ray.analyze.preview import preview, print_preview
+    from prism_ray.config import load_config
+
+    settings = load_config(config, overrides, store)
+    figures = preview(settings, str(config), None if show_all else 10)
+    if as_json:
+        click.echo(json.dumps(figures.to_json()))
+        return
+    print_preview(figures, console())
+    click.echo(f"Next: {_command('distill', config, store, overrides)}")
+
+
+@main.command()
+@config_options
+@json_option
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
+def teachers(
+    config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
+) -> None:
+    """Measure the networks of CONFIG's pool: size, work, time and memory per image, accuracy."""
+    from prism_ray.config import load_config
+    from prism_ray.store import StoreFiles, match
+
+    settings = load_config(config, overrides, store)
+    files = StoreFiles(settings.store)
+    asked = match(settings, files, str(config))
+    from prism_ray.analyze.pool import best_device, measure_pool, print_pool  # torch: wrong input needs none
+
+    figures = measure_pool(settings, asked.facts.num_classes, files, best_device(), batch_size)
+    if as_json:
+        click.echo(json.dumps(figures.to_json()))
+        return
+    print_pool(figures, console())
+    click.echo(f"Next: {_command('plan', config, store, overrides)}")
+
+
+@main.command()
+@json_option
+def methods(as_json: bool) -> None:
+    """List the methods and protocols that `recover.method` and `evaluate.protocol` can name."""
+    from prism_ray.methods import find_method, method_names
+    from prism_ray.methods.protocols import PROTOCOLS
+
+    found = [method for name in method_names() if (method := find_method(name))]
+    if as_json:
+        values = [
+            {"name": m.name, "title": m.title, "source": m.source, "protocol": m.protocol, "preset": m.preset}
+            for m in found
+        ]
+        click.echo(json.dumps({"methods": values, "protocols": list(PROTOCOLS)}))
+        return
+    for method in found:
+        click.echo(f"{method.name:<14}{method.title}; {method.source}; protocol {method.protocol}")
+    click.echo(f"protocols     {', '.join(PROTOCOLS)}")
+
+
+@main.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command(name="show")
+@config_options
+@json_option
+def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print CONFIG with every default filled in."""
+    from prism_ray.config import dump_config, load_config
+
+    settings = load_config(config, overrides, store)
+    click.echo(settings.model_dump_json() if as_json else dump_config(settings).rstrip())
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON schema of the config, with a description of every key."""
+    from prism_ray.config import config_schema
+
+    click.echo(json.dumps(config_schema(), indent=1))

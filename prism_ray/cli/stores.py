@@ -1,0 +1,161 @@
+"""Commands on the store of a run that was begun: they need no cluster."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from prism_ray.cli.common import (
+    INCOMPLETE,
+    console,
+    existing_store,
+    json_option,
+    main,
+    resume_command,
+    store_argument,
+)
+from prism_ray.errors import UsageError
+
+
+@main.command()
+@store_argument
+@json_option
+def status(store: str, as_json: bool) -> None:
+    """Say how far the run in STORE is; needs the store, no cluster."""
+    from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.store import load_run, read_progress
+
+    files = existing_store(store)
+    run = load_run(files)
+    summary = summarise(files.location, run, read_progress(files, run))
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+    else:
+        print_summary(summary, console())
+        for unit_id, problem in summary.damaged.items():
+            click.echo(f"damaged: {unit_id}: {problem}")
+        if summary.complete:
+            click.echo(f"Complete. Next: prism-ray show {files.location}")
+        else:
+            click.echo(f"Incomplete. Next: {resume_command(files)}")
+    sys.exit(0 if summary.complete else INCOMPLETE)
+
+
+@main.command()
+@store_argument
+@json_option
+@click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
+def verify(store: str, as_json: bool, repair: bool) -> None:
+    """Read every committed file of STORE and compare its size and SHA-256 with its commit."""
+    from prism_ray.store import load_run, read_progress, revoke
+
+    files = existing_store(store)
+    run = load_run(files)
+    progress = read_progress(files, run, deep=True)
+    if repair:
+        for unit_id in progress.damaged:
+            revoke(files, unit_id)
+    whole = progress.complete and (repair or not progress.damaged)
+    if as_json:
+        stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
+        click.echo(json.dumps({"complete": progress.complete, "stages": stages, "damaged": progress.damaged}))
+    else:
+        for stage in progress.stages:
+            click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
+        if progress.num_others:
+            click.echo(f"beside    {progress.num_others} units of what the config no longer names are whole")
+        for unit_id, problem in progress.damaged.items():
+            click.echo(f"damaged: {unit_id}: {problem}")
+        if whole:
+            click.echo("Complete and whole.")
+        elif progress.damaged and not repair:
+            click.echo(f"Next: prism-ray verify --repair {files.location}")
+        else:
+            click.echo(f"Next: {resume_command(files)}")
+    sys.exit(0 if whole else INCOMPLETE)
+
+
+@main.command()
+@store_argument
+@json_option
+def failures(store: str, as_json: bool) -> None:
+    """List the attempts in STORE that failed, and the units that were set aside for it."""
+    from prism_ray.store import layout, read_failures, units_set_aside
+
+    files = existing_store(store)
+    found, aside = list(read_failures(files)), units_set_aside(files)
+    if as_json:
+        click.echo(json.dumps({"failures": [asdict(failure) for failure in found], "set_aside": aside}))
+        return
+    for failure in found:
+        first_line = failure.message.strip().partition("\n")[0]
+        click.echo(f"{failure.failed_at}  {failure.host}  {failure.unit_id}  {failure.error}: {first_line}")
+    for unit_id in aside:
+        click.echo(f"set aside: {unit_id}")
+    click.echo(f"{len(found)} attempts failed; tracebacks are in {files.location}/{layout.FAILURES}")
+    click.echo(f"Next: {f'prism-ray retry --failed {files.location}' if aside else resume_command(files)}")
+
+
+@main.command()
+@store_argument
+@click.argument("units", nargs=-1, metavar="[UNIT]...")
+@click.option("--failed", is_flag=True, help="All that were set aside.")
+def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
+    """Set units of STORE that were set aside back to pending."""
+    from prism_ray.store import retry as set_back
+    from prism_ray.store import units_set_aside
+
+    files = existing_store(store)
+    aside = units_set_aside(files)
+    if bool(units) == failed:
+        raise UsageError("retry takes the units to set back, or --failed for all that were set aside")
+    for unit_id in units:
+        if unit_id not in aside:
+            raise UsageError(
+                f"{unit_id!r} is not set aside; there are {', '.join(aside) or 'none'} (prism-ray failures)"
+            )
+    chosen = units or aside
+    set_back(files, chosen)
+    click.echo(f"{len(chosen)} {'unit is' if len(chosen) == 1 else 'units are'} pending again")
+    click.echo(f"Next: {resume_command(files)}")
+
+
+@main.command()
+@store_argument
+@click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Classes shown.")
+@click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class shown.")
+def show(store: str, classes: int, ipc: int) -> None:
+    """Write a contact sheet (PNG) of the images in STORE, beside those of the control."""
+    from prism_ray.analyze.sheet import contact_sheet
+    from prism_ray.store import load_run, read_progress
+
+    files = existing_store(store)
+    run = load_run(files)
+    sheet = contact_sheet(files, run.plan, read_progress(files, run), classes, ipc)
+    files.replace("report/sheet.png", sheet)
+    click.echo(f"{files.location}/report/sheet.png")
+    click.echo(f"Next: check every file with prism-ray verify {files.location}")
+
+
+@main.command()
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True)
+@click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Compare with this one.")
+@json_option
+def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
+    """Print one table (Markdown) over the runs in STOREs: one config, other seeds."""
+    from prism_ray.analyze.compare import check_comparable, to_markdown
+    from prism_ray.analyze.compare import compare as compare_runs
+    from prism_ray.analyze.results import read_results
+    from prism_ray.store import load_run, read_progress
+
+    runs = {}
+    for store in stores:
+        files = existing_store(store)
+        if files.location in runs:
+            raise UsageError(f"{store!r} is given twice")
+        run = load_run(files)
+        runs[files.location] = run, read_progress(files, run)
+    check_comparable(runs)
+    comparison = compare_runs([read_results(run, progress) for run, progress in runs.values()], baseline)
+    click.echo(json.dumps(comparison.to_json()) if as_json else to_markdown(comparison))

@@ -1,0 +1,68 @@
+"""What went wrong: a record of each failed attempt, and the units that were set aside for it.
+
+A unit that is set aside is left out by every later call, until a person sets it back with `retry`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from prism_ray.errors import StoreError
+from prism_ray.store import layout
+from prism_ray.store.files import StoreFiles
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An attempt at a unit that ended badly."""
+
+    unit_id: str
+    error: str  # class name
+    message: str
+    traceback: str
+    host: str
+    failed_at: str = field(default_factory=_now)  # UTC, ISO 8601
+
+
+def record_failure(files: StoreFiles, failure: Failure) -> None:
+    """Keep the record of a failed attempt; numbers go on from call to call."""
+    number = 1
+    while not files.create(layout.failure(failure.unit_id, number), _to_json(failure)):
+        number += 1
+
+
+def set_aside(files: StoreFiles, failure: Failure) -> None:
+    """Leave a unit out from now on; `failure` is its last."""
+    files.create(layout.aside(failure.unit_id), _to_json(failure))
+
+
+def units_set_aside(files: StoreFiles) -> list[str]:
+    """Return the ids of the units that are set aside, in sorted order."""
+    return [name[len(layout.ASIDE) + 1 : -len(".json")] for name, _ in files.list(layout.ASIDE)]
+
+
+def retry(files: StoreFiles, unit_ids: Iterable[str]) -> None:
+    """Set units back to pending; the records of their failures stay."""
+    for unit_id in unit_ids:
+        files.delete(layout.aside(unit_id))
+
+
+def read_failures(files: StoreFiles) -> Iterator[Failure]:
+    """Yield the record of each failed attempt, by unit; raises StoreError if one is damaged."""
+    for name, _ in files.list(layout.FAILURES):
+        try:
+            values = json.loads(files.read(name))
+            yield Failure(**{key: str(values[key]) for key in Failure.__dataclass_fields__})
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{files.location}/{name} is no record of a failure: {error}; delete it"
+            ) from None
+
+
+def _to_json(failure: Failure) -> bytes:
+    return json.dumps(asdict(failure), indent=1).encode()

@@ -1,0 +1,95 @@
+"""Machines that go away while a run is on them: a real Ray cluster of several nodes on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Runs in a process of its own. Argument 1: what happens; 2: the store; 3: the command as JSON.
+PROGRAM = """
+import json, os, secrets, subprocess, sys, time
+from pathlib import Path
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+from ray.cluster_utils import Cluster
+
+fault, store, command = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
+sizes = {"num_cpus": 1, "object_store_memory": 100_000_000}
+cluster = Cluster(initialize_head=True, head_node_args={**sizes, "num_cpus": 0, "_system_config": quick})
+nodes = [cluster.add_node(**sizes) for _ in range(2)]
+driver = subprocess.Popen(
+    command,
+    env=os.environ | {"RAY_ADDRESS": cluster.address},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+)
+deadline = time.monotonic() + 120
+while not list(store.glob("commits/recover/**/*.json")) and driver.poll() is None:
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+if fault == "gone":
+    cluster.remove_node(nodes[0], allow_graceful=False)
+elif fault == "drained":
+    from ray._raylet import GcsClient
+    preemption, soon = 2, int(time.time() * 1000) + 20_000
+    print(GcsClient(address=cluster.gcs_address).drain_node(nodes[0].node_id, preemption, "spot", soon))
+out, err = driver.communicate(timeout=200)
+print(json.dumps({"returncode": driver.returncode, "out": out, "err": err}))
+cluster.shutdown()
+"""
+
+# Batches of some seconds, so that there are some on both machines when one goes.
+LONG = (
+    "recover.iterations=150",
+    "recover.iterations_step=0",
+    "recover.ipc_indices_per_batch=1",
+    "orchestrate.actors=2",
+)
+
+
+@pytest.mark.parametrize("fault", ["gone", "drained"])
+def test_a_run_goes_on_without_a_machine(
+    fault: str,
+    cli: Run,
+    digits_config: Path,
+    small_options: list[str],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """Catches units given up, or a run that ends, because a spot machine was taken away."""
+    options = [*small_options, *(word for override in LONG for word in ("--set", override))]
+    store = tmp_path / "run"
+    arguments = ["distill", str(digits_config), *options, "--store", str(store)]
+    command = [sys.executable, "-m", "prism_ray", *arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, fault, str(store), json.dumps(command)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=250)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, err
+    result = json.loads(out.strip().splitlines()[-1])
+    assert result["returncode"] == 0, result["out"] + result["err"]
+    said = "the machine of its actor was taken away" if fault == "gone" else "is leaving; its actor"
+    assert said in result["out"]
+    assert not list(store.glob("failures/**/*.json"))
+    assert not list((store / "wip").rglob("*.safetensors"))
+    assert cli("verify", store).returncode == 0

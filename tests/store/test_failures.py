@@ -1,0 +1,54 @@
+"""What went wrong is kept, and units are left out until they are set back."""
+
+import pytest
+
+from prism_ray.errors import StoreError
+from prism_ray.store import (
+    Failure,
+    StoreFiles,
+    layout,
+    read_failures,
+    record_failure,
+    retry,
+    set_aside,
+    units_set_aside,
+)
+
+UNIT = "recover/distilled/i00000-c00000"
+
+
+def failure(unit_id: str = UNIT, message: str = "it broke") -> Failure:
+    return Failure(unit_id, "EngineError", message, "Traceback ...", "here")
+
+
+def test_every_attempt_is_kept(files: StoreFiles) -> None:
+    """Catches a second failure written over the first, or numbers that start anew with a resume."""
+    for number in range(3):
+        record_failure(files, failure(message=f"attempt {number}"))
+    record_failure(StoreFiles(files.location), failure(message="of a later call"))
+    found = [record.message for record in read_failures(files)]
+    assert found == ["attempt 0", "attempt 1", "attempt 2", "of a later call"]
+    assert {record.unit_id for record in read_failures(files)} == {UNIT}
+
+
+def test_units_set_aside_come_back_when_they_are_told(files: StoreFiles) -> None:
+    """Catches a unit left out for ever, one that comes back by itself, and others that come back with it."""
+    other = "evaluate/distilled/student/s000"
+    for unit_id in (UNIT, other):
+        record_failure(files, failure(unit_id))
+        set_aside(files, failure(unit_id))
+    set_aside(files, failure())  # by another driver
+    assert units_set_aside(files) == [other, UNIT]
+    retry(files, [UNIT])
+    assert units_set_aside(files) == [other]
+    retry(files, [UNIT, other])
+    assert units_set_aside(files) == []
+    assert len(list(read_failures(files))) == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff\xfe"])
+def test_a_damaged_record_is_named(files: StoreFiles, text: bytes) -> None:
+    """Catches a traceback of ours in place of the file's name."""
+    files.create(layout.failure(UNIT, 1), text)
+    with pytest.raises(StoreError, match=r"/i00000-c00000-1\.json is no record"):
+        list(read_failures(files))

@@ -1,0 +1,140 @@
+"""One driver at a time: who is refused, who takes over, and what is left behind."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from prism_ray.errors import LeaseError
+from prism_ray.store import Lease, StoreFiles, layout, live_holder
+from prism_ray.store.lease import read_holder
+
+TTL_S = 0.6
+
+
+def hold(files: StoreFiles, ttl_s: float = TTL_S, said: list[str] | None = None) -> Lease:
+    return Lease(files, ttl_s, (said if said is not None else []).append)
+
+
+def pretend(files: StoreFiles, **changes: object) -> None:
+    """Make the last record say something else."""
+    holder = read_holder(files)
+    assert holder is not None
+    values = {**holder.__dict__, **changes}
+    files.replace(layout.lease(holder.number), json.dumps(values).encode())
+
+
+def test_a_second_driver_is_refused_while_the_first_is_alive(files: StoreFiles) -> None:
+    """Catches two drivers that do every unit of a run twice."""
+    said: list[str] = []
+    with hold(files), pytest.raises(LeaseError, match=f"process {os.getpid()} on {socket.gethostname()}"):
+        hold(files, said=said).__enter__()
+    assert "waiting up to 1 s to see whether" in said[0]
+    with hold(files):  # the first has let go
+        pass
+    assert live_holder(files) is None
+
+
+def test_a_driver_elsewhere_that_is_silent_is_followed(files: StoreFiles) -> None:
+    """Catches a run that can never go on because its head node was taken away."""
+    with hold(files) as lease:
+        lease._end.set()
+        lease._thread.join()
+        pretend(files, host="a machine that is gone", place="there")
+        started = time.monotonic()
+        with hold(files):
+            assert time.monotonic() - started >= TTL_S
+
+
+def test_a_driver_elsewhere_that_gives_signs_is_not(files: StoreFiles) -> None:
+    """Catches a takeover because clocks differ, or because the first look saw no change."""
+    with hold(files) as lease:
+        lease._end.set()
+        lease._thread.join()
+        pretend(files, host="another machine", place="there")
+        later = threading.Timer(TTL_S / 2, lambda: pretend(files, beat=7))
+        later.start()
+        with pytest.raises(LeaseError, match="on another machine"):
+            hold(files).__enter__()
+
+
+def test_a_killed_driver_of_this_machine_is_followed_at_once(local: StoreFiles) -> None:
+    """Catches a wait after every kill on a laptop."""
+    program = (
+        "import os, sys\nfrom prism_ray.store import Lease, StoreFiles\n"
+        "Lease(StoreFiles(sys.argv[1]), 1000.0, print).__enter__()\nos._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, local.location], check=False, timeout=60)
+    assert done.returncode == 9
+    started = time.monotonic()
+    with hold(local, ttl_s=1000.0):
+        assert time.monotonic() - started < 5.0
+
+
+def test_a_pid_that_is_used_again_is_another_process(local: StoreFiles) -> None:
+    """Catches a store that stays locked because some process has the pid of the driver that died."""
+    with hold(local) as lease:
+        lease._end.set()
+        lease._thread.join()
+        pretend(local, process_started=1.0)
+        assert live_holder(local) is None
+
+
+def test_of_two_that_want_it_at_once_one_gets_it(local: StoreFiles) -> None:
+    """Catches both seeing the store free, and both going on."""
+    gate = threading.Barrier(8)
+    got: list[Lease] = []
+    refused: list[Exception] = []
+
+    def want() -> None:
+        lease = hold(StoreFiles(local.location), ttl_s=20.0)
+        gate.wait()
+        try:
+            got.append(lease.__enter__())
+        except LeaseError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(got) == 1
+    assert len(refused) == 7
+    got[0].__exit__()
+
+
+def test_one_that_stood_still_learns_that_it_was_followed(files: StoreFiles) -> None:
+    """Catches a laptop that wakes up and goes on beside the driver that took its place."""
+    with hold(files) as lease:
+        lease.check()
+        mine = read_holder(files)
+        assert mine is not None
+        later = replace(mine, number=mine.number + 1, host="the next")
+        files.create(layout.lease(later.number), json.dumps(later.__dict__).encode())
+        deadline = time.monotonic() + 20
+        while lease.lost_to is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with pytest.raises(LeaseError, match="on the next has taken this store over"):
+            lease.check()
+    last = read_holder(files)
+    assert last is not None
+    assert last.host == "the next"
+    assert not last.released
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"host": 3'])
+def test_a_damaged_record_locks_nobody_out(files: StoreFiles, text: bytes) -> None:
+    """Catches a half-written record that has to be deleted by hand."""
+    files.create(layout.lease(41), text)
+    with hold(files):
+        holder = read_holder(files)
+        assert holder is not None
+        assert holder.number == 42
+    assert [name for name, _ in files.list(layout.LEASES)] == [layout.lease(42)]

@@ -1,0 +1,80 @@
+"""SIGTERM and Ctrl-C: nothing more is begun, what is under way keeps its state, and the command ends soon."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.test_resume import committed, parts
+
+pytestmark = pytest.mark.ray
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Two batches, one after the other, of some seconds each.
+LONG = (
+    "recover.iterations=250",
+    "recover.iterations_step=0",
+    "recover.ipc=2",
+    "recover.ipc_indices_per_batch=1",
+    "orchestrate.actors=1",
+    "orchestrate.checkpoint_interval_s=1000",
+    "relabel.images_per_group=10",
+)
+
+
+def wait_until(
+    condition: Callable[[], object], process: "subprocess.Popen[str]", timeout: float = 90.0
+) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_batch_that_is_cut_off_goes_on_to_the_same_bytes(
+    number: signal.Signals,
+    start_cli: Start,
+    cli: Run,
+    digits_config: Path,
+    small_options: list[str],
+    tmp_path: Path,
+) -> None:
+    """Catches hours of a batch lost at every preemption, a stop that takes too long, and Ray left behind."""
+    options = [*small_options, *(word for override in LONG for word in ("--set", override))]
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    if number == signal.SIGTERM:
+        result = cli("distill", digits_config, *options, "--store", calm)
+        assert result.returncode == 0, result.stderr
+    process = start_cli("distill", digits_config, *options, "--store", rough)
+    wait_until(lambda: len(list(rough.glob("commits/squeeze/*.json"))) == 2, process)
+    time.sleep(1.0)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 3.0
+    assert process.returncode == 130
+    assert "prism-ray distill" in err
+    (state,) = (rough / "wip" / "recover").rglob("*.safetensors")
+    assert not list(rough.glob("failures/**/*.json"))
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+    if number == signal.SIGTERM:
+        result = cli("distill", digits_config, *options, "--store", rough)
+        assert result.returncode == 0, result.stderr
+        assert committed(rough) == committed(calm)
+        assert parts(rough) == parts(calm)
+        assert not state.exists()
+        commits = [json.loads(path.read_text()) for path in rough.glob("commits/recover/distilled/*.json")]
+        assert [0 < commit["stats"]["resumed_at"] < 250 for commit in commits].count(True) == 1
