@@ -139,6 +139,39 @@ def show(store: str, classes: int, ipc: int) -> None:
 
 
 @main.command()
+@store_argument
+@click.option("--to", "target", metavar="URL", required=True, help="A new folder, or URL, to write into.")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["folder", "dataset"]),
+    default="folder",
+    show_default=True,
+    help="PNG files in class folders, or a Hugging Face dataset folder.",
+)
+@click.option("--set", "image_set", metavar="SET", help="The image set; by default the first of the config.")
+def export(store: str, target: str, kind: str, image_set: str | None) -> None:
+    """Write the images of STORE for others to use."""
+    from prism_ray.store import StoreFiles, load_run
+    from prism_ray.store.export import commits_of_set, export_dataset, export_folder
+
+    files = existing_store(store)
+    run = load_run(files)
+    name = image_set or run.plan.image_sets[0]
+    commits = commits_of_set(files, run, name)
+    to = StoreFiles(target)
+    if kind == "folder":
+        num_images = export_folder(files, run, commits, to)
+    else:
+        num_images = export_dataset(files, run, name, commits, to)
+    click.echo(f"{num_images} images of {name} are in {to.location}")
+    if kind == "folder":
+        click.echo(f"Next: read them with torchvision.datasets.ImageFolder('{to.location}/train')")
+    else:
+        click.echo(f"Next: read them with datasets.load_dataset('{to.location}')")
+
+
+@main.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Compare with this one.")
 @json_option

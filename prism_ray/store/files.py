@@ -1,9 +1,11 @@
 """Files of a store, local or remote through fsspec: created once and whole, never changed, read by name."""
 
+import errno
 import os
 import posixpath
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +13,9 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from prism_ray.errors import StoreError, UsageError
+from prism_ray.store.retries import Result, with_retries
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def is_url(location: str) -> bool:
@@ -36,7 +41,8 @@ class StoreFiles:
         else:
             self.location = absolute(location)
         try:
-            self._fs, self._root = url_to_fs(self.location)
+            # Other drivers and actors write here too: what a listing said a moment ago may have changed.
+            self._fs, self._root = url_to_fs(self.location, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             scheme = urlsplit(location).scheme
             extra = "; install prism-ray[s3]" if scheme == "s3" else ""
@@ -69,7 +75,7 @@ class StoreFiles:
             if self.is_local:
                 return self._create_local(path, data)
             try:
-                self._fs.pipe_file(path, data, mode="create")
+                with_retries(lambda: self._fs.pipe_file(path, data, mode="create"))
             except FileExistsError:
                 return False
             return True
@@ -84,11 +90,23 @@ class StoreFiles:
         try:
             os.link(aside, path)
         except FileExistsError:
-            return False
+            # A link over NFS may be made although its answer was lost; then the name is ours.
+            if os.stat(aside).st_nlink == 1:
+                return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _write_exclusively(path, data)
         finally:
             os.unlink(aside)
         _sync_folder(folder)
         return True
+
+    def remove_empty(self, folder: str) -> None:
+        """Remove a local folder if nothing is in it; elsewhere there are none."""
+        if self.is_local:
+            with suppress(OSError):
+                os.rmdir(self.path(folder))
 
     def check_writable(self) -> None:
         """Write a file and delete it again; raises StoreError if that is not possible."""
@@ -109,7 +127,7 @@ class StoreFiles:
                     os.unlink(aside)
                     raise
             else:
-                self._fs.pipe_file(path, data)
+                with_retries(lambda: self._fs.pipe_file(path, data))
         except OSError as error:
             raise self._write_error(name, error) from error
 
@@ -128,6 +146,11 @@ class StoreFiles:
             raise
         return aside
 
+    def _call(self, operation: Callable[[str], Result], name: str) -> Result:
+        """Do something with a file's path; behind a network again, if it fails for a passing reason."""
+        path = self.path(name)
+        return operation(path) if self.is_local else with_retries(lambda: operation(path))
+
     def _write_error(self, name: str, error: OSError) -> StoreError:
         return StoreError(
             f"{self.location}/{name} cannot be written: {error}; make room or permit writing and "
@@ -137,46 +160,61 @@ class StoreFiles:
     def read(self, name: str) -> bytes:
         """Return a file's bytes; raises StoreError if it is missing or cannot be read."""
         try:
-            data: bytes = self._fs.cat_file(self.path(name))
+            return self._call(lambda path: bytes(self._fs.cat_file(path)), name)
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be read: {error}") from error
-        return data
 
     def open(self, name: str) -> Any:
         """Open a file for reading at any place; raises StoreError if it cannot be opened."""
         try:
-            return self._fs.open(self.path(name), "rb")
+            return self._call(lambda path: self._fs.open(path, "rb"), name)
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be opened: {error}") from error
 
     def exists(self, name: str) -> bool:
-        return bool(self._fs.exists(self.path(name)))
+        return self.size(name) is not None
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None if there is no such file."""
         try:
-            return int(self._fs.size(self.path(name)))
+            return int(self._call(self._fs.size, name))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name} cannot be looked at: {error}") from error
 
     def list(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield name and size in bytes of every file anywhere below `folder`, in sorted order."""
         top = self.path(folder)
         try:
-            found = self._fs.find(top, detail=True)
+            found = self._call(lambda path: self._fs.find(path, detail=True), folder)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise StoreError(f"{self.location}/{folder} cannot be listed: {error}") from error
         for path in sorted(found):
             yield f"{folder}/{path[len(top) + 1 :]}", int(found[path]["size"])
 
     def delete(self, name: str) -> None:
         """Delete a file; it may be gone already."""
         try:
-            self._fs.rm_file(self.path(name))
+            self._call(self._fs.rm_file, name)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be deleted: {error}") from error
+
+
+def _write_exclusively(path: str, data: bytes) -> bool:
+    """Where no links can be made: a crash can leave half a file, which its commit or its reader finds out."""
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    return True
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,6 +1,6 @@
 """Files of a store: created once and whole, on a folder and behind a URL."""
 
-import importlib.util
+import errno
 import os
 import pickle
 import resource
@@ -285,9 +285,10 @@ def test_an_unknown_kind_of_url_is_a_usage_error() -> None:
         StoreFiles("nope://bucket")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
-def test_a_missing_s3_extra_is_named() -> None:
+def test_a_missing_s3_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """ImportError of s3fs without a word on which extra brings it."""
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UsageError, match=r"install prism-ray\[s3\]"):
         StoreFiles("s3://bucket/run")
 
@@ -358,3 +359,37 @@ def test_deleting_a_folder_is_refused(local: StoreFiles) -> None:
     with pytest.raises(StoreError, match="images cannot be deleted"):
         local.delete("images")
     assert local.read("images/part") == b"1"
+
+
+# File systems that are not quite like others
+
+
+def test_a_link_whose_answer_was_lost_is_ours(local: StoreFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS: the server links, the answer is lost, the client asks again and hears that the name is taken."""
+    link = os.link
+
+    def forgetful(source: str, target: str) -> None:
+        link(source, target)
+        raise FileExistsError(target)
+
+    monkeypatch.setattr(os, "link", forgetful)
+    assert local.create("a", b"mine")
+    monkeypatch.setattr(os, "link", link)
+    assert not local.create("a", b"another's")
+    assert local.read("a") == b"mine"
+    assert left_in_wip(local) == []
+
+
+def test_where_no_links_can_be_made_files_are_created_once(
+    local: StoreFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted buckets and some shares have no hard links: a store there that cannot be written at all."""
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert local.create("folder/a", b"first")
+    assert not local.create("folder/a", b"second")
+    assert local.read("folder/a") == b"first"
+    assert left_in_wip(local) == []

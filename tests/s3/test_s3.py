@@ -1,0 +1,160 @@
+"""The store on S3: a real server over HTTP, that fails as networks and services do."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
+from prism_ray.store.commits import Commit, committed_units
+from tests.ports import free_ports
+from tests.test_resume import committed, parts
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(280)]
+
+SERVER = Path(__file__).with_name("server.py")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+ServerStart = Callable[..., str]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerStart]:
+    """Start a server with faults, let this process and its children find it; return its address."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**faults: int) -> str:
+        (port,) = free_ports(1)
+        url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, str(SERVER), str(port), json.dumps(faults)]
+        with (tmp_path / "server.log").open("wb") as log:
+            started.append(subprocess.Popen(command, stdout=log, stderr=log))
+        for name, value in (
+            ("AWS_ENDPOINT_URL", url),
+            ("AWS_ACCESS_KEY_ID", "nobody"),
+            ("AWS_SECRET_ACCESS_KEY", "nothing"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("FSSPEC_S3", json.dumps({"config_kwargs": {"read_timeout": 4}})),
+        ):
+            monkeypatch.setenv(name, value)
+        deadline = time.monotonic() + 60.0
+        while True:
+            try:
+                urllib.request.urlopen(
+                    urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=5
+                ).close()
+                return url
+            except OSError:
+                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+                time.sleep(0.2)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def faults_at(url: str) -> dict[str, int]:
+    with urllib.request.urlopen(f"{url}/faults", timeout=10) as answer:
+        found: dict[str, int] = json.load(answer)
+    return found
+
+
+def fresh(location: str) -> StoreFiles:
+    """Open a store with a file system object of its own; they are shared within a process otherwise."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    return StoreFiles(location)
+
+
+def test_files_are_created_once(start_server: ServerStart) -> None:
+    """Catches a service whose conditional write is not asked for, and a listing that is remembered."""
+    start_server()
+    one, two = fresh("s3://bucket/run"), fresh("s3://bucket/run")
+    assert list(two.list("images")) == []
+    assert one.create("images/a", b"first")
+    assert not two.create("images/a", b"second")
+    assert one.create("images/b", b"")
+    assert list(two.list("images")) == [("images/a", 5), ("images/b", 0)]
+    assert two.read("images/a") == b"first"
+    one.delete("images/a")
+    one.delete("images/a")
+    assert two.size("images/a") is None
+    assert list(two.list("images")) == [("images/b", 0)]
+
+
+def test_of_many_writers_one_is_first(start_server: ServerStart) -> None:
+    """Catches two attempts that both believe to have committed."""
+    start_server()
+    files = fresh("s3://bucket/run")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: files.create("commit", str(number).encode()), range(8)))
+    assert sum(won) == 1
+    assert files.read("commit") == str(won.index(True)).encode()
+
+
+@pytest.mark.parametrize("faults", [{"before": 2}, {"after": 2}, {"taken": 3}])
+def test_a_unit_is_committed_once_whatever_the_service_answers(
+    faults: dict[str, int], start_server: ServerStart
+) -> None:
+    """Catches a part lost with its answer, a commit believed to be another's, a unit that counts twice."""
+    url = start_server(**faults)
+    files = fresh("s3://bucket/run")
+    for number in range(3):
+        data = f"part {number}".encode()
+        commit = None
+        for _ in range(20):  # an attempt may fail as a whole; the scheduler tries again
+            part = write_part(files, lambda attempt, number=number: f"images/{number}-{attempt}", data, 1)
+            commit = Commit(f"recover/a/{number}", "f", (part,), {}, 1.0, "here", "now")
+            if write_commit(files, commit) or files.exists(f"commits/recover/a/{number}.json"):
+                break
+        assert commit is not None
+        held = read_commit(files, commit.unit)
+        assert held.files[0].sha256 == hashlib.sha256(data).hexdigest()
+        assert files.read(held.files[0].name) == data
+        assert isinstance(held.files[0], PartFile)
+    assert len(list(committed_units(files))) == 3
+    assert sum(faults_at(url).values()) > 0
+
+
+@pytest.mark.ray
+def test_the_digits_job_on_s3_makes_the_same_bytes(
+    start_server: ServerStart,
+    cli: Run,
+    environment: dict[str, str],
+    digits_config: Path,
+    small_options: list[str],
+    tmp_path: Path,
+) -> None:
+    """Catches whatever differs between a folder and a service that fails at times."""
+    url = start_server(before=17, after=29, slow=61, taken=41)
+    aws = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "FSSPEC_"))}
+    quick = ["--set", "orchestrate.max_attempts=10"]
+    calm = cli("distill", digits_config, *small_options, "--store", tmp_path / "calm")
+    assert calm.returncode == 0, calm.stderr
+    rough = cli("distill", digits_config, *small_options, *quick, "--store", "s3://bucket/run", **aws)
+    assert rough.returncode == 0, rough.stderr
+    counts = faults_at(url)
+    assert all(counts.values()), counts
+    again = cli("distill", digits_config, *small_options, *quick, "--store", "s3://bucket/run", **aws)
+    assert "Nothing to do" in again.stdout, again.stderr
+    checked = cli("verify", "s3://bucket/run", **aws)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    files = fresh("s3://bucket/run")
+    for folder in ("commits", "images", "labels", "sets", "teachers"):
+        for name, _ in files.list(folder):
+            path = tmp_path / "fetched" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files.read(name))
+    assert committed(tmp_path / "fetched") == committed(tmp_path / "calm")
+    assert parts(tmp_path / "fetched") == parts(tmp_path / "calm")
