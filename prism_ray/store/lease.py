@@ -46,7 +46,9 @@ class Holder:
         if self.place != _place():
             return False
         try:
-            return psutil.Process(self.pid).create_time() != self.process_started
+            process = psutil.Process(self.pid)
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE  # it ended, and its parent has not looked
+            return is_zombie or process.create_time() != self.process_started
         except psutil.Error:
             return True
 

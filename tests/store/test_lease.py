@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from prism_ray.errors import LeaseError
@@ -70,11 +71,16 @@ def test_a_killed_driver_of_this_machine_is_followed_at_once(local: StoreFiles) 
         "import os, sys\nfrom prism_ray.store import Lease, StoreFiles\n"
         "Lease(StoreFiles(sys.argv[1]), 1000.0, print).__enter__()\nos._exit(9)"
     )
-    done = subprocess.run([sys.executable, "-c", program, local.location], check=False, timeout=60)
-    assert done.returncode == 9
+    process = subprocess.Popen([sys.executable, "-c", program, local.location])
+    deadline = time.monotonic() + 60.0
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     started = time.monotonic()
-    with hold(local, ttl_s=1000.0):
+    with hold(local, ttl_s=1000.0):  # whether or not anybody has taken note of its end
         assert time.monotonic() - started < 5.0
+    assert process.wait() == 9
+    assert live_holder(local) is None
 
 
 def test_a_pid_that_is_used_again_is_another_process(local: StoreFiles) -> None:
