@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from prism_ray.cli import main
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.store import Failure, StoreFiles, load_run, new_run, record_failure, save_run, set_aside
+from prism_ray.store import Failure, Lease, StoreFiles, load_run, new_run, record_failure, save_run, set_aside
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:
@@ -214,9 +214,26 @@ def test_the_pools_next_command_is_for_the_same_run(digits_config: Path, tmp_pat
     assert output.endswith(f"Next: {shlex.join(['prism-ray', 'plan', str(digits_config), *options])}\n")
 
 
-def test_failures_are_shown_and_set_back(tmp_path: Path) -> None:
+def begun(config_path: Path, store: Path) -> StoreFiles:
+    """Return the store of a run that was begun, with nothing done."""
+    files = StoreFiles(str(store))
+    config = load_config(config_path, store=str(store))
+    save_run(files, new_run(config, open_data(config.data).facts(), 1))
+    return files
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "failures", "show", "gc"])
+def test_commands_on_a_store_that_is_not_there(command: str, tmp_path: Path) -> None:
+    """Catches `0 failures` for a misspelt path, and files written into it."""
+    code, output = invoke(command, tmp_path / "nowhere")
+    assert code == 1
+    assert "nowhere" in output
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_failures_are_shown_and_set_back(digits_config: Path, tmp_path: Path) -> None:
     """Catches a unit that failed for good and of which nobody can say why, or that never comes back."""
-    files = StoreFiles(str(tmp_path / "run"))
+    files = begun(digits_config, tmp_path / "run")
     code, output = invoke("failures", files.location)
     assert code == 0
     assert "0 attempts failed" in output
@@ -242,3 +259,21 @@ def test_failures_are_shown_and_set_back(tmp_path: Path) -> None:
     code, output = invoke("retry", files.location, "recover/a/b")
     assert (code, output.splitlines()[0]) == (0, "1 unit is pending again")
     assert json.loads(invoke("failures", files.location, "--json")[1])["set_aside"] == []
+
+
+def test_gc_deletes_what_nothing_needs_and_waits_for_runs(digits_config: Path, tmp_path: Path) -> None:
+    """Catches files that pile up for ever, and a collector beside a run that is writing them."""
+    files = begun(digits_config, tmp_path / "run")
+    files.create("images/part-a-0.parquet", b"12345")
+    code, output = invoke("gc", files.location)
+    assert (code, output.splitlines()[-2]) == (0, "0 files, 0 bytes deleted")
+    code, output = invoke("gc", files.location, "--older-than", "0", "--dry-run")
+    assert (code, output.splitlines()[-2]) == (0, "1 file, 5 bytes would be deleted")
+    with Lease(files, 0.5, print):
+        code, output = invoke("gc", files.location, "--older-than", "0")
+    assert code == 1
+    assert "is working on this store" in output
+    assert files.exists("images/part-a-0.parquet")
+    code, output = invoke("gc", files.location, "--older-than", "0")
+    assert (code, output.splitlines()[-2]) == (0, "1 file, 5 bytes deleted")
+    assert not files.exists("images/part-a-0.parquet")

@@ -71,12 +71,14 @@ def resume_command(files: Any) -> str:
     return f"prism-ray distill {config} --store {files.location}"
 
 
-def existing_store(store: str) -> Any:
-    from prism_ray.store import StoreFiles
+def existing_run(store: str) -> tuple[Any, Any]:
+    """Return the files (StoreFiles) and the run (Run) of a store."""
+    from prism_ray.store import StoreFiles, load_run
 
     if store.endswith((".yaml", ".yml")):
         raise UsageError(
             f"{store!r} is a config; this command takes the run's store, the folder or URL that its key "
             "`store` names"
         )
-    return StoreFiles(store)
+    files = StoreFiles(store)
+    return files, load_run(files)

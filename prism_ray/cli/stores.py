@@ -9,7 +9,7 @@ import click
 from prism_ray.cli.common import (
     INCOMPLETE,
     console,
-    existing_store,
+    existing_run,
     json_option,
     main,
     resume_command,
@@ -24,10 +24,9 @@ from prism_ray.errors import UsageError
 def status(store: str, as_json: bool) -> None:
     """Say how far the run in STORE is; needs the store, no cluster."""
     from prism_ray.analyze.summary import print_summary, summarise
-    from prism_ray.store import load_run, read_progress
+    from prism_ray.store import read_progress
 
-    files = existing_store(store)
-    run = load_run(files)
+    files, run = existing_run(store)
     summary = summarise(files.location, run, read_progress(files, run))
     if as_json:
         click.echo(json.dumps(summary.to_json()))
@@ -48,10 +47,9 @@ def status(store: str, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
 def verify(store: str, as_json: bool, repair: bool) -> None:
     """Read every committed file of STORE and compare its size and SHA-256 with its commit."""
-    from prism_ray.store import load_run, read_progress, revoke
+    from prism_ray.store import read_progress, revoke
 
-    files = existing_store(store)
-    run = load_run(files)
+    files, run = existing_run(store)
     progress = read_progress(files, run, deep=True)
     if repair:
         for unit_id in progress.damaged:
@@ -83,7 +81,7 @@ def failures(store: str, as_json: bool) -> None:
     """List the attempts in STORE that failed, and the units that were set aside for it."""
     from prism_ray.store import layout, read_failures, units_set_aside
 
-    files = existing_store(store)
+    files, _ = existing_run(store)
     found, aside = list(read_failures(files)), units_set_aside(files)
     if as_json:
         click.echo(json.dumps({"failures": [asdict(failure) for failure in found], "set_aside": aside}))
@@ -106,7 +104,7 @@ def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
     from prism_ray.store import retry as set_back
     from prism_ray.store import units_set_aside
 
-    files = existing_store(store)
+    files, _ = existing_run(store)
     aside = units_set_aside(files)
     if bool(units) == failed:
         raise UsageError("retry takes the units to set back, or --failed for all that were set aside")
@@ -123,15 +121,43 @@ def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
 
 @main.command()
 @store_argument
+@click.option(
+    "--older-than",
+    "hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(0.0),
+    help="Hours since a file was last written.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+def gc(store: str, hours: float, dry_run: bool) -> None:
+    """Delete files of STORE that nothing needs, unless a run is at work on it."""
+    from prism_ray.store import Lease
+    from prism_ray.store.gc import find_orphans
+
+    files, _ = existing_run(store)
+    num_files = num_bytes = 0
+    with Lease(files, 30.0, click.echo):
+        for orphan in list(find_orphans(files, 3600.0 * hours)):
+            num_files, num_bytes = num_files + 1, num_bytes + orphan.num_bytes
+            click.echo(f"{orphan.name} ({orphan.num_bytes:,} bytes)")
+            if not dry_run:
+                files.delete(orphan.name)
+    noun = "file" if num_files == 1 else "files"
+    click.echo(f"{num_files} {noun}, {num_bytes:,} bytes {'would be deleted' if dry_run else 'deleted'}")
+    click.echo(f"Next: prism-ray verify {files.location}")
+
+
+@main.command()
+@store_argument
 @click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Classes shown.")
 @click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class shown.")
 def show(store: str, classes: int, ipc: int) -> None:
     """Write a contact sheet (PNG) of the images in STORE, beside those of the control."""
     from prism_ray.analyze.sheet import contact_sheet
-    from prism_ray.store import load_run, read_progress
+    from prism_ray.store import read_progress
 
-    files = existing_store(store)
-    run = load_run(files)
+    files, run = existing_run(store)
     sheet = contact_sheet(files, run.plan, read_progress(files, run), classes, ipc)
     files.replace("report/sheet.png", sheet)
     click.echo(f"{files.location}/report/sheet.png")
@@ -152,11 +178,10 @@ def show(store: str, classes: int, ipc: int) -> None:
 @click.option("--set", "image_set", metavar="SET", help="The image set; by default the first of the config.")
 def export(store: str, target: str, kind: str, image_set: str | None) -> None:
     """Write the images of STORE for others to use."""
-    from prism_ray.store import StoreFiles, load_run
+    from prism_ray.store import StoreFiles
     from prism_ray.store.export import commits_of_set, export_dataset, export_folder
 
-    files = existing_store(store)
-    run = load_run(files)
+    files, run = existing_run(store)
     name = image_set or run.plan.image_sets[0]
     commits = commits_of_set(files, run, name)
     to = StoreFiles(target)
@@ -180,14 +205,13 @@ def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     from prism_ray.analyze.compare import check_comparable, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
     from prism_ray.analyze.results import read_results
-    from prism_ray.store import load_run, read_progress
+    from prism_ray.store import read_progress
 
     runs = {}
     for store in stores:
-        files = existing_store(store)
+        files, run = existing_run(store)
         if files.location in runs:
             raise UsageError(f"{store!r} is given twice")
-        run = load_run(files)
         runs[files.location] = run, read_progress(files, run)
     check_comparable(runs)
     comparison = compare_runs([read_results(run, progress) for run, progress in runs.values()], baseline)

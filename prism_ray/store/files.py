@@ -183,6 +183,13 @@ class StoreFiles:
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be looked at: {error}") from error
 
+    def written_at(self, name: str) -> float:
+        """Return when a file was last written, in seconds since 1970; raises StoreError if it is missing."""
+        try:
+            return float(self._call(self._fs.modified, name).timestamp())
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name} cannot be looked at: {error}") from error
+
     def list(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield name and size in bytes of every file anywhere below `folder`, in sorted order."""
         top = self.path(folder)

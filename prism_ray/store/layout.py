@@ -29,12 +29,14 @@ FAILURES = "failures"
 ASIDE = "aside"
 LEASES = "lease"
 
-_PART_FOLDERS = ("teachers", "collected", "images", "labels", "sets", "students", "measures")
+WIP = "wip"
+STATE_SUFFIX = ".safetensors"
+PART_FOLDERS = ("teachers", "collected", "images", "labels", "sets", "students", "measures")
 
 
 def is_part(name: str) -> bool:
     """True for a name that a unit's file can have, false for the run's own files."""
-    return name.split("/")[0] in _PART_FOLDERS
+    return name.split("/")[0] in PART_FOLDERS
 
 
 def commit(unit_id: str) -> str:
@@ -59,7 +61,7 @@ def lease(number: int) -> str:
 
 def checkpoint(unit_id: str) -> str:
     """Name of the state of a unit that is not done yet."""
-    return f"wip/{unit_id}.safetensors"
+    return f"{WIP}/{unit_id}{STATE_SUFFIX}"
 
 
 def weights(teacher: str, attempt: int) -> str:
