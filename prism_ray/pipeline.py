@@ -137,7 +137,9 @@ def _run_stages(
         display.message(f"{unit_id} is done again: {problem}")
         revoke(files, unit_id)
     display.expect(progress.stages)
-    left_out = set(units_set_aside(files))
+    left_out = set(units_set_aside(files)) - progress.commits.keys()
+    if left_out:  # of another config perhaps
+        left_out &= {unit_id for stage in stages for unit_id in run.plan.unit_ids(stage)}
     done_or_out = progress.commits.keys() | left_out
     for stage in stages:
         if stage not in OVERLAPPING:

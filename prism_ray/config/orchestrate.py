@@ -55,7 +55,7 @@ class OrchestrateConfig(Section):
     )
     straggler_factor: NonNegativeFloat = Field(
         default=4.0,
-        description="A unit that runs for so many times the median of its stage is run a second time by an "
+        description="A unit that runs for so many times the median of its kind is run a second time by an "
         "idle actor; the first to commit wins. 0: never.",
     )
     stall_timeout_s: PositiveFloat = Field(

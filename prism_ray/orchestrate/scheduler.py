@@ -8,18 +8,19 @@ An actor gets the unit of the window for which it has to load the fewest network
 latest stage, then the oldest. A unit that has been passed over often enough goes first, whatever it needs.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Protocol
 
-from prism_ray.units import STAGES, Stage, Unit, stage_of
+from prism_ray.units import STAGES, Stage, Unit, scope_of, stage_of
 
 _WINDOW = 256  # units looked at
 _MAX_PASSED_OVER = 64
-_REMEMBERED = 101  # seconds of finished units, per stage
-_FEW = 5  # finished units of a stage before any of it is called slow
+_REMEMBERED = 101  # seconds of finished units, of each kind
+_FEW = 5  # finished units of a kind before any of it is called slow
 
 
 class Source(Protocol):
@@ -99,7 +100,8 @@ class Scheduler:
         self._networks_of = networks_of
         self._window: list[_Task] = []
         self._actors: dict[str, _Actor] = {}
-        self._seconds: dict[Stage, deque[float]] = {stage: deque(maxlen=_REMEMBERED) for stage in STAGES}
+        # By scope: batches of one image set are alike, those of another method may take ten times as long.
+        self._seconds: defaultdict[str, deque[float]] = defaultdict(partial(deque, maxlen=_REMEMBERED))
         self.num_done = 0
         self.num_networks_found = 0  # that an actor had loaded when it was given a unit that needs them
         self.num_networks_missing = 0
@@ -170,7 +172,7 @@ class Scheduler:
         actor.networks = frozenset(networks)
         if task.over:
             return None
-        self._seconds[task.stage].append(seconds)
+        self._seconds[scope_of(unit_id)].append(seconds)
         task.over = True
         self.num_done += 1
         self._source.done(task.unit)
@@ -247,7 +249,8 @@ class Scheduler:
         for actor in self._actors.values():
             if not actor.held:
                 continue
-            task, seconds = actor.held[0], self._seconds[actor.held[0].stage]
+            task = actor.held[0]
+            seconds = self._seconds[scope_of(task.unit.id)]
             if task.over or len(task.held_by) > 1 or len(seconds) < _FEW:
                 continue
             if now - actor.running_since > self._policy.straggler_factor * median(seconds):

@@ -275,6 +275,19 @@ def test_nothing_is_slow_before_there_is_a_median() -> None:
     assert scheduler.assign("b", 1e6) is None
 
 
+def test_units_of_another_kind_are_no_stragglers() -> None:
+    """Catches a method whose batches take ten times as long as another's being run twice throughout."""
+    long = RecoverUnit("g-vbsm", "j0000000", (Slot(0, 0),), (5,), (("t0",),), 0)
+    scheduler = scheduler_of([*batches(6), long], straggler_factor=3.0)
+    scheduler.add_actor("a")
+    scheduler.add_actor("b")
+    for number in range(6):
+        assert scheduler.assign("a", float(number)) == batch(number)
+        scheduler.done("a", batch(number).id, number + 1.0)
+    assert scheduler.assign("a", 6.0) == long
+    assert scheduler.assign("b", 1000.0) is None
+
+
 def test_an_actor_gets_what_it_prefers_before_all_else() -> None:
     """Catches actors kept for labels that recover images while there are images to label."""
     label = RelabelUnit("a", 0, (), 0, 1, 0)
