@@ -239,6 +239,12 @@ class Plan:
             num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
             yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
 
+    def group_slots(self, image_set: str, group: int) -> Iterator[Slot]:
+        """Yield the images of a label group, batch after batch."""
+        size = self.batches_per_group(image_set)
+        for number in range(group * size, min((group + 1) * size, self.num_batches(image_set))):
+            yield from self.batch(image_set, number).slots
+
     def networks_of(self, unit: Unit) -> tuple[str, ...]:
         """Return the teachers that a unit needs loaded."""
         config = self.config

@@ -46,7 +46,7 @@ def status(store: str, as_json: bool) -> None:
 @json_option
 @click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
 def verify(store: str, as_json: bool, repair: bool) -> None:
-    """Read every committed file of STORE and compare its size and SHA-256 with its commit."""
+    """Read every committed file of STORE: its size and SHA-256, and what images and labels hold."""
     from prism_ray.store import read_progress, revoke
 
     files, run = existing_run(store)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from prism_ray.errors import StoreError
 from prism_ray.store.commits import Commit, committed_units, find_damage, read_commit
+from prism_ray.store.content import find_fault
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.run import Run
-from prism_ray.units import STAGES, Stage
+from prism_ray.units import STAGES, Stage, Unit
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,22 @@ def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProg
     size (with `deep`: another hash), or that was made with other weights than the teacher now has, counts as
     damaged and its unit as not done.
 
-    With `deep` also those that the store has beside the plan: of image sets that a later config left out.
+    With `deep` what the files of images and labels hold is looked into, and those commits are read too that
+    the store has beside the plan: of image sets that a later config left out.
     """
     unseen = set(committed_units(files))
     commits: dict[str, Commit] = {}
     damaged: dict[str, str] = {}
 
-    def take(unit_id: str) -> bool:
+    def take(unit_id: str, unit: Unit | None = None) -> bool:
         try:
             commit = read_commit(files, unit_id)
             problem = find_damage(files, commit, deep=deep)
             if commit.fingerprint != run.fingerprint_of(unit_id):
                 problem = "it was committed by a run with other settings"
             problem = problem or _other_weights(commit, commits)
+            if problem is None and unit is not None:
+                problem = find_fault(files, run, unit, commit)
         except StoreError as error:
             problem = str(error)
         if problem is None:
@@ -64,9 +68,13 @@ def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProg
 
     stages = []
     for stage in STAGES:
-        present = [unit_id for unit_id in run.plan.unit_ids(stage) if unit_id in unseen]
+        present: dict[str, Unit | None]
+        if deep:
+            present = {unit.id: unit for unit in run.plan.units(stage) if unit.id in unseen}
+        else:
+            present = dict.fromkeys(unit_id for unit_id in run.plan.unit_ids(stage) if unit_id in unseen)
         unseen.difference_update(present)
-        num_done = sum(take(unit_id) for unit_id in present)
+        num_done = sum(take(unit_id, unit) for unit_id, unit in present.items())
         stages.append(StageProgress(stage, num_done, run.plan.num_units(stage)))
     others = sorted(unseen, key=lambda unit_id: (not unit_id.startswith("squeeze/"), unit_id)) if deep else []
     num_others = sum(map(take, others))

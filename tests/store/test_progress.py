@@ -60,7 +60,6 @@ def test_a_run_is_complete_when_every_unit_is(files: StoreFiles, run: Run) -> No
     assert not read_progress(files, run).complete
     finish(files, run, units[-1])
     assert read_progress(files, run).complete
-    assert read_progress(files, run, deep=True).complete
 
 
 def test_a_unit_with_a_missing_or_resized_file_is_not_done(files: StoreFiles, run: Run) -> None:

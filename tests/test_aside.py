@@ -1,0 +1,43 @@
+"""A unit that is set aside: the rest is done, the run says what is missing, `retry` brings it back."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prism_ray.store import Failure, StoreFiles, set_aside
+from tests.test_resume import committed
+
+pytestmark = pytest.mark.ray
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+UNIT = "recover/distilled/i00002-c00000"
+
+
+@pytest.mark.timeout(200)
+def test_what_does_not_build_on_it_is_done_and_retry_completes_the_run(
+    cli: Run, digits_config: Path, small_options: list[str], tmp_path: Path
+) -> None:
+    """Catches an exit code 0 for a run with a gap, a student of half the images, and a gap that stays."""
+    store = tmp_path / "run"
+    files = StoreFiles(str(store))
+    set_aside(files, Failure(UNIT, "EngineError", "not finite", "Traceback", "here"))
+    set_aside(files, Failure("recover/of-another-config/x", "EngineError", "", "", "here"))
+    arguments = ["distill", digits_config, *small_options, "--store", store]
+    for _ in range(2):  # the same command again does not try it again
+        result = cli(*arguments)
+        assert result.returncode == 1
+        assert f"1 unit failed for good ({UNIT})" in result.stderr
+        assert f"prism-ray retry --failed {store}" in result.stderr
+        done = committed(store)
+        assert UNIT not in done
+        assert "recover/distilled/i00000-c00000" in done
+        assert "relabel/distilled/g00000-e00000" in done  # its group is another
+        assert "evaluate/random-real/student/s000" in done
+        assert not any(unit.startswith(("evaluate/distilled", "measure/distilled")) for unit in done)
+    assert cli("status", store).returncode == 3
+    assert cli("retry", store, UNIT).returncode == 0
+    result = cli(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "evaluate/distilled/student/s000" in committed(store)
