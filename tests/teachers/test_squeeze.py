@@ -1,11 +1,12 @@
 """Training teachers, and measuring the real images' mean and spread.
 
-Run as a script this file prints the SHA-256 of the weights that `squeeze` trains, for another process.
+Run as a module this file prints the SHA-256 of the weights that `squeeze` trains, for another process.
 """
 
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,8 +53,9 @@ def test_same_seed_same_bytes_in_every_process(digits: RealImages) -> None:
     torch.rand(10)
     assert digest(squeeze(digits, ONE_EPOCH, seed=3)) == here
     assert digest(squeeze(digits, ONE_EPOCH, seed=4)) != here
-    command = [sys.executable, __file__, "3"]
-    there = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "tests.teachers.test_squeeze", "3"]
+    root = Path(__file__).parents[2]
+    there = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root)
     assert there.returncode == 0, there.stderr
     assert there.stdout.strip() == here
 
