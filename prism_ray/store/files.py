@@ -136,10 +136,7 @@ class StoreFiles:
         os.makedirs(folder, exist_ok=True)
         aside = os.path.join(folder, f"aside-{secrets.token_hex(8)}")
         try:
-            with open(aside, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(aside, data)
         except OSError:
             if os.path.exists(aside):
                 os.unlink(aside)
@@ -215,13 +212,18 @@ class StoreFiles:
 def _write_exclusively(path: str, data: bytes) -> bool:
     """Where no links can be made: a crash can leave half a file, which its commit or its reader finds out."""
     try:
-        with open(path, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(path, data)
     except FileExistsError:
         return False
     return True
+
+
+def _write_synced(path: str, data: bytes) -> None:
+    """Write a new file and flush it to disk."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: str) -> None:

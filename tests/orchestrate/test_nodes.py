@@ -1,14 +1,14 @@
 """Machines that go away while a run is on them: a real Ray cluster of several nodes on this machine."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.programs import run_program
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
@@ -72,21 +72,8 @@ def test_a_run_goes_on_without_a_machine(
     store = tmp_path / "run"
     arguments = ["distill", str(digits_config), *options, "--store", str(store)]
     command = [sys.executable, "-m", "prism_ray", *arguments]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, fault, str(store), json.dumps(command)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=250)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    assert process.returncode == 0, err
-    result = json.loads(out.strip().splitlines()[-1])
+    program = (PROGRAM, fault, str(store), json.dumps(command))
+    result = run_program(*program, environment=environment, timeout=250.0)
     assert result["returncode"] == 0, result["out"] + result["err"]
     said = "the machine of its actor was taken away" if fault == "gone" else "is leaving; its actor"
     assert said in result["out"]

@@ -1,13 +1,11 @@
 """The pool on a real Ray: actors that die, units that fail, input that is wrong, a cluster too small."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.programs import run_program
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
@@ -75,22 +73,8 @@ except PrismRayError as error:
 def run_pool(
     fault: str, store: Path, config: Path, overrides: list[str], environment: dict[str, str]
 ) -> dict[str, object]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, fault, str(store), str(config), *overrides],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=150)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    assert process.returncode == 0, err
-    result: dict[str, object] = json.loads(out.strip().splitlines()[-1])
-    return result
+    arguments = (fault, str(store), str(config), *overrides)
+    return run_program(PROGRAM, *arguments, environment=environment, timeout=150.0)
 
 
 def test_a_failing_unit_is_set_aside_and_the_rest_goes_on(

@@ -1,0 +1,28 @@
+"""Programs that tests run in a process of their own, with all that they start."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+
+def run_program(source: str, *arguments: str, environment: dict[str, str], timeout: float) -> dict[str, Any]:
+    """Run Python source; return the JSON object that it prints last. What hangs is killed as a whole."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, err
+    result: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+    return result
