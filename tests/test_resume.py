@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.ray
@@ -99,3 +100,25 @@ def test_killed_digits_job_resumes_byte_identically(
 ) -> None:
     """Catches the same on the main job itself, with more kills."""
     check_equal_after_kills(start_cli, cli, ["distill", digits_config], tmp_path, num_kills=12)
+
+
+@pytest.mark.timeout(120)
+def test_interrupt_keeps_the_work_and_ends_ray(
+    start_cli: Start, digits_config: Path, small_options: list[str], tmp_path: Path
+) -> None:
+    """Catches a Ctrl-C that leaves Ray running, loses commits, or does not say how to go on."""
+    store = tmp_path / "run"
+    process = start_cli("distill", digits_config, *small_options, "--store", store)
+    deadline = time.monotonic() + 90.0
+    while not list(store.glob("commits/squeeze/*.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "prism-ray distill" in err
+    assert list(store.glob("commits/squeeze/*.json"))
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
