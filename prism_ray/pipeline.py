@@ -28,7 +28,7 @@ from prism_ray.store import (
     save_run,
     units_set_aside,
 )
-from prism_ray.units import STAGES, Stage, stage_of_id
+from prism_ray.units import STAGES, Stage, stage_of
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.pool import WorkerPool
@@ -226,7 +226,7 @@ def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
 
 
 def _check_none_left_out(files: StoreFiles, stages: tuple[Stage, ...], left_out: Collection[str]) -> None:
-    failed = sorted(unit_id for unit_id in left_out if stage_of_id(unit_id) in stages)
+    failed = sorted(unit_id for unit_id in left_out if stage_of(unit_id) in stages)
     if not failed:
         return
     named = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")

@@ -225,14 +225,19 @@ class Plan:
         """Label groups of an image set."""
         return _ceil_div(self.num_batches(image_set), self.batches_per_group(image_set))
 
+    def group_batches(self, image_set: str, group: int) -> range:
+        """Return the numbers of the batches of a label group."""
+        size = self.batches_per_group(image_set)
+        return range(group * size, min((group + 1) * size, self.num_batches(image_set)))
+
     def relabel_units(self, image_set: str) -> Iterator[RelabelUnit]:
         for group in range(self.num_groups(image_set)):
             yield from self.relabel_group(image_set, group)
 
     def relabel_group(self, image_set: str, group: int) -> Iterator[RelabelUnit]:
         """Yield the units of one label group, in the order of their epochs."""
-        relabel, size = self.config.relabel, self.batches_per_group(image_set)
-        numbers = range(group * size, min((group + 1) * size, self.num_batches(image_set)))
+        relabel = self.config.relabel
+        numbers = self.group_batches(image_set, group)
         batch_ids = tuple(recover_id(image_set, self.batch_key(image_set, number)) for number in numbers)
         seed = derive_seed(self.config.seed, "relabel", group)
         for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
@@ -241,8 +246,7 @@ class Plan:
 
     def group_slots(self, image_set: str, group: int) -> Iterator[Slot]:
         """Yield the images of a label group, batch after batch."""
-        size = self.batches_per_group(image_set)
-        for number in range(group * size, min((group + 1) * size, self.num_batches(image_set))):
+        for number in self.group_batches(image_set, group):
             yield from self.batch(image_set, number).slots
 
     def networks_of(self, unit: Unit) -> tuple[str, ...]:

@@ -126,22 +126,7 @@ def recover_id(image_set: str, key: str) -> str:
 Unit = SqueezeUnit | CollectUnit | RecoverUnit | RelabelUnit | EvaluateUnit | MeasureUnit
 
 
-_STAGE_OF: dict[type, Stage] = {
-    SqueezeUnit: "squeeze",
-    CollectUnit: "collect",
-    RecoverUnit: "recover",
-    RelabelUnit: "relabel",
-    EvaluateUnit: "evaluate",
-    MeasureUnit: "evaluate",
-}
-
-
-def stage_of(unit: Unit) -> Stage:
-    """Return the stage that a unit belongs to."""
-    return _STAGE_OF[type(unit)]
-
-
-def stage_of_id(unit_id: str) -> Stage:
+def stage_of(unit_id: str) -> Stage:
     """Return the stage that the unit with an id belongs to."""
     first = unit_id.partition("/")[0]
     return "evaluate" if first == "measure" else cast(Stage, first)

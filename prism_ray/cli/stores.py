@@ -135,9 +135,9 @@ def gc(store: str, hours: float, dry_run: bool) -> None:
     from prism_ray.store import Lease
     from prism_ray.store.gc import find_orphans
 
-    files, _ = existing_run(store)
+    files, run = existing_run(store)
     num_files = num_bytes = 0
-    with Lease(files, 30.0, click.echo):
+    with Lease(files, run.config.orchestrate.lease_ttl_s, click.echo):
         for orphan in list(find_orphans(files, 3600.0 * hours)):
             num_files, num_bytes = num_files + 1, num_bytes + orphan.num_bytes
             click.echo(f"{orphan.name} ({orphan.num_bytes:,} bytes)")

@@ -81,12 +81,11 @@ class Flow:
     def _walk(self) -> Iterator[RecoverUnit | None]:
         """Yield the batches that are missing, and None after each group: its labels may be ready."""
         for name in self._plan.image_sets:
-            size, num_batches = self._plan.batches_per_group(name), self._plan.num_batches(name)
             for number in range(self._plan.num_groups(name)):
                 key = (name, number)
                 group = self._groups[key] = _Group()
                 self._sets[name].num_groups += 1
-                for place in range(number * size, min((number + 1) * size, num_batches)):
+                for place in self._plan.group_batches(name, number):
                     unit_id = recover_id(name, self._plan.batch_key(name, place))
                     if unit_id in self._committed:
                         continue

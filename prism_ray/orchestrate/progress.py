@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from prism_ray.store import Commit, Failure, StageProgress
-from prism_ray.units import Stage, Unit, stage_of, stage_of_id
+from prism_ray.units import Stage, Unit, stage_of
 
 
 @dataclass
@@ -75,7 +75,7 @@ class ProgressDisplay:
 
     def began(self, unit: Unit) -> None:
         """A unit was given to an actor."""
-        stage = stage_of(unit)
+        stage = stage_of(unit.id)
         if stage in self._stages:
             return
         before = self._expected[stage]
@@ -87,7 +87,7 @@ class ProgressDisplay:
             self._line(stage, "started")
 
     def done(self, commit: Commit) -> None:
-        stage = stage_of_id(commit.unit)
+        stage = stage_of(commit.unit)
         work = self._stages[stage]
         work.num_done += 1
         work.ended = time.monotonic()
@@ -98,7 +98,7 @@ class ProgressDisplay:
             self._line(stage, "ended")
 
     def failed(self, failure: Failure, again: bool) -> None:
-        self._stages[stage_of_id(failure.unit_id)].num_failed += 1
+        self._stages[stage_of(failure.unit_id)].num_failed += 1
         fate = "it will be tried again" if again else "it is set aside"
         first_line = failure.message.strip().partition("\n")[0]
         self.message(f"{failure.unit_id} failed: {failure.error}: {first_line}; {fate}")

@@ -126,11 +126,6 @@ class Scheduler:
         self._fill()
         return len(self._window)
 
-    @property
-    def idle(self) -> list[str]:
-        """Actors that hold nothing."""
-        return [name for name, actor in self._actors.items() if not actor.held]
-
     def add_actor(self, name: str, prefers: Collection[Stage] = ()) -> None:
         """A new actor takes units of the stages it `prefers` before any others."""
         self._actors[name] = _Actor(prefers)
@@ -214,7 +209,7 @@ class Scheduler:
             unit = self._source.take()
             if unit is None:
                 return
-            self._window.append(_Task(unit, stage_of(unit), frozenset(self._networks_of(unit))))
+            self._window.append(_Task(unit, stage_of(unit.id), frozenset(self._networks_of(unit))))
 
     def _choose(self, name: str, actor: _Actor, coming: frozenset[str]) -> _Task | None:
         """Take the unit of the window that suits the actor best; it will hold the networks `coming`."""

@@ -11,7 +11,7 @@ from prism_ray.store.commits import (
 )
 from prism_ray.store.failures import Failure, read_failures, record_failure, retry, set_aside, units_set_aside
 from prism_ray.store.files import StoreFiles, absolute, is_url
-from prism_ray.store.lease import Lease, live_holder
+from prism_ray.store.lease import Lease
 from prism_ray.store.match import Asked, match
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
@@ -37,7 +37,6 @@ __all__ = [
     "absolute",
     "bound_scopes",
     "is_url",
-    "live_holder",
     "load_run",
     "match",
     "new_run",

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError, UsageError
+from prism_ray.store import layout
 from prism_ray.store.commits import Commit, read_commit, read_part
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.run import Run
@@ -42,7 +43,7 @@ def export_folder(files: StoreFiles, run: Run, commits: Sequence[Commit], target
             name = f"train/{int(row['label']):05d}/{int(row['ipc_index']):05d}.png"
             _create(target, name, row["image"]["bytes"])
             num_images += 1
-    target.remove_empty("wip")
+    target.remove_empty(layout.WIP)
     return num_images
 
 
@@ -74,7 +75,7 @@ def export_dataset(
             writer.close()
         _create(target, f"data/train-{number:05d}-of-{len(bins):05d}.parquet", sink.getvalue())
     _create(target, "README.md", _card(run, image_set, num_images).encode())
-    target.remove_empty("wip")
+    target.remove_empty(layout.WIP)
     return num_images
 
 

@@ -13,6 +13,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from prism_ray.errors import StoreError, UsageError
+from prism_ray.store import layout
 from prism_ray.store.retries import Result, with_retries
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -110,7 +111,7 @@ class StoreFiles:
 
     def check_writable(self) -> None:
         """Write a file and delete it again; raises StoreError if that is not possible."""
-        name = f"wip/probe-{secrets.token_hex(8)}"
+        name = f"{layout.WIP}/probe-{secrets.token_hex(8)}"
         self.create(name, b"prism-ray")
         self.delete(name)
 
@@ -132,7 +133,7 @@ class StoreFiles:
             raise self._write_error(name, error) from error
 
     def _write_aside(self, data: bytes) -> str:
-        folder = self.path("wip")
+        folder = self.path(layout.WIP)
         os.makedirs(folder, exist_ok=True)
         aside = os.path.join(folder, f"aside-{secrets.token_hex(8)}")
         try:

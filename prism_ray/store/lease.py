@@ -82,11 +82,6 @@ def _stem(name: str) -> str:
     return name.rpartition("/")[2].removesuffix(".json")
 
 
-def live_holder(files: StoreFiles, say: Callable[[str], None] = lambda _: None) -> Holder | None:
-    """Return the driver that is alive at the store, None if there is none; may watch for its time to live."""
-    return _watch(files, read_holder(files), say)
-
-
 def _watch(files: StoreFiles, holder: Holder | None, say: Callable[[str], None]) -> Holder | None:
     """Return the holder if it is alive, or the one that followed it; None if it is gone."""
     if holder is None or holder.is_gone:
