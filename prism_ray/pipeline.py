@@ -66,8 +66,9 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
         if _complete(progress, stages):
             return Outcome(save_run(files, asked.run), progress, {}, 0.0, None, None)
         in_store = frozenset(
-            unit.teacher for unit in asked.run.plan.squeeze_units() if unit.id in progress.commits
+            unit.teacher for unit in asked.run.plan.squeeze_units() if unit.id in progress.done
         )
+        del progress  # of a large run it is large, and what counts is read again when the store is ours
     elif stages[0] != STAGES[0]:
         raise StoreError(_nothing_before(stages[0], files.location))
     return _work(asked, files, stages, in_store)
@@ -132,22 +133,22 @@ def _run_stages(
     from prism_ray.orchestrate.flow import OVERLAPPING, Flow
     from prism_ray.orchestrate.scheduler import Ready
 
-    progress = read_progress(files, run)
+    progress = read_progress(files, run, take_down=pool.ledger.add)
     for unit_id, problem in progress.damaged.items():
         display.message(f"{unit_id} is done again: {problem}")
         revoke(files, unit_id)
     display.expect(progress.stages)
-    left_out = set(units_set_aside(files)) - progress.commits.keys()
+    left_out = set(units_set_aside(files)) - progress.done
     if left_out:  # of another config perhaps
         left_out &= {unit_id for stage in stages for unit_id in run.plan.unit_ids(stage)}
-    done_or_out = progress.commits.keys() | left_out
     for stage in stages:
         if stage not in OVERLAPPING:
-            missing = (unit for unit in run.plan.units(stage) if unit.id not in done_or_out)
+            units = (unit for unit in run.plan.units(stage) if unit.id not in progress.done)
+            missing = (unit for unit in units if unit.id not in left_out)
             left_out.update(pool.do(run, Ready(missing), display))
             _check_none_left_out(files, (stage,), left_out)
     overlapping = tuple(stage for stage in stages if stage in OVERLAPPING)
-    flow = Flow(run.plan, overlapping, progress.commits.keys(), left_out)
+    flow = Flow(run.plan, overlapping, progress.done, left_out)
     left_out.update(pool.do(run, flow, display))
     _check_none_left_out(files, overlapping, left_out)
 

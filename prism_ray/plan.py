@@ -11,6 +11,7 @@ not depend on the name of the image set, so that sets are compared in pairs: sam
 views, same first weights.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
@@ -31,8 +32,13 @@ from prism_ray.units import (
     SqueezeUnit,
     Stage,
     Unit,
+    label_key,
     recover_id,
 )
+
+_JOINT_KEY = re.compile(r"j(\d{7,})")
+_CROSS_KEY = re.compile(r"i(\d{5,})-c(\d{5,})")
+_LABEL_KEY = re.compile(r"g(\d{5,})-e(\d{5,})")
 
 
 @dataclass(frozen=True)
@@ -186,10 +192,28 @@ class Plan:
         round_index, classes = self._round_and_classes(config, number)
         return f"i{round_index * config.indices_per_round:05d}-c{classes.start:05d}"
 
+    def batch_number(self, image_set: str, key: str) -> int | None:
+        """Return the number of the batch with a key, None if the image set has none; undoes `batch_key`."""
+        config = self.config.image_sets[image_set]
+        if config.formation == "joint":
+            found = _JOINT_KEY.fullmatch(key)
+            place = int(found[1]) // config.images_per_batch if found else 0
+            count = self.num_batches(image_set)
+            number = place * pow(_joint_step(count), -1, count) % count
+        else:
+            found = _CROSS_KEY.fullmatch(key)
+            size = _classes_per_batch(config)
+            round_index, chunk = (
+                (int(found[1]) // config.indices_per_round, int(found[2]) // size) if found else (0, 0)
+            )
+            number = round_index * _ceil_div(self.facts.num_classes, size) + chunk
+        known = found and number < self.num_batches(image_set) and self.batch_key(image_set, number) == key
+        return number if known else None
+
     def _first_joint_slot(self, image_set: str, number: int) -> int:
         """Return where joint batch `number` begins among the slots in class order: golden section steps."""
         count = self.num_batches(image_set)
-        place = number * _coprime_near(count * (5**0.5 - 1) / 2, count) % count
+        place = number * _joint_step(count) % count
         return place * self.config.image_sets[image_set].images_per_batch
 
     def _round_and_classes(self, config: AnyImageSet, number: int) -> tuple[int, range]:
@@ -244,10 +268,49 @@ class Plan:
             num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
             yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
 
+    def _label_place(self, image_set: str, key: str) -> tuple[int, int] | None:
+        """Return group and first epoch of the label unit with a key, None if the image set has none."""
+        found = _LABEL_KEY.fullmatch(key)
+        if not found:
+            return None
+        group, first_epoch = int(found[1]), int(found[2])
+        relabel = self.config.relabel
+        known = group < self.num_groups(image_set) and first_epoch in range(
+            0, relabel.epochs, relabel.epochs_per_unit
+        )
+        return (group, first_epoch) if known and label_key(group, first_epoch) == key else None
+
     def group_slots(self, image_set: str, group: int) -> Iterator[Slot]:
         """Yield the images of a label group, batch after batch."""
         for number in self.group_batches(image_set, group):
             yield from self.batch(image_set, number).slots
+
+    def has(self, unit_id: str) -> bool:
+        """True for the id of a batch or of a label unit of the plan; takes microseconds."""
+        return self._place_of(unit_id) is not None
+
+    def find(self, unit_id: str) -> RecoverUnit | RelabelUnit | None:
+        """Return the batch or the label unit that has an id, None if there is none."""
+        place = self._place_of(unit_id)
+        if place is None:
+            return None
+        image_set, number, first_epoch = place
+        if first_epoch is None:
+            return self.batch(image_set, number)
+        labels = self.relabel_group(image_set, number)
+        return next(unit for unit in labels if unit.first_epoch == first_epoch)
+
+    def _place_of(self, unit_id: str) -> tuple[str, int, int | None] | None:
+        """Return image set, number of the batch or group, and of labels the first epoch."""
+        stage, _, rest = unit_id.partition("/")
+        image_set, _, key = rest.partition("/")
+        if image_set not in self.config.image_sets:
+            return None
+        if stage == "recover":
+            number = self.batch_number(image_set, key)
+            return None if number is None else (image_set, number, None)
+        place = self._label_place(image_set, key) if stage == "relabel" else None
+        return None if place is None else (image_set, *place)
 
     def networks_of(self, unit: Unit) -> tuple[str, ...]:
         """Return the teachers that a unit needs loaded."""
@@ -285,6 +348,11 @@ class Plan:
 
 def _classes_per_batch(config: AnyImageSet) -> int:
     return config.images_per_batch // config.indices_per_round
+
+
+def _joint_step(count: int) -> int:
+    """Return how far apart joint batches of neighbouring numbers are, of `count`."""
+    return _coprime_near(count * (5**0.5 - 1) / 2, count)
 
 
 def _coprime_near(target: float, count: int) -> int:

@@ -89,7 +89,7 @@ class RelabelUnit:
 
     @property
     def id(self) -> str:
-        return f"relabel/{self.image_set}/g{self.group:05d}-e{self.first_epoch:05d}"
+        return f"relabel/{self.image_set}/{label_key(self.group, self.first_epoch)}"
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,11 @@ class MeasureUnit:
 def recover_id(image_set: str, key: str) -> str:
     """Return the id of a RecoverUnit."""
     return f"recover/{image_set}/{key}"
+
+
+def label_key(group: int, first_epoch: int) -> str:
+    """Return the last part of the id of a RelabelUnit."""
+    return f"g{group:05d}-e{first_epoch:05d}"
 
 
 Unit = SqueezeUnit | CollectUnit | RecoverUnit | RelabelUnit | EvaluateUnit | MeasureUnit

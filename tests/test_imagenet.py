@@ -17,7 +17,7 @@ import timm
 import torch
 from PIL import Image
 
-from prism_ray.store import StoreFiles, load_run, read_progress
+from prism_ray.store import StoreFiles, load_run, read_commit, read_progress
 from prism_ray.store.images import read_images
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -142,11 +142,12 @@ def test_images_of_real_teachers_are_classified_as_their_class(
     for name in ("lite0", "lite1"):  # each photograph is seen as what it is
         assert progress.commits[f"squeeze/{name}"].stats["test_accuracy"] == 1.0
     (batch,) = run.plan.recover_units("prism")
-    stats = progress.commits[batch.id].stats
+    commit = read_commit(files, batch.id)
+    stats = commit.stats
     for name in ("lite0", "lite1"):
         first, last = (stats[when]["alignments"][name] for when in ("first", "last"))
         assert last < 0.4 * first, f"{name}: {first} -> {last}"
-    stored = read_images(files, [progress.commits[batch.id]])
+    stored = read_images(files, [commit])
     targets = torch.tensor([outputs[slot.label] for slot in stored.slots])
     inputs = (torch.from_numpy(stored.images) / 255.0 - 0.5) / 0.5
     for number in (0, 1, 2):  # the third has had no part in it

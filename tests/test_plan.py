@@ -14,7 +14,7 @@ from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL, STUDENT
 from prism_ray.fingerprint import PLAN_VERSION, RUN, run_scopes
 from prism_ray.plan import Plan
-from prism_ray.units import STAGES, CollectUnit, Slot, Unit, scope_of
+from prism_ray.units import STAGES, CollectUnit, RecoverUnit, RelabelUnit, Slot, Unit, scope_of
 from tests.plans import config_of, facts_of
 
 quick = settings(deadline=None, max_examples=60)
@@ -90,6 +90,34 @@ def test_scopes_follow_from_ids() -> None:
     scopes = set(run_scopes(run.config, run.facts, 1))
     found = {scope_of(unit.id) for unit in all_units(run)}
     assert found == scopes - {RUN}
+
+
+@quick
+@given(sizes=SIZES)
+@example(sizes=ONE_IMAGE)
+def test_a_batch_or_a_label_unit_is_found_by_its_id(sizes: Sizes) -> None:
+    """A commit of the plan that does not count; or one that belongs to another unit."""
+    plan = sizes.plan()
+    for unit in all_units(plan):
+        listed = isinstance(unit, RecoverUnit | RelabelUnit)
+        assert plan.has(unit.id) == listed
+        assert plan.find(unit.id) == (unit if listed else None)
+
+
+@quick
+@given(
+    sizes=SIZES, key=st.from_regex(r"(i-?\d{1,6}-c\d{1,6}|j\d{1,8}|g\d{1,6}-e\d{1,6}|)\n?", fullmatch=True)
+)
+@example(sizes=ONE_IMAGE, key="i000000-c00000")
+@example(sizes=ONE_IMAGE, key="i00000-c00000/")
+def test_nothing_else_is_found(sizes: Sizes, key: str) -> None:
+    """A commit from elsewhere that counts as one of the plan: a run complete with an image missing."""
+    plan = sizes.plan()
+    known = {unit.id for unit in all_units(plan)}
+    for stage in ("recover", "relabel", "evaluate", "x"):
+        for image_set in (*plan.image_sets, "none"):
+            unit_id = f"{stage}/{image_set}/{key}"
+            assert plan.has(unit_id) == (unit_id in known)
 
 
 @quick

@@ -82,8 +82,8 @@ def read_results(run: Run, progress: RunProgress) -> Results:
                 rows.append(ResultRow(name, key, evaluation.labels, evaluation.split, accuracies))
     sets = []
     for name, config in run.config.image_sets.items():
-        made = [commits[unit_id] for unit_id in plan.recover_ids(name) if unit_id in commits]
-        if not made:
+        made = progress.figures.get(f"recover/{name}")
+        if made is None:
             continue
         collected = [unit for what in plan.collections_of(config) for unit in plan.collection(*what)]
         seconds = sum(commits[unit.id].seconds for unit in collected if unit.id in commits)
@@ -93,8 +93,8 @@ def read_results(run: Run, progress: RunProgress) -> Results:
             ImageSetFigures(
                 name=name,
                 method=config.method,
-                num_images=sum(commit.files[0].num_rows or 0 for commit in made),
-                seconds=seconds + sum(commit.seconds for commit in made),
+                num_images=made.num_rows,
+                seconds=seconds + made.seconds,
                 cosine_mean=stats.get("cosine_mean"),
                 cosine_variance=stats.get("cosine_variance"),
                 verified=stats.get("verified", {}),

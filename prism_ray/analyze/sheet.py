@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from prism_ray.errors import UsageError
 from prism_ray.plan import Plan
-from prism_ray.store import RunProgress, StoreFiles
+from prism_ray.store import RunProgress, StoreFiles, read_commit
 from prism_ray.store.images import read_images
 from prism_ray.units import Slot
 
@@ -30,9 +30,9 @@ def contact_sheet(
     for image_set in plan.image_sets:
         num_ipc = min(max_ipc, plan.config.image_sets[image_set].ipc)
         commits = [
-            progress.commits[unit.id]
+            read_commit(files, unit.id)
             for unit in plan.recover_units(image_set)
-            if unit.id in progress.commits
+            if unit.id in progress.done
             and any(slot.label < num_classes and slot.ipc_index < num_ipc for slot in unit.slots)
         ]
         if commits:

@@ -10,7 +10,7 @@ from rich.table import Table
 from prism_ray.analyze.results import Results, number_text, read_results
 from prism_ray.config.layers import STUDENT
 from prism_ray.store import Run, RunProgress
-from prism_ray.units import Stage
+from prism_ray.units import Stage, stage_of
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
     plan, commits = run.plan, progress.commits
     stages = []
     for stage in progress.stages:
-        done = [commits[unit_id] for unit_id in plan.unit_ids(stage.stage) if unit_id in commits]
-        seconds = sum(commit.seconds for commit in done)
-        num_bytes = sum(commit.num_bytes for commit in done)
+        figures = [figures for scope, figures in progress.figures.items() if stage_of(scope) == stage.stage]
+        seconds = sum(each.seconds for each in figures)
+        num_bytes = sum(each.num_bytes for each in figures)
         stages.append(StageFigures(stage.stage, stage.num_done, stage.num_units, seconds, num_bytes))
     teachers = [
         TeacherFigures(unit.teacher, **commits[unit.id].stats)

@@ -19,7 +19,7 @@ from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerA
 from prism_ray.orchestrate.nodes import NodeWatch
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Policy, Scheduler, Source
-from prism_ray.store import Commit, Failure, Run, StoreFiles, record_failure, set_aside
+from prism_ray.store import Commit, Failure, Ledger, Run, StoreFiles, record_failure, set_aside
 from prism_ray.units import Stage, Unit
 
 _TICK_S = 0.5
@@ -66,6 +66,7 @@ class WorkerPool:
         self._config = config
         self._settings = config.orchestrate
         self._files = files
+        self.ledger = Ledger(files)
         self._shape = shape
         self._check = check
         self._nodes = NodeWatch()
@@ -147,6 +148,7 @@ class WorkerPool:
         for member in self._members.values():
             ray.kill(member.handle)
         self._members.clear()
+        self.ledger.close()
 
     # Actors come and go
 
@@ -287,6 +289,7 @@ class WorkerPool:
         if isinstance(result, UnitDone):
             others = scheduler.done(name, unit.id, now, result.teachers)
             if others is not None:
+                self.ledger.add(result.commit)
                 listener.done(result.commit)
             for other in others or ():
                 self._members[other].handle.stop.remote(unit.id)

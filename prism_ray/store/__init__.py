@@ -12,6 +12,7 @@ from prism_ray.store.commits import (
 from prism_ray.store.failures import Failure, read_failures, record_failure, retry, set_aside, units_set_aside
 from prism_ray.store.files import StoreFiles, absolute, is_url
 from prism_ray.store.lease import Lease
+from prism_ray.store.ledger import Ledger
 from prism_ray.store.match import Asked, match
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
@@ -29,6 +30,7 @@ __all__ = [
     "Commit",
     "Failure",
     "Lease",
+    "Ledger",
     "PartFile",
     "Run",
     "RunProgress",

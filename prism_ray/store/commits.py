@@ -87,8 +87,12 @@ def check_part(files: StoreFiles, part: PartFile) -> None:
 
 def write_commit(files: StoreFiles, commit: Commit) -> bool:
     """Make a unit's work visible; False if another attempt's commit was there first."""
-    text = json.dumps(asdict(commit), indent=1, allow_nan=False)
-    return files.create(layout.commit(commit.unit), text.encode())
+    return files.create(layout.commit(commit.unit), encode_commit(commit))
+
+
+def encode_commit(commit: Commit) -> bytes:
+    """Return a commit as it stands in the store."""
+    return json.dumps(asdict(commit), indent=1, allow_nan=False).encode()
 
 
 def read_commit(files: StoreFiles, unit_id: str) -> Commit:
@@ -112,15 +116,25 @@ def read_commit(files: StoreFiles, unit_id: str) -> Commit:
 
 def committed_units(files: StoreFiles) -> Iterator[str]:
     """Yield the ids of all units that have a commit, in sorted order, without reading any."""
-    for name, _ in files.list(layout.COMMITS):
+    return (unit_id for unit_id, _ in commit_sizes(files))
+
+
+def commit_sizes(files: StoreFiles) -> Iterator[tuple[str, int]]:
+    """Yield the ids of all units that have a commit, in sorted order, and its size in bytes."""
+    for name, num_bytes in files.list(layout.COMMITS):
         if name.endswith(".json"):
-            yield name[len(layout.COMMITS) + 1 : -len(".json")]
+            yield name[len(layout.COMMITS) + 1 : -len(".json")], num_bytes
 
 
-def find_damage(files: StoreFiles, commit: Commit, *, deep: bool = False) -> str | None:
-    """Say what is wrong with a commit's files, None if nothing: existence and size, with `deep` the hash."""
+def find_damage(
+    files: StoreFiles, commit: Commit, size_of: Callable[[str, int], int | None], *, deep: bool = False
+) -> str | None:
+    """Say what is wrong with a commit's files, None if nothing: existence and size, with `deep` the hash.
+
+    `size_of` returns the size of a file that should have another one or the same, None if it is missing.
+    """
     for part in commit.files:
-        size = files.size(part.name)
+        size = size_of(part.name, part.num_bytes)
         if size is None:
             return f"{part.name} is missing"
         if size != part.num_bytes:

@@ -175,6 +175,8 @@ class StoreFiles:
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None if there is no such file."""
         try:
+            if self.is_local:
+                return os.stat(self.path(name)).st_size
             return int(self._call(self._fs.size, name))
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -191,6 +193,9 @@ class StoreFiles:
     def list(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield name and size in bytes of every file anywhere below `folder`, in sorted order."""
         top = self.path(folder)
+        if self.is_local:
+            yield from _walk(top, folder)
+            return
         try:
             found = self._call(lambda path: self._fs.find(path, detail=True), folder)
         except FileNotFoundError:
@@ -208,6 +213,25 @@ class StoreFiles:
             pass
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be deleted: {error}") from error
+
+
+def _walk(path: str, name: str) -> Iterator[tuple[str, int]]:
+    """Yield the files below a local folder with their sizes; what goes meanwhile is left out."""
+    try:
+        with os.scandir(path) as entries:
+            inside = sorted(
+                entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in entries
+            )  # with the slash, so that whole names come in order
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StoreError(f"{path} cannot be listed: {error}") from error
+    for entry in inside:
+        if entry.endswith("/"):
+            yield from _walk(f"{path}/{entry[:-1]}", f"{name}/{entry[:-1]}")
+            continue
+        with suppress(FileNotFoundError):
+            yield f"{name}/{entry}", os.stat(f"{path}/{entry}").st_size
 
 
 def _write_exclusively(path: str, data: bytes) -> bool:

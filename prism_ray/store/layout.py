@@ -11,6 +11,7 @@ RUN/
   students/<set>/<evaluation>/s...json      test accuracy of each student
   measures/<set>-<attempt>.json             diversity of a set, and what the verifiers say
   commits/<stage>/...json                   one small file per finished unit; nothing counts without it
+  ledger/...parquet                         what many commits say, for looking at them fast; safe to delete
   failures/<stage>/...json                  traceback of each failed attempt
   aside/<stage>/...json                     units left out because they kept failing, until `retry`
   lease/<n>.json                            the driver at work, or the last that was
@@ -25,6 +26,7 @@ PLAN = "plan.json"
 CONFIG = "config.yaml"
 DATA_INDEX = "data/index.parquet"
 COMMITS = "commits"
+LEDGER = "ledger"
 FAILURES = "failures"
 ASIDE = "aside"
 LEASES = "lease"
@@ -42,6 +44,11 @@ def is_part(name: str) -> bool:
 def commit(unit_id: str) -> str:
     """Name of a unit's commit."""
     return f"{COMMITS}/{unit_id}.json"
+
+
+def ledger(digest: str) -> str:
+    """Name of a file of the ledger, by what it holds."""
+    return f"{LEDGER}/{digest}.parquet"
 
 
 def failure(unit_id: str, number: int) -> str:

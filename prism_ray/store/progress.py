@@ -1,13 +1,19 @@
 """How far a run is, from its commits alone: for `status`, for resuming, and for the final table."""
 
-from dataclasses import dataclass
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 
 from prism_ray.errors import StoreError
-from prism_ray.store.commits import Commit, committed_units, find_damage, read_commit
+from prism_ray.store.commits import Commit, commit_sizes, find_damage, read_commit
 from prism_ray.store.content import find_fault
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.ledger import LISTED_STAGES, Entry, read_ledger
 from prism_ray.store.run import Run
-from prism_ray.units import STAGES, Stage, Unit
+from prism_ray.units import STAGES, Stage, Unit, scope_of, stage_of
+
+_DONE = -1  # in place of a commit's size, once it counts
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,27 @@ class StageProgress:
         return self.num_done == self.num_units
 
 
+@dataclass
+class ScopeFigures:
+    """What the commits of a scope come to."""
+
+    seconds: float = 0.0  # actors were busy with its units
+    num_bytes: int = 0  # of their files
+    num_rows: int = 0
+
+    def add(self, entry: Entry) -> None:
+        self.seconds += entry.seconds
+        self.num_bytes += sum(entry.sizes)
+        self.num_rows += entry.num_rows
+
+
 @dataclass(frozen=True)
 class RunProgress:
-    """All commits of a run that count, and what is wrong with the others."""
+    """Which units of a run are done, and what is wrong with the commits that do not count."""
 
-    commits: dict[str, Commit]  # unit id -> commit
+    done: Set[str]  # unit ids
+    commits: dict[str, Commit]  # of those done, but for batches and labels, of which there may be millions
+    figures: Mapping[str, ScopeFigures]  # scope -> of the units done
     damaged: dict[str, str]  # unit id -> what is wrong
     stages: tuple[StageProgress, ...]
     num_others: int = 0  # whole commits that the config no longer asks for, if they were looked for
@@ -37,55 +59,144 @@ class RunProgress:
         return all(stage.complete for stage in self.stages)
 
 
-def read_progress(files: StoreFiles, run: Run, *, deep: bool = False) -> RunProgress:
+def read_progress(
+    files: StoreFiles, run: Run, *, deep: bool = False, take_down: Callable[[Commit], None] | None = None
+) -> RunProgress:
     """Read the commits of a run's units. A commit of another run, or whose files are missing or of another
     size (with `deep`: another hash), or that was made with other weights than the teacher now has, counts as
     damaged and its unit as not done.
 
     With `deep` what the files of images and labels hold is looked into, and those commits are read too that
-    the store has beside the plan: of image sets that a later config left out.
+    the store has beside the plan: of image sets that a later config left out. Without, commits that the
+    ledger has are not read. `take_down` is given those that count, and that it lacks.
     """
-    unseen = set(committed_units(files))
-    commits: dict[str, Commit] = {}
-    damaged: dict[str, str] = {}
+    scan = _Scan(files, run, deep, dict(commit_sizes(files)))
+    for unit_id in [unit_id for unit_id in scan.sizes if stage_of(unit_id) == "squeeze"]:
+        scan.read(unit_id)
+    if not deep:
+        for entry in read_ledger(files):
+            scan.take_entry(entry)
+    for unit_id in [unit_id for unit_id, size in scan.sizes.items() if size != _DONE]:
+        commit = scan.read(unit_id)
+        if commit is not None and take_down is not None:
+            take_down(commit)
+    return scan.progress()
 
-    def take(unit_id: str, unit: Unit | None = None) -> bool:
+
+@dataclass
+class _Scan:
+    """The state of one look at all commits."""
+
+    files: StoreFiles
+    run: Run
+    deep: bool
+    sizes: dict[str, int]  # unit id -> size of its commit, or _DONE
+    commits: dict[str, Commit] = field(default_factory=dict)
+    figures: defaultdict[str, ScopeFigures] = field(default_factory=lambda: defaultdict(ScopeFigures))
+    damaged: dict[str, str] = field(default_factory=dict)
+    num_done: Counter[Stage] = field(default_factory=Counter)
+    num_others: int = 0
+
+    def __post_init__(self) -> None:
+        self._plan = self.run.plan
+        few = (unit for stage in STAGES if stage not in LISTED_STAGES for unit in self._plan.units(stage))
+        self._few: dict[str, Unit] = {unit.id: unit for unit in few}
+        self._weights_seen: dict[str, str | None] = {}  # what a commit was made with -> what is wrong with it
+        self._part_sizes = _PartSizes(self.files)
+
+    def take_entry(self, entry: Entry) -> None:
+        """Count a unit by its entry in the ledger, if its commit is there and nothing is wrong."""
+        unit_id = entry.unit
+        if self.sizes.get(unit_id) != entry.commit_bytes or not self._is_planned(unit_id):
+            return
         try:
-            commit = read_commit(files, unit_id)
-            problem = find_damage(files, commit, deep=deep)
-            if commit.fingerprint != run.fingerprint_of(unit_id):
+            whole = (
+                self.run.fingerprint_of(unit_id) == entry.fingerprint
+                and self._other_weights(entry.weights) is None
+                and all(
+                    self._part_sizes.size(name, size) == size
+                    for name, size in zip(entry.names, entry.sizes, strict=True)
+                )
+            )
+        except (StoreError, ValueError):
+            return
+        if whole:
+            self._count(unit_id, entry)
+
+    def read(self, unit_id: str) -> Commit | None:
+        """Read a unit's commit and count it; return it if nothing is wrong with it."""
+        is_planned = self._is_planned(unit_id)
+        if not is_planned and not self.deep:
+            del self.sizes[unit_id]
+            return None
+        try:
+            commit = read_commit(self.files, unit_id)
+            entry = Entry.of(commit)
+            problem = find_damage(self.files, commit, self._part_sizes.size, deep=self.deep)
+            if commit.fingerprint != self.run.fingerprint_of(unit_id):
                 problem = "it was committed by a run with other settings"
-            problem = problem or _other_weights(commit, commits)
+            problem = problem or self._other_weights(entry.weights)
+            unit = self._plan.find(unit_id) if self.deep else None
             if problem is None and unit is not None:
-                problem = find_fault(files, run, unit, commit)
+                problem = find_fault(self.files, self.run, unit, commit)
         except StoreError as error:
             problem = str(error)
-        if problem is None:
-            commits[unit_id] = commit
+        if problem is not None:
+            self.damaged[unit_id] = problem
+            del self.sizes[unit_id]
+            return None
+        if stage_of(unit_id) not in LISTED_STAGES:
+            self.commits[unit_id] = commit
+        if is_planned:
+            self._count(unit_id, entry)
         else:
-            damaged[unit_id] = problem
-        return problem is None
+            self.num_others += 1
+            del self.sizes[unit_id]
+        return commit
 
-    stages = []
-    for stage in STAGES:
-        present: dict[str, Unit | None]
-        if deep:
-            present = {unit.id: unit for unit in run.plan.units(stage) if unit.id in unseen}
-        else:
-            present = dict.fromkeys(unit_id for unit_id in run.plan.unit_ids(stage) if unit_id in unseen)
-        unseen.difference_update(present)
-        num_done = sum(take(unit_id, unit) for unit_id, unit in present.items())
-        stages.append(StageProgress(stage, num_done, run.plan.num_units(stage)))
-    others = sorted(unseen, key=lambda unit_id: (not unit_id.startswith("squeeze/"), unit_id)) if deep else []
-    num_others = sum(map(take, others))
-    return RunProgress(commits, damaged, tuple(stages), num_others)
+    def progress(self) -> RunProgress:
+        """Return what was found, when every commit has been looked at."""
+        stages = tuple(
+            StageProgress(stage, self.num_done[stage], self._plan.num_units(stage)) for stage in STAGES
+        )
+        return RunProgress(
+            self.sizes.keys(), self.commits, self.figures, self.damaged, stages, self.num_others
+        )
+
+    def _count(self, unit_id: str, entry: Entry) -> None:
+        self.sizes[unit_id] = _DONE
+        self.num_done[stage_of(unit_id)] += 1
+        self.figures[scope_of(unit_id)].add(entry)
+
+    def _is_planned(self, unit_id: str) -> bool:
+        return unit_id in self._few or self._plan.has(unit_id)
+
+    def _other_weights(self, used: str) -> str | None:
+        """Say which teacher has been made anew, with other bytes, since a unit was done with it."""
+        if used not in self._weights_seen:
+            self._weights_seen[used] = None
+            for teacher, sha256 in json.loads(used).items():
+                squeezed = self.commits.get(f"squeeze/{teacher}")
+                if squeezed is not None and squeezed.files[0].sha256 != sha256:
+                    self._weights_seen[used] = (
+                        f"it was made with other weights of teacher {teacher} than the store has now"
+                    )
+        return self._weights_seen[used]
 
 
-def _other_weights(commit: Commit, commits: dict[str, Commit]) -> str | None:
-    """Say which teacher has been made anew, with other bytes, since the unit was done with it."""
-    used = commit.stats.get("weights", {})
-    for teacher, sha256 in used.items():
-        squeezed = commits.get(f"squeeze/{teacher}")
-        if squeezed is not None and squeezed.files[0].sha256 != sha256:
-            return f"it was made with other weights of teacher {teacher} than the store has now"
-    return None
+class _PartSizes:
+    """Sizes of parts; behind a network they are listed folder by folder, rather than asked for one by one."""
+
+    def __init__(self, files: StoreFiles) -> None:
+        self._files = files
+        self._listed: dict[str, dict[str, int]] = {}
+
+    def size(self, name: str, expected: int) -> int | None:
+        """Return the size of a file in bytes, None if it is missing; of one as `expected` the listing's."""
+        if not self._files.is_local:
+            folder = name.rpartition("/")[0]
+            if folder not in self._listed:
+                self._listed[folder] = dict(self._files.list(folder))
+            if self._listed[folder].get(name) == expected:
+                return expected
+        return self._files.size(name)  # perhaps it came after the listing

@@ -80,7 +80,7 @@ def run_of(seed: int, complete: bool = True, **recover: Any) -> tuple[Run, RunPr
         "evaluate": {"student": {"arch": "timm:x"}},
     }
     facts = DataFacts(("x", "y"), (5, 5), num_test_images=3, channels=1, identity="some data")
-    progress = RunProgress({}, {}, (StageProgress("evaluate", 1 if complete else 0, 1),))
+    progress = RunProgress(set(), {}, {}, {}, (StageProgress("evaluate", 1 if complete else 0, 1),))
     return new_run(parse_config(values, "test"), facts, 1), progress
 
 

@@ -48,6 +48,10 @@ def put(files: StoreFiles, unit: str, content: bytes) -> None:
     files.create(layout.commit(unit), content)
 
 
+def damage(files: StoreFiles, commit: Commit, *, deep: bool = False) -> str | None:
+    return find_damage(files, commit, lambda name, _: files.size(name), deep=deep)
+
+
 # Parts
 
 
@@ -213,7 +217,7 @@ def test_whatever_a_commit_holds_only_store_errors_come_out(
     except StoreError:
         return
     assert commit.unit == UNIT
-    assert find_damage(files, commit, deep=True) is None or commit.files
+    assert damage(files, commit, deep=True) is None or commit.files
 
 
 # Damage
@@ -233,9 +237,9 @@ def test_whole_files_have_no_damage(files: StoreFiles) -> None:
     """A sound run said to be damaged and done again."""
     parts = [write_part(files, lambda k: f"a-{k}", b"aaa"), write_part(files, lambda k: f"b-{k}", b"")]
     commit = commit_of(*parts)
-    assert find_damage(files, commit) is None
-    assert find_damage(files, commit, deep=True) is None
-    assert find_damage(files, commit_of(), deep=True) is None
+    assert damage(files, commit) is None
+    assert damage(files, commit, deep=True) is None
+    assert damage(files, commit_of(), deep=True) is None
 
 
 @pytest.mark.parametrize(
@@ -253,14 +257,12 @@ def test_missing_and_resized_files_are_found(
     part = write_part(files, lambda k: f"part-{k}", b"hello")
     intact = write_part(files, lambda k: f"intact-{k}", b"hello")
     harm(files, part.name)
-    assert find_damage(files, commit_of(intact, part), deep=deep) == problem
+    assert damage(files, commit_of(intact, part), deep=deep) == problem
 
 
 def test_altered_bytes_of_the_same_size_are_found_by_the_deep_look_only(files: StoreFiles) -> None:
     """Bit rot that `verify --deep` does not see; or hashing of every part in the quick look."""
     part = write_part(files, lambda k: f"part-{k}", b"hello")
     alter(files, part.name)
-    assert find_damage(files, commit_of(part)) is None
-    assert find_damage(files, commit_of(part), deep=True) == (
-        "part-0 has another SHA-256 than its commit says"
-    )
+    assert damage(files, commit_of(part)) is None
+    assert damage(files, commit_of(part), deep=True) == ("part-0 has another SHA-256 than its commit says")

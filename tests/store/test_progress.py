@@ -35,7 +35,7 @@ def test_an_empty_store_has_done_nothing(files: StoreFiles, run: Run) -> None:
     assert counts(files, run) == [(0, 2), (0, 0), (0, 8), (0, 4), (0, 4)]
     assert not progress.complete
     assert [stage.stage for stage in progress.stages if stage.complete] == ["collect"]  # has no units
-    assert (progress.commits, progress.damaged) == ({}, {})
+    assert (set(progress.done), progress.damaged) == (set(), {})
 
 
 def test_finished_units_are_counted_in_their_stage(files: StoreFiles, run: Run) -> None:
@@ -47,7 +47,7 @@ def test_finished_units_are_counted_in_their_stage(files: StoreFiles, run: Run) 
     assert counts(files, run) == [(2, 2), (0, 0), (2, 8), (1, 4), (0, 4)]
     progress = read_progress(files, run)
     assert [stage.complete for stage in progress.stages] == [True, True, False, False, False]
-    assert set(progress.commits) == {unit.id for unit in done}
+    assert set(progress.done) == {unit.id for unit in done}
     assert progress.commits[done[0].id].stats == {"a": 1}
     assert not progress.complete
 
@@ -73,7 +73,7 @@ def test_a_unit_with_a_missing_or_resized_file_is_not_done(files: StoreFiles, ru
         first.id: f"{missing} is missing",
         second.id: f"{resized} has 18 bytes, its commit says 4",
     }
-    assert list(progress.commits) == [third.id]
+    assert list(progress.done) == [third.id]
     assert counts(files, run)[2] == (1, 8)
 
 
@@ -113,7 +113,7 @@ def test_a_commit_of_another_run_is_damaged(
     finish(files, make_run(recover__images_per_batch=2, seed=1), unit)
     progress = read_progress(files, run)
     assert progress.damaged == {unit.id: "it was committed by a run with other settings"}
-    assert progress.commits == {}
+    assert not progress.done
 
 
 def test_work_done_with_other_weights_is_done_again(files: StoreFiles, run: Run) -> None:
@@ -142,7 +142,7 @@ def test_a_damaged_commit_is_reported_and_the_others_count(
     progress = read_progress(files, run)
     assert list(progress.damaged) == [broken.id]
     assert "is not a commit" in progress.damaged[broken.id]
-    assert list(progress.commits) == [whole.id]
+    assert list(progress.done) == [whole.id]
 
 
 def test_a_commit_that_names_a_path_below_a_file_is_damaged(local: StoreFiles, run: Run) -> None:
@@ -159,7 +159,7 @@ def test_commits_of_no_unit_of_the_plan_do_not_count(files: StoreFiles, run: Run
     """Units left by another plan that lift the count above the whole."""
     files.create(layout.commit("recover/distilled/i99999-c00000"), b"{}")
     progress = read_progress(files, run)
-    assert (progress.commits, progress.damaged) == ({}, {})
+    assert (set(progress.done), progress.damaged) == (set(), {})
 
 
 def test_reading_the_progress_changes_nothing(local: StoreFiles, run: Run) -> None:

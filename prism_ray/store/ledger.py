@@ -1,0 +1,120 @@
+"""The ledger: what many commits say, in few files, so that a run of a million is looked at in seconds.
+
+It is a copy, never the truth: a row counts only while its commit is there, with the size it had. What the
+ledger lacks, or has otherwise, is read from the commit itself, so a ledger that is lost, old or damaged costs
+time and nothing else. Only batches and labels are in it: of all other units there are few.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prism_ray.errors import StoreError
+from prism_ray.store import layout
+from prism_ray.store.commits import Commit, encode_commit
+from prism_ray.store.files import StoreFiles
+from prism_ray.units import Stage, stage_of
+
+LISTED_STAGES: tuple[Stage, ...] = ("recover", "relabel")
+
+_ROWS = 5000  # in one file
+_MIN_ROWS = 200  # a run that ends leaves fewer to the commits
+_SCHEMA = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("commit_bytes", pa.int64()),
+        ("fingerprint", pa.string()),
+        ("weights", pa.string()),
+        ("seconds", pa.float64()),
+        ("num_rows", pa.int64()),
+        ("names", pa.list_(pa.string())),
+        ("sizes", pa.list_(pa.int64())),
+    ]
+)
+
+
+class Entry(NamedTuple):
+    """What a commit says, as far as it is needed to count it."""
+
+    unit: str
+    commit_bytes: int  # size of the commit itself
+    fingerprint: str
+    weights: str  # JSON: teacher -> SHA-256 of the weights that the unit was done with
+    seconds: float
+    num_rows: int  # in all its files
+    names: list[str]  # of its files
+    sizes: list[int]  # of each in bytes
+
+    @classmethod
+    def of(cls, commit: Commit) -> "Entry":
+        return cls(
+            commit.unit,
+            len(encode_commit(commit)),
+            commit.fingerprint,
+            json.dumps(commit.stats.get("weights", {}), sort_keys=True),
+            commit.seconds,
+            sum(file.num_rows or 0 for file in commit.files),
+            [file.name for file in commit.files],
+            [file.num_bytes for file in commit.files],
+        )
+
+
+class Ledger:
+    """Takes down commits as they are made, and writes them when there are enough."""
+
+    def __init__(self, files: StoreFiles, num_rows: int = _ROWS, min_rows: int = _MIN_ROWS) -> None:
+        self._files = files
+        self._num_rows = num_rows
+        self._min_rows = min_rows
+        self._entries: list[Entry] = []
+
+    def add(self, commit: Commit) -> None:
+        """Take down a commit that is in the store."""
+        if stage_of(commit.unit) not in LISTED_STAGES:
+            return
+        self._entries.append(Entry.of(commit))
+        if len(self._entries) >= self._num_rows:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is left, unless it is too little to be worth a file."""
+        if len(self._entries) >= self._min_rows:
+            self._write()
+
+    def _write(self) -> None:
+        """Write a file of its own; its name derives from its bytes, so that it never changes."""
+        columns = [pa.array([getattr(entry, name) for entry in self._entries]) for name in _SCHEMA.names]
+        sink = io.BytesIO()
+        pq.write_table(
+            pa.table([c.cast(f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA), sink
+        )
+        data = sink.getvalue()
+        with suppress(StoreError):  # the commits are there
+            self._files.create(layout.ledger(hashlib.sha256(data).hexdigest()[:32]), data)
+        self._entries.clear()
+
+
+def read_ledger(files: StoreFiles) -> Iterator[Entry]:
+    """Yield every entry of the ledger, a few thousand in memory at a time; a damaged file ends early."""
+    for name, _ in files.list(layout.LEDGER):
+        try:
+            yield from _read(files, name)
+        except (StoreError, pa.ArrowException, OSError, ValueError, LookupError, TypeError):
+            continue
+
+
+def _read(files: StoreFiles, name: str) -> Iterator[Entry]:
+    with files.open(name) as file:
+        parquet = pq.ParquetFile(file)
+        if not parquet.schema_arrow.equals(_SCHEMA):
+            return
+        for batch in parquet.iter_batches(batch_size=_ROWS):
+            columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
+            for row in zip(*columns, strict=True):
+                yield Entry._make(row)
