@@ -60,9 +60,15 @@ class WorkerPool:
     """The actors of a run; they live from stage to stage, with what they have loaded. Used as a context."""
 
     def __init__(
-        self, config: Config, files: StoreFiles, shape: Shape, check: Callable[[], None] = lambda: None
+        self,
+        config: Config,
+        files: StoreFiles,
+        shape: Shape,
+        check: Callable[[], None] = lambda: None,
+        actor_class: Any = WorkerActor,
     ) -> None:
         """`check` is called now and then, and may raise to end the work."""
+        self._actor_class = actor_class
         self._config = config
         self._settings = config.orchestrate
         self._files = files
@@ -159,7 +165,7 @@ class WorkerPool:
             options["accelerator_type"] = self._settings.accelerator_type
         if self._settings.label_selector:
             options["label_selector"] = self._settings.label_selector
-        handle = WorkerActor.options(**options).remote(  # type: ignore[attr-defined]
+        handle = self._actor_class.options(**options).remote(
             self._files, self._shape.num_threads, self._shape.num_gpus > 0
         )
         self._members[name] = _Member(handle)

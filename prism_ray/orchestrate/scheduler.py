@@ -2,10 +2,7 @@
 
 The pool tells it what happened (done, failed, stopped, actor lost or draining) and asks it what to do
 (assign). Units come from a source, a window of them at a time, and are held only from there to their end, so
-a run of a million takes no memory.
-
-An actor gets the unit of the window for which it has to load the fewest networks; among those, one of the
-latest stage, then the oldest. A unit that has been passed over often enough goes first, whatever it needs.
+a run of a million takes no memory. window.py says which of them suits an actor best.
 """
 
 from collections import defaultdict, deque
@@ -15,10 +12,9 @@ from functools import partial
 from statistics import median
 from typing import Protocol
 
-from prism_ray.units import STAGES, Stage, Unit, scope_of, stage_of
+from prism_ray.orchestrate.window import SIZE, Task, Window
+from prism_ray.units import Stage, Unit, scope_of, stage_of
 
-_WINDOW = 256  # units looked at
-_MAX_PASSED_OVER = 64
 _REMEMBERED = 101  # seconds of finished units, of each kind
 _FEW = 5  # finished units of a kind before any of it is called slow
 
@@ -55,26 +51,12 @@ class Policy:
     queued_stages: Collection[Stage] = ()  # of many like units: at each actor one waits
 
 
-@dataclass(eq=False)
-class _Task:
-    """A unit on its way."""
-
-    unit: Unit
-    stage: Stage
-    networks: frozenset[str]
-    num_failed: int = 0
-    num_passed_over: int = 0
-    failed_at: set[str] = field(default_factory=set)
-    held_by: set[str] = field(default_factory=set)  # two actors, once it runs a second time
-    over: bool = False  # done or set aside; a second attempt may still be running
-
-
 @dataclass
 class _Actor:
     """An actor as the scheduler sees it."""
 
     prefers: Collection[Stage]
-    held: deque[_Task] = field(default_factory=deque)  # the first runs, the other waits
+    held: deque[Task] = field(default_factory=deque)  # the first runs, the other waits
     running_since: float = 0.0
     networks: frozenset[str] = frozenset()  # that it has loaded
     draining: bool = False
@@ -98,7 +80,7 @@ class Scheduler:
         self._source = source
         self._policy = policy
         self._networks_of = networks_of
-        self._window: list[_Task] = []
+        self._window = Window()
         self._actors: dict[str, _Actor] = {}
         # By scope: batches of one image set are alike, those of another method may take ten times as long.
         self._seconds: defaultdict[str, deque[float]] = defaultdict(partial(deque, maxlen=_REMEMBERED))
@@ -118,7 +100,7 @@ class Scheduler:
     def has_pending(self) -> bool:
         """True if there is a unit that could be begun and that no actor holds."""
         self._fill()
-        return bool(self._window)
+        return len(self._window) > 0
 
     @property
     def num_waiting(self) -> int:
@@ -201,43 +183,28 @@ class Scheduler:
             return Lost(running.unit, again=not running.over)
         return Lost(running.unit, again=self._count_failure(running))
 
-    def _can_wait(self, task: _Task) -> bool:
+    def _can_wait(self, task: Task) -> bool:
         return task.stage in self._policy.queued_stages
 
     def _fill(self) -> None:
-        while len(self._window) < _WINDOW:
+        while len(self._window) < SIZE:
             unit = self._source.take()
             if unit is None:
                 return
-            self._window.append(_Task(unit, stage_of(unit.id), frozenset(self._networks_of(unit))))
+            self._window.add(Task(unit, stage_of(unit.id), frozenset(self._networks_of(unit))))
 
-    def _choose(self, name: str, actor: _Actor, coming: frozenset[str]) -> _Task | None:
-        """Take the unit of the window that suits the actor best; it will hold the networks `coming`."""
+    def _choose(self, name: str, actor: _Actor, coming: frozenset[str]) -> Task | None:
+        """Take the unit that suits the actor best; it will hold the networks `coming`."""
         others = {other for other, state in self._actors.items() if not state.draining}
-        best: _Task | None = None
-        best_rank: tuple[bool, bool, int, int] | None = None
-        for task in self._window:
-            if actor.held and not self._can_wait(task):
-                continue
-            if name in task.failed_at and not task.failed_at.issuperset(others):
-                continue
-            rank = (
-                task.num_passed_over < _MAX_PASSED_OVER,
-                task.stage not in actor.prefers,
-                len(task.networks - coming),
-                -STAGES.index(task.stage),
-            )
-            if best_rank is None or rank < best_rank:
-                best, best_rank = task, rank
-        if best is None:
-            return None
-        place = self._window.index(best)
-        for task in self._window[:place]:
-            task.num_passed_over += 1
-        del self._window[place]
-        return best
 
-    def _straggler(self, now: float) -> _Task | None:
+        def may_have(task: Task) -> bool:
+            if actor.held and not self._can_wait(task):
+                return False
+            return name not in task.failed_at or task.failed_at.issuperset(others)
+
+        return self._window.take(coming, actor.prefers, may_have)
+
+    def _straggler(self, now: float) -> Task | None:
         """Return a unit that has run for too long at one actor, and at none else."""
         if self._policy.straggler_factor == 0.0:
             return None
@@ -252,7 +219,7 @@ class Scheduler:
                 return task
         return None
 
-    def _end(self, name: str, unit_id: str, now: float) -> _Task:
+    def _end(self, name: str, unit_id: str, now: float) -> Task:
         """Take a unit from its actor; the one that waits there begins."""
         actor = self._actors[name]
         task = next(task for task in actor.held if task.unit.id == unit_id)
@@ -261,12 +228,12 @@ class Scheduler:
         task.held_by.discard(name)
         return task
 
-    def _put_back(self, task: _Task) -> None:
+    def _put_back(self, task: Task) -> None:
         """The unit can be begun again, before all others; unless it is done, or runs elsewhere."""
         if not task.over and not task.held_by:
-            self._window.insert(0, task)
+            self._window.put_back(task)
 
-    def _count_failure(self, task: _Task) -> bool:
+    def _count_failure(self, task: Task) -> bool:
         if task.over:
             return False
         task.num_failed += 1

@@ -8,7 +8,7 @@ deterministic, so an attempt that finds its very bytes already written takes the
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from prism_ray.errors import StoreError
@@ -92,7 +92,7 @@ def write_commit(files: StoreFiles, commit: Commit) -> bool:
 
 def encode_commit(commit: Commit) -> bytes:
     """Return a commit as it stands in the store."""
-    return json.dumps(asdict(commit), indent=1, allow_nan=False).encode()
+    return json.dumps(vars(commit), default=vars, indent=1, allow_nan=False).encode()
 
 
 def read_commit(files: StoreFiles, unit_id: str) -> Commit:
