@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.stores import copy_store
+
 # A busy machine makes single examples slow; pytest's timeout bounds a test that hangs. Derandomised, so
 # that a submission fails for what it changed; run with --hypothesis-seed to look for more.
 settings.register_profile("prism-ray", deadline=None, derandomize=True)
@@ -62,8 +64,39 @@ def small_options() -> list[str]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment for processes of ours: no trace of another Ray, home folder and all."""
+    return _environment(tmp_path)
+
+
+def _environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return kept | {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    return kept | {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of an undisturbed run of the small digits job; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("calm")
+    options = [word for override in SMALL_OVERRIDES for word in ("--set", override)]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "prism_ray", "distill", str(REPOSITORY / "jobs" / "digits.yaml")),
+            *(*options, "--store", str(folder / "run")),
+        ],
+        cwd=folder,
+        env=_environment(folder),
+        capture_output=True,
+        timeout=240,
+        check=True,
+    )
+    return folder / "run"
+
+
+@pytest.fixture
+def store_with_teachers(calm: Path, tmp_path: Path) -> Path:
+    """A store of the small digits job of which only the squeeze stage is done."""
+    store = tmp_path / "run"
+    copy_store(calm, store, lambda unit: unit.startswith("squeeze/"))
+    return store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prism_ray.store import Failure, StoreFiles, set_aside
-from tests.test_resume import committed
+from tests.stores import committed
 
 pytestmark = pytest.mark.ray
 
@@ -17,10 +17,10 @@ UNIT = "recover/distilled/i00002-c00000"
 
 @pytest.mark.timeout(200)
 def test_what_does_not_build_on_it_is_done_and_retry_completes_the_run(
-    cli: Run, digits_config: Path, small_options: list[str], tmp_path: Path
+    cli: Run, digits_config: Path, small_options: list[str], store_with_teachers: Path
 ) -> None:
     """Catches an exit code 0 for a run with a gap, a student of half the images, and a gap that stays."""
-    store = tmp_path / "run"
+    store = store_with_teachers
     files = StoreFiles(str(store))
     set_aside(files, Failure(UNIT, "EngineError", "not finite", "Traceback", "here"))
     set_aside(files, Failure("recover/of-another-config/x", "EngineError", "", "", "here"))

@@ -1,6 +1,5 @@
 """Killed at any moment and started again: the run ends with the very bytes of an undisturbed one."""
 
-import json
 import random
 import signal
 import subprocess
@@ -11,25 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.stores import committed, parts
+
 pytestmark = pytest.mark.ray
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def committed(store: Path) -> dict[str, list[tuple[str, str]]]:
-    """Unit -> (name, SHA-256) of the files that its commit names."""
-    found = {}
-    for path in (store / "commits").rglob("*.json"):
-        commit = json.loads(path.read_text())
-        found[commit["unit"]] = [(part["name"], part["sha256"]) for part in commit["files"]]
-    return found
-
-
-def parts(store: Path) -> dict[str, bytes]:
-    """Every Parquet and weights file of a store, committed or not, by name."""
-    names = [path for suffix in ("*.parquet", "*.safetensors") for path in store.rglob(suffix)]
-    return {path.relative_to(store).as_posix(): path.read_bytes() for path in names}
 
 
 def disturb(
@@ -55,11 +41,8 @@ def disturb(
 
 
 def check_equal_after_kills(
-    start_cli: Start, cli: Run, arguments: list[str | Path], tmp_path: Path, num_kills: int
+    start_cli: Start, cli: Run, arguments: list[str | Path], calm: Path, rough: Path, num_kills: int
 ) -> None:
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    result = cli(*arguments, "--store", calm)
-    assert result.returncode == 0, result.stderr
     disturb(start_cli, arguments, rough, num_kills, len(committed(calm)), random.Random(20261123))
     result = cli(*arguments, "--store", rough)
     assert result.returncode == 0, result.stderr
@@ -74,12 +57,13 @@ def test_killed_driver_resumes_byte_identically(
     cli: Run,
     digits_config: Path,
     small_options: list[str],
+    calm: Path,
     tmp_path: Path,
 ) -> None:
     """Catches work done twice or lost, half a part that counts, and any draw that depends on history."""
     arguments: list[str | Path] = ["distill", digits_config, *small_options]
-    check_equal_after_kills(start_cli, cli, arguments, tmp_path, num_kills=6)
     store = tmp_path / "rough"
+    check_equal_after_kills(start_cli, cli, arguments, calm, store, num_kills=4)
 
     started = time.monotonic()
     again = cli(*arguments, "--store", store)
@@ -99,7 +83,11 @@ def test_killed_digits_job_resumes_byte_identically(
     start_cli: Start, cli: Run, digits_config: Path, tmp_path: Path
 ) -> None:
     """Catches the same on the main job itself, with more kills."""
-    check_equal_after_kills(start_cli, cli, ["distill", digits_config], tmp_path, num_kills=12)
+    arguments: list[str | Path] = ["distill", digits_config]
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    result = cli(*arguments, "--store", calm)
+    assert result.returncode == 0, result.stderr
+    check_equal_after_kills(start_cli, cli, arguments, calm, rough, num_kills=12)
 
 
 @pytest.mark.timeout(120)

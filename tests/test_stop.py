@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C: nothing more is begun, what is under way keeps its state, and the command ends soon."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.test_resume import committed, parts
+from tests.stores import committed, parts
 
 pytestmark = pytest.mark.ray
 
@@ -47,17 +48,19 @@ def test_a_batch_that_is_cut_off_goes_on_to_the_same_bytes(
     cli: Run,
     digits_config: Path,
     small_options: list[str],
+    store_with_teachers: Path,
     tmp_path: Path,
 ) -> None:
     """Catches hours of a batch lost at every preemption, a stop that takes too long, and Ray left behind."""
     options = [*small_options, *(word for override in LONG for word in ("--set", override))]
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    calm, rough = store_with_teachers, tmp_path / "rough"
+    shutil.copytree(calm, rough)
     if number == signal.SIGTERM:
         result = cli("distill", digits_config, *options, "--store", calm)
         assert result.returncode == 0, result.stderr
     process = start_cli("distill", digits_config, *options, "--store", rough)
-    wait_until(lambda: len(list(rough.glob("commits/squeeze/*.json"))) == 2, process)
-    time.sleep(1.0)
+    wait_until(lambda: process.stdout and "stage=recover" in process.stdout.readline(), process)
+    time.sleep(4.0)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     started = time.monotonic()

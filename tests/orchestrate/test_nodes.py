@@ -65,11 +65,11 @@ def test_a_run_goes_on_without_a_machine(
     digits_config: Path,
     small_options: list[str],
     environment: dict[str, str],
-    tmp_path: Path,
+    store_with_teachers: Path,
 ) -> None:
     """Catches units given up, or a run that ends, because a spot machine was taken away."""
     options = [*small_options, *(word for override in LONG for word in ("--set", override))]
-    store = tmp_path / "run"
+    store = store_with_teachers
     arguments = ["distill", str(digits_config), *options, "--store", str(store)]
     command = [sys.executable, "-m", "prism_ray", *arguments]
     program = (PROGRAM, fault, str(store), json.dumps(command))

@@ -16,7 +16,7 @@ import pytest
 from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
 from prism_ray.store.commits import Commit, committed_units
 from tests.ports import free_ports
-from tests.test_resume import committed, parts
+from tests.stores import committed, parts
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
@@ -134,14 +134,13 @@ def test_the_digits_job_on_s3_makes_the_same_bytes(
     environment: dict[str, str],
     digits_config: Path,
     small_options: list[str],
+    calm: Path,
     tmp_path: Path,
 ) -> None:
     """Catches whatever differs between a folder and a service that fails at times."""
     url = start_server(before=17, after=29, slow=61, taken=41)
     aws = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "FSSPEC_"))}
     quick = ["--set", "orchestrate.max_attempts=10"]
-    calm = cli("distill", digits_config, *small_options, "--store", tmp_path / "calm")
-    assert calm.returncode == 0, calm.stderr
     rough = cli("distill", digits_config, *small_options, *quick, "--store", "s3://bucket/run", **aws)
     assert rough.returncode == 0, rough.stderr
     counts = faults_at(url)
@@ -156,5 +155,5 @@ def test_the_digits_job_on_s3_makes_the_same_bytes(
             path = tmp_path / "fetched" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(files.read(name))
-    assert committed(tmp_path / "fetched") == committed(tmp_path / "calm")
-    assert parts(tmp_path / "fetched") == parts(tmp_path / "calm")
+    assert committed(tmp_path / "fetched") == committed(calm)
+    assert parts(tmp_path / "fetched") == parts(calm)
