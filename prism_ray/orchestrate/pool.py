@@ -17,6 +17,7 @@ from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UnitStopped, UsageError
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerActor
 from prism_ray.orchestrate.nodes import NodeWatch
+from prism_ray.orchestrate.patience import Patience
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Policy, Scheduler, Source
 from prism_ray.store import Commit, Failure, Ledger, Run, StoreFiles, record_failure, set_aside
@@ -78,8 +79,8 @@ class WorkerPool:
         self._nodes = NodeWatch()
         self._members: dict[str, _Member] = {}
         self._calls: dict[ray.ObjectRef[Any], str] = {}  # all calls under way -> actor
-        self._none_alive_since = time.monotonic()
-        self._asked_usage_at = self._got_on_at = time.monotonic()
+        self._patience = Patience(self._settings, shape)
+        self._asked_usage_at = time.monotonic()
         self._deaths_in_a_row = 0
         self.num_preempted = 0
         for _ in range(shape.min_actors):
@@ -115,7 +116,7 @@ class WorkerPool:
         for name, member in self._members.items():
             if member.info and not member.is_leaving:
                 self._introduce(name, scheduler)
-        self._got_on_at = time.monotonic()
+        self._patience.got_on()
         while not scheduler.finished:
             self._fit(scheduler)
             self._dispatch(held_run, scheduler, listener)
@@ -182,7 +183,7 @@ class WorkerPool:
     def _remove(self, name: str) -> None:
         ray.kill(self._members.pop(name).handle)
         self._calls = {reference: actor for reference, actor in self._calls.items() if actor != name}
-        self._none_alive_since = time.monotonic()
+        self._patience.actor_gone()
 
     def _fit(self, scheduler: Scheduler) -> None:
         """Have as many actors as there is work for; end those that have been idle for long."""
@@ -276,14 +277,16 @@ class WorkerPool:
                 return
         if isinstance(result, ActorInfo):
             member.info = result
-            member.idle_since = self._got_on_at = time.monotonic()
+            member.idle_since = time.monotonic()
+            self._patience.got_on()
             self._introduce(name, scheduler)
         elif isinstance(result, ActorUsage):
             if member.usage is None or member.usage.num_steps != result.num_steps:
-                self._got_on_at = time.monotonic()
+                self._patience.got_on()
             member.usage = result
         elif unit is not None:
-            member.idle_since = self._got_on_at = time.monotonic()
+            member.idle_since = time.monotonic()
+            self._patience.got_on()
             self._conclude(name, unit, result, scheduler, listener)
 
     def _conclude(
@@ -358,42 +361,19 @@ class WorkerPool:
             self._look_at_progress()
             if time.monotonic() >= next_word:
                 next_word += self._settings.log_interval_s
-                say(f"waiting for an actor to start; {self._asked_and_there()}")
+                say(f"waiting for an actor to start; {self._patience.asked_and_there(len(self._members))}")
 
     def _look_at_progress(self) -> None:
-        """Raise OrchestrateError if no actor starts in time, or none gets on."""
-        now = time.monotonic()
+        """Ask the actors how far they are, now and then; raise OrchestrateError if they do not get on."""
         alive = [member for member in self._members.values() if member.info]
-        limit = self._settings.actor_start_timeout_s
-        if not alive and now - self._none_alive_since >= limit:
-            raise OrchestrateError(
-                f"no actor could start within {limit:.0f} s (orchestrate.actor_start_timeout_s): "
-                f"{self._asked_and_there()}; lower orchestrate.threads_per_actor or "
-                "orchestrate.gpus_per_actor, or enlarge the cluster"
-            )
-        limit = self._settings.stall_timeout_s
-        if alive and now - self._got_on_at >= limit:
-            busy = sorted(unit.id for member in alive for unit in member.units.values())
-            raise OrchestrateError(
-                f"nothing was done, no batch made a step, for {limit:.0f} s (orchestrate.stall_timeout_s) "
-                f"at {', '.join(busy[:5]) or 'no unit'}; look at the actors' logs, or raise the setting if a "
-                "unit takes longer. Everything committed is kept"
-            )
-        if now - self._asked_usage_at >= min(_USAGE_EVERY_S, limit / 4):
+        busy_with = [unit for member in alive for unit in member.units.values()]
+        self._patience.look(len(self._members), busy_with if alive else None)
+        now = time.monotonic()
+        if now - self._asked_usage_at >= min(_USAGE_EVERY_S, self._settings.stall_timeout_s / 4):
             self._asked_usage_at = now
             for name, member in self._members.items():
                 if member.info and member.units:
                     self._calls[member.handle.usage.remote()] = name
-
-    def _asked_and_there(self) -> str:
-        """Say what an actor asks for, and what the cluster has."""
-        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        free = ray.available_resources()  # type: ignore[no-untyped-call]
-        counts = [f"{kind} {free.get(kind, 0):g} of {there.get(kind, 0):g}" for kind in ("CPU", "GPU")]
-        return (
-            f"each of {len(self._members)} asks for {self._shape.num_threads} CPUs and "
-            f"{self._shape.num_gpus:g} GPUs, and the cluster has free: {', '.join(counts)}"
-        )
 
 
 def _unreported(unit: Unit, error: RayTaskError) -> Failure:

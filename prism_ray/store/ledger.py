@@ -73,6 +73,7 @@ class Ledger:
         self._num_rows = num_rows
         self._min_rows = min_rows
         self._entries: list[Entry] = []
+        self.names: set[str] = set()  # of the files that it wrote
 
     def add(self, commit: Commit) -> None:
         """Take down a commit that is in the store."""
@@ -96,7 +97,9 @@ class Ledger:
         )
         data = sink.getvalue()
         with suppress(StoreError):  # the commits are there
-            self._files.create(layout.ledger(hashlib.sha256(data).hexdigest()[:32]), data)
+            name = layout.ledger(hashlib.sha256(data).hexdigest()[:32])
+            self._files.create(name, data)
+            self.names.add(name)
         self._entries.clear()
 
 

@@ -129,24 +129,34 @@ def test_machines_come_with_the_work_and_go_with_it(
     start_cli: Callable[..., "subprocess.Popen[str]"],
     digits_config: Path,
     small_options: list[str],
-    tmp_path: Path,
+    store_with_teachers: Path,
 ) -> None:
     """Catches a run that asks for no machines, for more than it has work for, or keeps them at its end."""
     options = [*small_options, *(word for override in LONG for word in ("--set", override))]
-    store = tmp_path / "run"
+    store = store_with_teachers
     ray = {name: value for name, value in autoscaling.items() if name.startswith("RAY_")}
     assert num_nodes(autoscaling) == 0
     process = start_cli("distill", digits_config, *options, "--store", store, **ray)
-    most = 0
+    started, seen = time.monotonic(), [0]
+
+    def look() -> int:
+        """Note how many machines there are; `pytest -s` shows when that changed."""
+        number = num_nodes(autoscaling) or 0
+        if number != seen[-1]:
+            seen.append(number)
+            print(f"{time.monotonic() - started:5.1f} s: {number} machines")
+        return number
+
     while process.poll() is None:
-        most = max(most, num_nodes(autoscaling) or 0)
+        look()
         time.sleep(0.5)
+    print(f"{time.monotonic() - started:5.1f} s: the command ends")
     out, err = process.communicate(timeout=10)
     assert process.returncode == 0, out + err
-    assert most == 3
+    assert max(seen) == 3
     hosts = {json.loads(path.read_text())["host"] for path in store.glob("commits/recover/**/*.json")}
     assert hosts
     deadline = time.monotonic() + 60.0
-    while num_nodes(autoscaling) != 0:
+    while look() != 0:
         assert time.monotonic() < deadline
         time.sleep(0.5)
