@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
-from prism_ray.signals import sigterm_interrupts
 from prism_ray.store import (
     Asked,
     Lease,
@@ -96,7 +95,6 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
             connect(config, asked.num_threads) as shape,
-            sigterm_interrupts(),  # again, because Ray has put its own answer in its place
             WorkerPool(config, files, shape, lease.check) as pool,
         ):
             pool.check(asked.facts.num_classes, in_store, display.message)

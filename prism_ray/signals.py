@@ -19,3 +19,20 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def answer_to_sigterm_kept() -> Iterator[None]:
+    """For code that puts another answer to SIGTERM in place, to end the process: ours is back after it.
+
+    A SIGTERM meanwhile, which ends in SystemExit with the signal's number there, is taken like Ctrl-C too.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -81,3 +81,18 @@ def test_a_batch_that_is_cut_off_goes_on_to_the_same_bytes(
         assert not state.exists()
         commits = [json.loads(path.read_text()) for path in rough.glob("commits/recover/distilled/*.json")]
         assert [0 < commit["stats"]["resumed_at"] < 250 for commit in commits].count(True) == 1
+
+
+@pytest.mark.timeout(120)
+def test_sigterm_while_ray_starts(
+    start_cli: Start, digits_config: Path, small_options: list[str], tmp_path: Path
+) -> None:
+    """Catches Ray's own answer to SIGTERM, which ends the command with code 15 and without a word."""
+    process = start_cli("distill", digits_config, *small_options, "--store", tmp_path / "run")
+    assert process.stdout is not None
+    assert "starting Ray" in process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "prism-ray distill" in err

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main
+from prism_ray.signals import sigterm_interrupts
 from prism_ray.units import STAGES, Stage
 
 
@@ -33,20 +34,25 @@ _stage_command("evaluate", "Run one stage of CONFIG: train and test students (ne
 
 
 def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]) -> None:
-    from prism_ray.analyze.summary import print_summary, summarise
-    from prism_ray.config import load_config
-    from prism_ray.pipeline import distill as run_pipeline
-    from prism_ray.signals import sigterm_interrupts
-    from prism_ray.store import StoreFiles
-
-    config = load_config(path, overrides, store)
     try:
         with sigterm_interrupts():
-            outcome = run_pipeline(config, str(path), stages)
+            _do_and_report(path, store, overrides, stages)
     except KeyboardInterrupt:
         click.echo("\ninterrupted; everything done is kept. Go on with the same command:", err=True)
         click.echo(f"  {_same_command()}", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _do_and_report(
+    path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]
+) -> None:
+    from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.config import load_config
+    from prism_ray.pipeline import distill as run_pipeline
+    from prism_ray.store import StoreFiles
+
+    config = load_config(path, overrides, store)
+    outcome = run_pipeline(config, str(path), stages)
     location = StoreFiles(config.store).location
     summary = summarise(location, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)

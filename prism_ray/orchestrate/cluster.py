@@ -12,6 +12,7 @@ import ray
 from prism_ray.config import Config, ElasticActors
 from prism_ray.errors import OrchestrateError
 from prism_ray.orchestrate.scaling import Shape
+from prism_ray.signals import answer_to_sigterm_kept
 
 # Pixels never pass through Ray's object store, so a local one can be small.
 _OBJECT_STORE_BYTES = 128 * 2**20
@@ -27,11 +28,12 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
     """
     address = os.environ.get("RAY_ADDRESS")
     try:
-        if address:
-            _check_reachable(address)
-            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-        else:
-            _start_local(config, num_threads)
+        with answer_to_sigterm_kept():
+            if address:
+                _check_reachable(address)
+                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+            else:
+                _start_local(config, num_threads)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = f"RAY_ADDRESS = {address}" if address else "a local Ray"
         raise OrchestrateError(
