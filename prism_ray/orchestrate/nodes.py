@@ -1,10 +1,13 @@
 """Which machines of the cluster are leaving or gone, as far as Ray knows."""
 
+import socket
 import time
+from contextlib import suppress
 
 import ray
 
 _INTERVAL_S = 2.0
+_REACH_TIMEOUT_S = 3.0
 
 
 class NodeWatch:
@@ -22,13 +25,23 @@ class NodeWatch:
         return self._draining
 
     def was_taken(self, node_id: str) -> bool:
-        """True if the node is leaving, or gone: what died there was not at fault."""
+        """True if the node is leaving, gone, or out of reach: what died there was not at fault.
+
+        Waits a little for a node that does not answer.
+        """
         self._asked_at = float("-inf")
-        return node_id in self.draining() or node_id not in _live_nodes()
+        return node_id in self.draining() or not _answers(node_id)
 
 
-def _live_nodes() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+def _answers(node_id: str) -> bool:
+    """Say whether a node is there. Ray alone would believe so for half a minute after it has gone."""
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if node["NodeID"] == node_id and node["Alive"]:
+            address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+            with suppress(OSError):
+                socket.create_connection(address, timeout=_REACH_TIMEOUT_S).close()
+                return True
+    return False
 
 
 def _draining_nodes() -> frozenset[str]:

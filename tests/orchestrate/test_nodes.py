@@ -17,15 +17,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # Runs in a process of its own. Argument 1: what happens; 2: the store; 3: the command as JSON.
 PROGRAM = """
 import json, os, secrets, subprocess, sys, time
+from contextlib import suppress
 from pathlib import Path
+import psutil
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 from ray.cluster_utils import Cluster
 
 fault, store, command = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
 sizes = {"num_cpus": 1, "object_store_memory": 100_000_000}
-cluster = Cluster(initialize_head=True, head_node_args={**sizes, "num_cpus": 0, "_system_config": quick})
+cluster = Cluster(initialize_head=True, head_node_args={**sizes, "num_cpus": 0})
 nodes = [cluster.add_node(**sizes) for _ in range(2)]
 driver = subprocess.Popen(
     command,
@@ -38,7 +39,11 @@ deadline = time.monotonic() + 120
 while not list(store.glob("commits/recover/**/*.json")) and driver.poll() is None:
     assert time.monotonic() < deadline
     time.sleep(0.02)
-if fault == "gone":
+if fault == "gone":  # at once and with all that is on it; Ray will not know for half a minute
+    raylet = psutil.Process(nodes[0].all_processes["raylet"][0].process.pid)
+    for process in [raylet, *raylet.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     cluster.remove_node(nodes[0], allow_graceful=False)
 elif fault == "drained":
     from ray._raylet import GcsClient
