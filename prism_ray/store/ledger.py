@@ -118,6 +118,8 @@ def _read(files: StoreFiles, name: str) -> Iterator[Entry]:
         if not parquet.schema_arrow.equals(_SCHEMA):
             return
         for batch in parquet.iter_batches(batch_size=_ROWS):
+            if any(column.null_count for column in batch.columns):
+                return
             columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
             for row in zip(*columns, strict=True):
                 yield Entry._make(row)

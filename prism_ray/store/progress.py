@@ -118,7 +118,7 @@ class _Scan:
                     for name, size in zip(entry.names, entry.sizes, strict=True)
                 )
             )
-        except (StoreError, ValueError):
+        except (StoreError, ValueError, AttributeError):  # it is no better than the commit it was taken from
             return
         if whole:
             self._count(unit_id, entry)

@@ -1,10 +1,13 @@
 """The ledger: what it saves, and that nothing depends on it."""
 
+import io
 import itertools
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,6 +115,31 @@ def test_a_damaged_ledger_costs_time_only(files: StoreFiles, run: Run, content: 
     put_ledger(files, *commits)
     ((name, _),) = files.list(layout.LEDGER)
     files.replace(name, content)
+    assert read_progress(files, run).complete
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "[]"},
+        {"weights": "{"},
+        {"weights": None},
+        {"names": None},
+        {"seconds": None},
+        {"sizes": []},
+    ],
+)
+def test_an_entry_of_nonsense_counts_for_nothing(
+    files: StoreFiles, run: Run, change: dict[str, object]
+) -> None:
+    """A traceback from `status`, because somebody has edited a copy."""
+    commits = [finish(files, run, unit_id) for unit_id in ids_of(run)]
+    put_ledger(files, *commits)
+    ((name, _),) = files.list(layout.LEDGER)
+    table = pq.read_table(io.BytesIO(files.read(name)))
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row | change for row in table.to_pylist()], table.schema), sink)
+    files.replace(name, sink.getvalue())
     assert read_progress(files, run).complete
 
 
