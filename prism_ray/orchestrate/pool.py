@@ -8,19 +8,20 @@ import time
 import uuid
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UnitStopped, UsageError
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerActor
 from prism_ray.orchestrate.nodes import NodeWatch
 from prism_ray.orchestrate.patience import Patience
+from prism_ray.orchestrate.progress import Listener
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Policy, Scheduler, Source
-from prism_ray.store import Commit, Failure, Ledger, Run, StoreFiles, record_failure, set_aside
+from prism_ray.store import Failure, Ledger, Run, StoreFiles, record_failure, set_aside
 from prism_ray.units import Stage, Unit
 
 _TICK_S = 0.5
@@ -29,20 +30,6 @@ _STOP_TIMEOUT_S = 1.5  # for actors to keep the state of their units; a Ray job 
 _USAGE_EVERY_S = 10.0
 _QUEUED: tuple[Stage, ...] = ("recover", "relabel")  # many and alike: one waits at each actor
 _LABELS: tuple[Stage, ...] = ("relabel", "evaluate")
-
-
-class Listener(Protocol):
-    """Who is told how the work goes on."""
-
-    def began(self, unit: Unit) -> None: ...
-
-    def done(self, commit: Commit) -> None: ...
-
-    def failed(self, failure: Failure, again: bool) -> None: ...
-
-    def message(self, text: str) -> None: ...
-
-    def tick(self) -> None: ...
 
 
 @dataclass
@@ -93,13 +80,16 @@ class WorkerPool:
 
         While none lives, `say` is told now and then what the run waits for.
         """
-        self._wait_for_first_actor(say)
-        member = next(member for member in self._members.values() if member.info)
-        try:
-            answer = member.handle.check.remote(self._config, num_classes, in_store)
-            problem = ray.get(answer, timeout=_CHECK_TIMEOUT_S)
-        except RayError as error:
-            raise OrchestrateError(f"an actor died while it tried the networks out: {error}") from error
+        while True:
+            name = self._first_actor(say)
+            try:
+                answer = self._members[name].handle.check.remote(self._config, num_classes, in_store)
+                problem = ray.get(answer, timeout=_CHECK_TIMEOUT_S)
+                break
+            except RayActorError as error:
+                self._replace(name, str(error))
+            except RayError as error:
+                raise OrchestrateError(f"an actor could not try the networks out: {error}") from error
         if problem is not None:
             kind = BY_NAME.get(problem.error)
             raise kind(problem.message) if kind else OrchestrateError(problem.traceback)
@@ -320,17 +310,36 @@ class WorkerPool:
     def _lose(self, name: str, reason: str, scheduler: Scheduler, listener: Listener) -> None:
         """An actor is gone, or not to be trusted: give its units back and put a new one in its place."""
         info = self._members[name].info
-        preempted = info is not None and self._nodes.was_taken(info.node_id)
+        preempted = self._was_taken(info)
         self._remove(name)
         lost = scheduler.lost(name, preempted=preempted) if info else None
-        if preempted:
-            self._count_preemption(reason)
-            if lost is not None:
-                listener.message(f"{lost.unit.id} goes on elsewhere: the machine of its actor was taken away")
-            return
-        if lost is not None:
+        if lost is not None and preempted:
+            listener.message(f"{lost.unit.id} goes on elsewhere: the machine of its actor was taken away")
+        elif lost is not None:
             host = info.host if info else "unknown"
             self._note_failure(Failure(lost.unit.id, "ActorDied", reason, reason, host), lost.again, listener)
+        self._count_loss(preempted, reason)
+
+    def _replace(self, name: str, reason: str) -> None:
+        """An actor is gone before it got a unit."""
+        preempted = self._was_taken(self._members[name].info)
+        self._remove(name)
+        self._count_loss(preempted, reason)
+        self._add_actor()
+
+    def _was_taken(self, info: ActorInfo | None) -> bool:
+        return info is not None and self._nodes.was_taken(info.node_id)
+
+    def _count_loss(self, preempted: bool, reason: str) -> None:
+        if preempted:
+            self.num_preempted += 1
+            budget = self._settings.preemption_budget
+            if budget is not None and self.num_preempted > budget:
+                raise OrchestrateError(
+                    f"{self.num_preempted} actors were lost with their machines, more than "
+                    f"orchestrate.preemption_budget = {budget}; the last said: {reason}"
+                )
+            return
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row > self._shape.max_actors + self._settings.max_attempts:
             raise OrchestrateError(
@@ -338,26 +347,23 @@ class WorkerPool:
                 f"last said: {reason}"
             )
 
-    def _count_preemption(self, reason: str) -> None:
-        self.num_preempted += 1
-        budget = self._settings.preemption_budget
-        if budget is not None and self.num_preempted > budget:
-            raise OrchestrateError(
-                f"{self.num_preempted} actors were lost with their machines, more than "
-                f"orchestrate.preemption_budget = {budget}; the last said: {reason}"
-            )
-
     # Waiting has an end
 
-    def _wait_for_first_actor(self, say: Callable[[str], None]) -> None:
+    def _first_actor(self, say: Callable[[str], None]) -> str:
+        """Return the name of an actor that lives, waiting for the first."""
         next_word = time.monotonic() + self._settings.log_interval_s
-        while not any(member.info for member in self._members.values()):
+        while True:
             for reference in self._wait():
+                name = self._calls.pop(reference)
                 try:
-                    info = ray.get(reference)
+                    self._members[name].info = ray.get(reference)
+                except RayActorError as error:
+                    self._replace(name, str(error))
                 except RayError as error:
                     raise OrchestrateError(f"an actor could not start: {error}") from error
-                self._members[self._calls.pop(reference)].info = info
+            for name, member in self._members.items():
+                if member.info:
+                    return name
             self._look_at_progress()
             if time.monotonic() >= next_word:
                 next_word += self._settings.log_interval_s

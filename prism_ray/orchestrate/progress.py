@@ -3,13 +3,27 @@
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Self, TextIO
+from typing import Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from prism_ray.store import Commit, Failure, StageProgress
 from prism_ray.units import Stage, Unit, stage_of
+
+
+class Listener(Protocol):
+    """Who is told how the work goes on."""
+
+    def began(self, unit: Unit) -> None: ...
+
+    def done(self, commit: Commit) -> None: ...
+
+    def failed(self, failure: Failure, again: bool) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def tick(self) -> None: ...
 
 
 @dataclass

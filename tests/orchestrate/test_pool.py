@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 # Runs in a process of its own, because a local Ray's environment must be settled before Ray is imported.
 # Argument 1: what goes wrong; 2: the store; 3: the config; then overrides.
 PROGRAM = """
-import json, os, signal, sys
+import json, os, signal, sys, threading
+import psutil
 from prism_ray.orchestrate.environment import prepare_for_local_ray
 prepare_for_local_ray()
 import ray
@@ -46,6 +47,13 @@ class Listener:
     def tick(self):
         pass
 
+def kill_first_actor():
+    while True:
+        for process in psutil.Process().children(recursive=True):
+            if process.name().startswith("ray::WorkerActo"):
+                process.kill()
+                return
+
 try:
     with connect(config, 1) as shape:
         run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
@@ -54,7 +62,11 @@ try:
         if fault == "crowded":  # each actor wants all the CPUs that there are
             shape = Shape(2, 2, num_threads=int(ray.cluster_resources()["CPU"]), num_gpus=0.0)
         with WorkerPool(config, files, shape) as pool:
-            if fault == "arch":
+            if fault == "early":
+                threading.Thread(target=kill_first_actor, daemon=True).start()
+                pool.check(10, frozenset(), print)
+                print(json.dumps({"deaths": pool._deaths_in_a_row}))
+            elif fault == "arch":
                 pool.check(10, frozenset(), print)
             elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), (5,), (("resnet",),), 1)
@@ -105,6 +117,14 @@ def test_a_killed_actor_is_replaced(
     result = run_pool("kill", tmp_path / "run", digits_config, overrides, environment)
     assert result["set_aside"] == []
     assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4
+
+
+def test_an_actor_that_is_killed_before_it_works_is_replaced(
+    tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Catches a run that ends because its first actor, or that one's machine, went while it started."""
+    overrides = [*small_overrides, "orchestrate.actors=1"]
+    assert run_pool("early", tmp_path / "run", digits_config, overrides, environment) == {"deaths": 1}
 
 
 def test_wrong_architecture_is_found_before_any_work(
