@@ -23,6 +23,7 @@ from prism_ray.store import (
     package_versions,
     read_progress,
     refusal,
+    retry_after_store_errors,
     revoke,
     save_run,
     units_set_aside,
@@ -136,6 +137,8 @@ def _run_stages(
         display.message(f"{unit_id} is done again: {problem}")
         revoke(files, unit_id)
     display.expect(progress.stages)
+    for unit_id in retry_after_store_errors(files):
+        display.message(f"{unit_id} is tried again: it was set aside for an error of the store")
     left_out = set(units_set_aside(files)) - progress.done
     if left_out:  # of another config perhaps
         left_out &= {unit_id for stage in stages for unit_id in run.plan.unit_ids(stage)}

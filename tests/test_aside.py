@@ -13,6 +13,7 @@ pytestmark = pytest.mark.ray
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 UNIT = "recover/distilled/i00002-c00000"
+FULL_DISK = "recover/distilled/i00000-c00000"
 
 
 @pytest.mark.timeout(200)
@@ -23,6 +24,7 @@ def test_what_does_not_build_on_it_is_done_and_retry_completes_the_run(
     store = store_with_teachers
     files = StoreFiles(str(store))
     set_aside(files, Failure(UNIT, "EngineError", "not finite", "Traceback", "here"))
+    set_aside(files, Failure(FULL_DISK, "StoreError", "no space left", "Traceback", "here"))
     set_aside(files, Failure("recover/of-another-config/x", "EngineError", "", "", "here"))
     arguments = ["distill", digits_config, *small_options, "--store", store]
     for _ in range(2):  # the same command again does not try it again
@@ -32,7 +34,7 @@ def test_what_does_not_build_on_it_is_done_and_retry_completes_the_run(
         assert f"prism-ray retry --failed {store}" in result.stderr
         done = committed(store)
         assert UNIT not in done
-        assert "recover/distilled/i00000-c00000" in done
+        assert FULL_DISK in done  # what the store failed is tried again
         assert "relabel/distilled/g00000-e00000" in done  # its group is another
         assert "evaluate/random-real/student/s000" in done
         assert not any(unit.startswith(("evaluate/distilled", "measure/distilled")) for unit in done)

@@ -9,7 +9,15 @@ from prism_ray.store.commits import (
     write_commit,
     write_part,
 )
-from prism_ray.store.failures import Failure, read_failures, record_failure, retry, set_aside, units_set_aside
+from prism_ray.store.failures import (
+    Failure,
+    read_failures,
+    record_failure,
+    retry,
+    retry_after_store_errors,
+    set_aside,
+    units_set_aside,
+)
 from prism_ray.store.files import StoreFiles, absolute, is_url
 from prism_ray.store.lease import Lease
 from prism_ray.store.ledger import Ledger
@@ -50,6 +58,7 @@ __all__ = [
     "record_failure",
     "refusal",
     "retry",
+    "retry_after_store_errors",
     "revoke",
     "save_run",
     "set_aside",

@@ -1,6 +1,7 @@
 """What went wrong: a record of each failed attempt, and the units that were set aside for it.
 
-A unit that is set aside is left out by every later call, until a person sets it back with `retry`.
+A unit that is set aside is left out by every later call, until a person sets it back with `retry`. Only where
+the store was at fault (full, away, a damaged part) it is tried again by the next call: that may have passed.
 """
 
 import json
@@ -46,6 +47,23 @@ def units_set_aside(files: StoreFiles) -> list[str]:
     return [name[len(layout.ASIDE) + 1 : -len(".json")] for name, _ in files.list(layout.ASIDE)]
 
 
+def retry_after_store_errors(files: StoreFiles) -> list[str]:
+    """Set the units back to pending that were set aside for an error of the store; return their ids.
+
+    So it is with those whose record is damaged.
+    """
+    unit_ids = []
+    for unit_id in units_set_aside(files):
+        try:
+            is_of_store = _read(files, layout.aside(unit_id)).error == StoreError.__name__
+        except StoreError:
+            is_of_store = True
+        if is_of_store:
+            unit_ids.append(unit_id)
+    retry(files, unit_ids)
+    return unit_ids
+
+
 def retry(files: StoreFiles, unit_ids: Iterable[str]) -> None:
     """Set units back to pending; the records of their failures stay."""
     for unit_id in unit_ids:
@@ -55,13 +73,15 @@ def retry(files: StoreFiles, unit_ids: Iterable[str]) -> None:
 def read_failures(files: StoreFiles) -> Iterator[Failure]:
     """Yield the record of each failed attempt, by unit; raises StoreError if one is damaged."""
     for name, _ in files.list(layout.FAILURES):
-        try:
-            values = json.loads(files.read(name))
-            yield Failure(**{key: str(values[key]) for key in Failure.__dataclass_fields__})
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{files.location}/{name} is no record of a failure: {error}; delete it"
-            ) from None
+        yield _read(files, name)
+
+
+def _read(files: StoreFiles, name: str) -> Failure:
+    try:
+        values = json.loads(files.read(name))
+        return Failure(**{key: str(values[key]) for key in Failure.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{files.location}/{name} is no record of a failure: {error}; delete it") from None
 
 
 def _to_json(failure: Failure) -> bytes:

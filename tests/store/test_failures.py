@@ -10,6 +10,7 @@ from prism_ray.store import (
     read_failures,
     record_failure,
     retry,
+    retry_after_store_errors,
     set_aside,
     units_set_aside,
 )
@@ -44,6 +45,17 @@ def test_units_set_aside_come_back_when_they_are_told(files: StoreFiles) -> None
     retry(files, [UNIT, other])
     assert units_set_aside(files) == []
     assert len(list(read_failures(files))) == 2
+
+
+def test_what_the_store_failed_comes_back_by_itself(files: StoreFiles) -> None:
+    """Catches a disk that was full for a minute, whose units stay out until a person finds out."""
+    set_aside(files, failure())
+    of_store, unreadable = "relabel/distilled/g00000-e00000", "relabel/distilled/g00001-e00000"
+    set_aside(files, Failure(of_store, "StoreError", "no space left", "Traceback ...", "here"))
+    files.create(layout.aside(unreadable), b"")
+    assert retry_after_store_errors(files) == [of_store, unreadable]
+    assert units_set_aside(files) == [UNIT]
+    assert retry_after_store_errors(files) == []
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff\xfe"])
