@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_ports
+from tests.stores import committed, parts
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
@@ -68,9 +69,13 @@ def head(environment: dict[str, str], tmp_path: Path) -> Iterator[Head]:
 
 
 def submit(head: Head, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return ray_job(head, "submit", *arguments)
+
+
+def ray_job(head: Head, command: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     ray = str(Path(sys.executable).parent / "ray")
     return subprocess.run(
-        [ray, "job", "submit", "--address", head.url, *map(str, arguments)],
+        [ray, "job", command, "--address", head.url, *map(str, arguments)],
         env=head.environment,
         capture_output=True,
         text=True,
@@ -79,10 +84,11 @@ def submit(head: Head, *arguments: str | Path) -> "subprocess.CompletedProcess[s
     )
 
 
-def test_job_runs_and_refuses_relative_paths(
-    head: Head, digits_config: Path, small_options: list[str], tmp_path: Path
+def test_job_is_stopped_goes_on_and_refuses_relative_paths(
+    head: Head, digits_config: Path, small_options: list[str], calm: Path, tmp_path: Path
 ) -> None:
-    """Catches a job that cannot join its cluster, and a store that would vanish with the job's folder."""
+    """Catches a job that cannot join its cluster, one whose end loses or changes anything, one that does not
+    say how to go on, and a store that would vanish with the job's folder."""
     program = Path(sys.executable).parent / "prism-ray"
     entrypoint = [program, "distill", digits_config, *small_options]
 
@@ -91,11 +97,27 @@ def test_job_runs_and_refuses_relative_paths(
     assert re.search(r"store = 'runs/digits' is relative", refused.stdout + refused.stderr)
 
     store = tmp_path / "run"
+    slowly = ["--set", "orchestrate.actors=1"]
+    job = ("--submission-id", "first")
+    begun = submit(head, "--no-wait", *job, "--", *entrypoint, *slowly, "--store", store)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    deadline = time.monotonic() + 120.0
+    while not committed(store):
+        assert time.monotonic() < deadline, ray_job(head, "logs", "first").stdout
+        time.sleep(0.1)
+    assert ray_job(head, "stop", "first").returncode == 0
+    log = ray_job(head, "logs", "first").stdout
+    assert "interrupted; everything done is kept. Go on with the same command:\n  prism-ray distill" in log
+    assert f"--store {store}" in log
+    assert "Traceback" not in log
+    assert 0 < len(committed(store)) < len(committed(calm))
+
     done = submit(head, "--", *entrypoint, "--store", store)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "distilled + soft labels" in done.stdout
-    assert "stage=recover event=ended done=4 total=4" in done.stdout
-    assert list(store.glob("commits/evaluate/distilled/student/*.json"))
+    assert "stage=evaluate event=ended" in done.stdout
+    assert committed(store) == committed(calm)
+    assert parts(store) == parts(calm)
 
     again = submit(head, "--", *entrypoint, "--store", store)
     assert again.returncode == 0
