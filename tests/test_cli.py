@@ -261,6 +261,20 @@ def test_failures_are_shown_and_set_back(digits_config: Path, tmp_path: Path) ->
     assert json.loads(invoke("failures", files.location, "--json")[1])["set_aside"] == []
 
 
+def test_repair_waits_for_no_run(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a unit set back behind the back of a run that counts on it."""
+    files = begun(digits_config, tmp_path / "run")
+    files.create("commits/squeeze/resnet.json", b"{}")
+    with Lease(files, 0.5, print):
+        code, output = invoke("verify", files.location, "--repair")
+        assert code == 1
+        assert "is working on this store" in output
+        assert files.exists("commits/squeeze/resnet.json")
+        assert invoke("verify", files.location)[0] == 3
+    assert invoke("verify", files.location, "--repair")[0] == 3
+    assert not files.exists("commits/squeeze/resnet.json")
+
+
 def test_gc_deletes_what_nothing_needs_and_waits_for_runs(digits_config: Path, tmp_path: Path) -> None:
     """Catches files that pile up for ever, and a collector beside a run that is writing them."""
     files = begun(digits_config, tmp_path / "run")

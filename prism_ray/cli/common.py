@@ -85,3 +85,12 @@ def existing_run(store: str) -> tuple[Any, Any]:
         )
     files = StoreFiles(store)
     return files, load_run(files)
+
+
+def alone_at(files: Any, run: Any) -> Any:
+    """Return a lease (Lease) on the store, for commands that delete: none beside a run, and none begins."""
+    from functools import partial
+
+    from prism_ray.store import Lease
+
+    return Lease(files, run.config.orchestrate.lease_ttl_s, partial(click.echo, err=True))

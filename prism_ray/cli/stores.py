@@ -2,12 +2,14 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import click
 
 from prism_ray.cli.common import (
     INCOMPLETE,
+    alone_at,
     console,
     existing_run,
     json_option,
@@ -50,10 +52,11 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
     from prism_ray.store import read_progress, revoke
 
     files, run = existing_run(store)
-    progress = read_progress(files, run, deep=True)
-    if repair:
-        for unit_id in progress.damaged:
-            revoke(files, unit_id)
+    with alone_at(files, run) if repair else nullcontext():
+        progress = read_progress(files, run, deep=True)
+        if repair:
+            for unit_id in progress.damaged:
+                revoke(files, unit_id)
     whole = progress.complete and (repair or not progress.damaged)
     if as_json:
         stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
@@ -132,12 +135,11 @@ def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 def gc(store: str, hours: float, dry_run: bool) -> None:
     """Delete files of STORE that nothing needs, unless a run is at work on it."""
-    from prism_ray.store import Lease
     from prism_ray.store.gc import find_orphans
 
     files, run = existing_run(store)
     num_files = num_bytes = 0
-    with Lease(files, run.config.orchestrate.lease_ttl_s, click.echo):
+    with alone_at(files, run):
         for orphan in list(find_orphans(files, 3600.0 * hours)):
             num_files, num_bytes = num_files + 1, num_bytes + orphan.num_bytes
             click.echo(f"{orphan.name} ({orphan.num_bytes:,} bytes)")
