@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prism_ray.checkpoints import Checkpoints
 from prism_ray.config import RecoverConfig
+from prism_ray.device import let_go
 from prism_ray.errors import EngineError
 from prism_ray.recover.augment import Augmentation
 from prism_ray.recover.objective import Losses, Objective
@@ -142,6 +143,35 @@ def optimise(
         replace(losses, alignments=state.last_seen),
         resumed_at,
     )
+
+
+def largest_fit(setting: RecoverSetting, x: Tensor) -> int:
+    """Return how many images a step may have and still fit into the device's memory, tried out.
+
+    Fewer than those of x (B, channels, H, W; reference space); 0 if not even one fits. A step is augmenting,
+    forward, backward and Adam, and is tried with every draw of the unit, beside all that is in memory now.
+    """
+    fits, too_many = 0, len(x)
+    while too_many - fits > 1:
+        count = (fits + too_many) // 2
+        try:
+            _try_steps(setting, x[:count].clone())
+            fits = count
+        except torch.OutOfMemoryError as error:
+            too_many = count
+            let_go(error)
+    return fits
+
+
+def _try_steps(setting: RecoverSetting, x: Tensor) -> None:
+    augment = Augmentation(setting.config, 1, setting.image_size, setting.unit.seed, setting.device)
+    optimizer = torch.optim.Adam([x.requires_grad_(True)])
+    with Objective(setting) as objective:
+        objective.join(len(x))
+        for draw in dict.fromkeys(setting.unit.draws):
+            optimizer.zero_grad()
+            objective(augment(x, 0), draw).total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
 
 
 def _identity(setting: RecoverSetting, checkpoints: Checkpoints | None) -> str:

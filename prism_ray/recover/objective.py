@@ -8,7 +8,7 @@ first form of CE with equal votes (arXiv 2511.09905); SRe2L is S = {primary}; CV
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,9 +20,11 @@ from prism_ray.checkpoints import under
 from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
+from prism_ray.recover.recompute import recomputed, segmented
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.statistics import StatisticsAlignment
 from prism_ray.teachers.layers import TeacherReference
+from prism_ray.teachers.teacher import Teacher
 
 DENSIFICATION = "densification"
 
@@ -49,7 +51,10 @@ class Losses:
 
 
 class Objective:
-    """The loss of a batch. Used as a context, because it hangs hooks into the networks."""
+    """The loss of a batch. Used as a context, because it hangs hooks into the networks.
+
+    The backward pass belongs inside too: with `setting.recompute` it runs the networks again.
+    """
 
     def __init__(self, setting: RecoverSetting) -> None:
         self._setting = setting
@@ -75,8 +80,13 @@ class Objective:
         self.join(len(setting.labels))
 
     def __enter__(self) -> Self:
-        for alignment in self._alignments.values():
-            self._stack.enter_context(alignment)
+        with ExitStack() as stack:
+            if self._setting.recompute:
+                for name in self._names():
+                    stack.enter_context(self._segmented(self._setting.teachers[name]))
+            for alignment in self._alignments.values():
+                stack.enter_context(alignment)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -102,6 +112,16 @@ class Objective:
         for name, alignment in self._alignments.items():
             alignment.restore(under(state, f"{name}/"))
 
+    def _names(self) -> dict[str, None]:
+        """Return the names of the teachers that any draw asks, in the order in which they come up."""
+        draws = self._setting.unit.draws
+        return dict.fromkeys(name for draw in draws for name in (*self._classifiers(draw), *draw))
+
+    def _segmented(self, teacher: Teacher) -> AbstractContextManager[None]:
+        space, size = self._setting.space, self._setting.image_size
+        image = space.mean.new_zeros(1, len(space.mean), size, size)
+        return segmented(teacher.network, space.to_teacher(image, teacher))
+
     def _classifiers(self, draw: tuple[str, ...]) -> tuple[str, ...]:
         return draw if self._setting.config.selection.logits == "drawn" else (self._setting.config.primary,)
 
@@ -111,11 +131,14 @@ class Objective:
         classifiers = self._classifiers(draw)
         alignments: dict[str, Tensor] = {}
         ce, bn, weighted = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
-        for name in dict.fromkeys([*classifiers, *draw]):
+        names = list(dict.fromkeys([*classifiers, *draw]))
+        for name in names:
             teacher, alignment = setting.teachers[name], self._alignments.get(name)
             if alignment is not None:
                 alignment.active = name in draw
-            logits = teacher.network(setting.space.to_teacher(x, teacher))  # B, C
+            # The gradient comes to the last one first, when its segments have just been run.
+            as_a_whole = setting.recompute and name != names[-1]
+            logits = recomputed(self._ask, teacher, x) if as_a_whole else self._ask(teacher, x)
             if name in classifiers:
                 share = votes[name] if classifiers is draw else 1.0
                 ce = ce + share * F.cross_entropy(logits, teacher.output_labels(self._labels))
@@ -130,6 +153,11 @@ class Objective:
         for value in terms.values():
             total = total + value
         return Losses(total, ce, bn, alignments, terms)
+
+    def _ask(self, teacher: Teacher, x: Tensor) -> Tensor:
+        """Return a teacher's logits (B, outputs)."""
+        logits: Tensor = teacher.network(self._setting.space.to_teacher(x, teacher))
+        return logits
 
 
 def _votes(setting: RecoverSetting, draw: tuple[str, ...]) -> dict[str, float]:

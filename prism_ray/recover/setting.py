@@ -27,3 +27,4 @@ class RecoverSetting:
     references: Mapping[str, TeacherReference] = field(default_factory=dict)  # of one pass over real images
     patch_size: int = 16
     priors: Mapping[str, float] = field(default_factory=dict)  # prior accuracy of teachers in percent
+    recompute: bool = False  # activation checkpointing: hold less, run the networks again for the gradient

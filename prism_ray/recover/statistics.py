@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prism_ray.config import StatisticsConfig
+from prism_ray.recover.recompute import is_recomputing
 from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.layers import (
     LayerReference,
@@ -31,7 +32,9 @@ from prism_ray.teachers.layers import (
 class StatisticsAlignment:
     """R_m of one teacher. Used as a context: hooks stand only inside it.
 
-    While `active`, every forward pass of the network fills the terms, and `pop` returns their sum.
+    While `active`, a forward pass of the network measures its layers, and `pop` weighs what was found. The
+    two are apart because a pass that is done again for its gradient (recompute.py) must measure again, by the
+    same operations, and count for nothing: neither for the sum nor for the moving averages.
     """
 
     def __init__(
@@ -47,13 +50,12 @@ class StatisticsAlignment:
         self._of_classes: dict[str, LayerReference] = {}
         self._past: dict[str, tuple[Tensor, ...]] = {}  # layer -> moving averages
         self._handles: list[RemovableHandle] = []
-        self._terms: list[Tensor] = []
-        self._sizes: list[Tensor] = []  # norms of what each term is measured against
+        self._measured: list[tuple[str, tuple[Tensor, ...]]] = []  # layers as they ran, and their statistics
         self.active = True
 
     def __enter__(self) -> Self:
         self._handles = [
-            layer.register_forward_pre_hook(partial(self._collect, name))
+            layer.register_forward_pre_hook(partial(self._measure, name))
             for name, layer in self._layers.items()
         ]
         return self
@@ -62,7 +64,7 @@ class StatisticsAlignment:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._terms, self._sizes, self._past = [], [], {}
+        self._measured, self._past = [], {}
 
     def state(self) -> dict[str, Tensor]:
         """Return the moving averages by layer and number; all else is made anew in each step."""
@@ -85,31 +87,36 @@ class StatisticsAlignment:
             self._of_classes = self._reference.average(labels)
 
     def pop(self) -> Tensor:
-        """Return R_m of the last forward pass as a scalar tensor, and forget its terms."""
-        total = self._weigh(self._terms)
-        if self._config.scale == "relative":
-            total = total / self._weigh(self._sizes)
-        self._terms, self._sizes = [], []
-        return total
+        """Return R_m of the last forward pass as a scalar tensor, and forget what it measured."""
+        terms, sizes = [], []
+        for name, measured in self._measured:
+            found = self._smooth(name, measured)
+            target = self._target(name)
+            terms.append(self._mix(name, partial(_gap, found), target))
+            if self._config.scale == "relative":
+                sizes.append(self._mix(name, _size, target))  # norm of what the term is measured against
+        self._measured = []
+        total = self._weigh(terms)
+        return total / self._weigh(sizes) if sizes else total
 
-    def _weigh(self, terms: list[Tensor]) -> Tensor:
-        return torch.stack([self._config.first_weight * terms[0], *terms[1:]]).sum()
-
-    def _collect(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _measure(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not self.active:
             return
         features = inputs[0]  # N, F, ...
-        is_convolution = isinstance(layer, nn.Conv2d)
         found: tuple[Tensor, ...] = measure_channels(features)
-        if is_convolution:
+        if isinstance(layer, nn.Conv2d):
             found += measure_patches(features, self._patch_size)
-        found = self._smooth(name, found)
-        target = (
-            self._reference.layers[name] if is_convolution else LayerReference(*running_statistics(layer))
-        )
-        self._terms.append(self._mix(name, partial(_gap, found), target))
-        if self._config.scale == "relative":
-            self._sizes.append(self._mix(name, _size, target))
+        if not is_recomputing():
+            self._measured.append((name, found))
+
+    def _target(self, name: str) -> LayerReference:
+        layer = self._layers[name]
+        if isinstance(layer, nn.Conv2d):
+            return self._reference.layers[name]
+        return LayerReference(*running_statistics(layer))
+
+    def _weigh(self, terms: list[Tensor]) -> Tensor:
+        return torch.stack([self._config.first_weight * terms[0], *terms[1:]]).sum()
 
     def _mix(self, name: str, value: Callable[[LayerReference], Tensor], target: LayerReference) -> Tensor:
         """Return `value` of the target, mixed with that of the batch's classes if they have a share."""

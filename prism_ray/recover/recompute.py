@@ -1,0 +1,193 @@
+"""Activation checkpointing: forward passes that keep less, and do again what their gradient needs.
+
+A network is cut into segments: modules, and neighbours in an nn.Sequential, whose layers put out at most a
+quarter of what all layers of the network do. Of a segment its input is kept, and the rest is computed again
+when the gradient comes to it. torch.utils.checkpoint does that with the graph of a plain step: the nodes and
+the order in which they add up are the same, so gradients are too, to the last bit where an operation repeats
+itself to the last bit.
+
+Any module can be a segment whose input is still what it was when the gradient comes. One that does not hold
+to that, because it or its parent works in place, is found by a look at the forward pass of one image; it is
+no segment, but what is inside of it may be.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils.checkpoint import checkpoint
+
+_SHARE = 4  # a segment's layers put out at most 1/4; more and smaller segments keep more inputs
+
+Forward = Callable[..., Any]
+
+_recomputing: ContextVar[bool] = ContextVar("recomputing", default=False)
+
+
+def is_recomputing() -> bool:
+    """Return whether a forward pass under way is one that is done again for its gradient."""
+    return _recomputing.get()
+
+
+@contextmanager
+def _as_recomputation() -> Iterator[None]:
+    token = _recomputing.set(True)
+    try:
+        yield
+    finally:
+        _recomputing.reset(token)
+
+
+def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _as_recomputation()
+
+
+def recomputed(forward: Forward, *args: Any, **kwargs: Any) -> Any:
+    """Return forward(*args, **kwargs), which runs again when the gradient comes to it.
+
+    Tensors in lists and the like are held one by one: a list may have changed until then, and torch watches
+    over those tensors alone that it is given. Backward raises RuntimeError for one that has changed.
+    """
+    leaves, spec = tree_flatten((args, kwargs))
+
+    def run(*leaves: Any) -> Any:
+        args, kwargs = tree_unflatten(leaves, spec)
+        return forward(*args, **kwargs)
+
+    return checkpoint(run, *leaves, use_reentrant=False, context_fn=_contexts)
+
+
+@contextmanager
+def segmented(network: nn.Module, image: Tensor) -> Iterator[None]:
+    """Let forward passes inside of it run in segments; hooks and parameters of the network stay as they are.
+
+    `image` (1, 3, H, W) is one of the size that the network will see. The backward pass belongs inside too.
+    """
+    forwards = _Cut(network, observe(network, image)).forwards
+    for module, forward in forwards.items():
+        vars(module)["forward"] = forward  # goes before the method of its class
+    try:
+        yield
+    finally:
+        for module in forwards:
+            del vars(module)["forward"]
+
+
+@dataclass
+class Seen:
+    """What the forward pass of one image says of a module, over all calls."""
+
+    num_bytes: int = 0  # that the layers inside, or the layer itself, put out
+    keeps_input: bool = True  # what it is given is the same after the call, and at the end of the pass
+
+
+@torch.no_grad()
+def observe(network: nn.Module, image: Tensor) -> dict[nn.Module, Seen]:
+    """Send an image (1, 3, H, W) through a network; return what is seen of each module that is called."""
+    seen: dict[nn.Module, Seen] = {}
+    calls: list[tuple[nn.Module, list[Any]]] = []  # under way, with what they were given
+    given: list[tuple[nn.Module, Tensor, int]] = []  # all tensors, with their versions
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        leaves = tree_leaves((args, kwargs))
+        calls.append((module, leaves))
+        given.extend((module, leaf, leaf._version) for leaf in leaves if isinstance(leaf, Tensor))
+        seen.setdefault(module, Seen())
+
+    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if not _has_children(module):
+            for inside in {caller for caller, _ in calls}:
+                seen[inside].num_bytes += sum(map(_num_bytes, tree_leaves(output)))
+        _, leaves = calls.pop()
+        if [id(leaf) for leaf in tree_leaves((args, kwargs))] != [id(leaf) for leaf in leaves]:
+            seen[module].keeps_input = False  # it has changed a list
+
+    with ExitStack() as stack:
+        for module in network.modules():
+            stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        network(image)
+    for module, tensor, version in given:
+        if tensor._version != version:
+            seen[module].keeps_input = False
+    return seen
+
+
+class _Cut:
+    """The division of a network into segments."""
+
+    def __init__(self, network: nn.Module, seen: Mapping[nn.Module, Seen]) -> None:
+        self._seen = seen
+        self._limit = seen[network].num_bytes / _SHARE
+        self.forwards: dict[nn.Module, Forward] = {}  # what takes the place of a module's own
+        self._divide(network)
+
+    def _cut(self, module: nn.Module) -> bool:
+        """Make a module a segment, or what is inside of it; return whether there is one."""
+        if module in self.forwards:  # one that stands in several places
+            return True
+        can_repeat = self._is_free(module) and self._seen[module].keeps_input and _has_children(module)
+        is_small = can_repeat and self._seen[module].num_bytes <= self._limit
+        if not is_small and self._divide(module):
+            return True
+        if can_repeat:
+            self.forwards[module] = partial(recomputed, module.forward)
+        return can_repeat
+
+    def _divide(self, module: nn.Module) -> bool:
+        if self._is_free(module) and type(module).forward is nn.Sequential.forward:
+            assert isinstance(module, nn.Sequential)
+            return self._divide_chain(module)
+        return any([self._cut(child) for child in module.children()])
+
+    def _divide_chain(self, chain: nn.Sequential) -> bool:
+        """Make segments of neighbours, each as long as the limit allows."""
+        runs: list[list[nn.Module]] = [[]]
+        for module in chain:
+            num_bytes = self._seen[module].num_bytes
+            is_large = num_bytes > self._limit and _has_children(module)
+            is_full = sum(self._seen[other].num_bytes for other in runs[-1]) + num_bytes > self._limit
+            if is_large or (self._seen[module].keeps_input and (is_full or not self._can_repeat(runs[-1]))):
+                runs.append([])
+            runs[-1].append(module)
+            if is_large:
+                runs.append([])
+        steps: list[Forward] = []
+        is_cut = False
+        for run in runs:
+            if len(run) > 1 and self._can_repeat(run):
+                steps.append(partial(recomputed, partial(_through, run)))
+                is_cut = True
+            else:
+                steps.extend(run)
+                is_cut |= any([self._cut(module) for module in run])
+        if is_cut:
+            self.forwards[chain] = partial(_through, steps)
+        return is_cut
+
+    def _can_repeat(self, run: Sequence[nn.Module]) -> bool:
+        return not run or self._seen[run[0]].keeps_input
+
+    def _is_free(self, module: nn.Module) -> bool:
+        """True if the module is called, and has the forward pass of its class."""
+        return module in self._seen and "forward" not in vars(module)
+
+
+def _through(steps: Iterable[Forward], x: Any) -> Any:
+    for step in steps:
+        x = step(x)
+    return x
+
+
+def _num_bytes(value: Any) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def _has_children(module: nn.Module) -> bool:
+    return any(True for _ in module.children())
