@@ -4,11 +4,12 @@
     ├── UsageError                the user can mend it before anything runs; exit 2
     │   ├── ConfigError           a key or value of the config; names file, key and value
     │   ├── DataError             the real images: missing, corrupt, too few
+    │   ├── DeviceMemoryError     a batch too large for a device; says what fits
     │   └── FingerprintError      the store belongs to another run
     ├── StoreError                a damaged or unreadable store
     ├── LeaseError                another driver is at work on the store
     ├── EngineError               an optimisation that cannot go on (non-finite loss and the like)
-    ├── UnitStopped           a unit was told to stop; its state is kept
+    ├── UnitStopped               a unit was told to stop; its state is kept
     ├── OrchestrateError          Ray: no cluster, no resources, no progress
     └── IncompleteError           the run ended with units that failed; exit 1
 
@@ -34,6 +35,10 @@ class ConfigError(UsageError):
 
 class DataError(UsageError):
     """The real images are missing, corrupt or too few."""
+
+
+class DeviceMemoryError(UsageError):
+    """A batch does not fit into a device's memory, whatever is done. The message says how many would."""
 
 
 class FingerprintError(UsageError):
@@ -72,6 +77,7 @@ BY_NAME: dict[str, type[PrismRayError]] = {
         UsageError,
         ConfigError,
         DataError,
+        DeviceMemoryError,
         FingerprintError,
         StoreError,
         LeaseError,

@@ -140,7 +140,7 @@ class WorkerPool:
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         """End the actors; if work is cut short, after they have kept the state of their units."""
-        if kind is not None and issubclass(kind, KeyboardInterrupt | IncompleteError):
+        if kind is not None and issubclass(kind, KeyboardInterrupt | IncompleteError | UsageError):
             self._keep_states()
         for member in self._members.values():
             ray.kill(member.handle)

@@ -81,6 +81,8 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
             if max(card.class_indices) >= card.num_classes:
                 raise ValueError(f"class_indices beyond the network's {card.num_classes} outputs")
             indices = torch.tensor(card.class_indices, device=device)
+    except torch.OutOfMemoryError:  # no fault of the file's, but a RuntimeError
+        raise
     except (StoreError, ConfigError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{files.location}: teacher {commit.unit} cannot be loaded: {error}; delete "

@@ -1,7 +1,7 @@
 """The teachers that one device has loaded: those used last stay, as many as the limit in bytes allows."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from prism_ray.teachers.teacher import Teacher
 
@@ -34,6 +34,12 @@ class TeacherCache:
             _, (_, size) = self._held.popitem(last=False)
             total -= size
         return teacher
+
+    def keep(self, names: Container[str]) -> None:
+        """Let go of all teachers but those of `names`."""
+        for name in self.names:
+            if name not in names:
+                del self._held[name]
 
 
 def num_bytes(teacher: Teacher) -> int:

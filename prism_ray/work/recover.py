@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from prism_ray.config import AnyImageSet, RecoverConfig
-from prism_ray.recover.engine import RecoveredBatch, recover_batch
+from prism_ray.device import let_go
+from prism_ray.recover.engine import RecoveredBatch, largest_fit, recover_batch
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
@@ -19,6 +20,7 @@ from prism_ray.store.images import encode_images
 from prism_ray.units import CollectKind, RecoverUnit
 from prism_ray.work.collect import load_reference, load_scores
 from prism_ray.work.context import Finish, Work, WorkContext
+from prism_ray.work.memory import batch_too_large, make_room
 
 
 def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
@@ -27,12 +29,13 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     names = context.data.class_names
     if isinstance(config, RecoverConfig):
         weights = context.weights_of([config.primary, *unit.teachers])
-        batch = _optimise(context, unit, config, weights)
+        batch, recomputed = _optimise(context, unit, config, weights)
         encode = partial(encode_images, unit, batch.images, names, batch.last.ce, batch.last.bn)
         stats: dict[str, Any] = {
             "teachers": unit.teachers,
             "num_iterations": unit.num_iterations,
             "resumed_at": batch.resumed_at,
+            "activation_checkpointing": recomputed,
             "first": asdict(batch.first),
             "last": asdict(batch.last),
             "weights": weights,
@@ -51,18 +54,47 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
 
 def _optimise(
     context: WorkContext, unit: RecoverUnit, config: RecoverConfig, weights: dict[str, str]
-) -> RecoveredBatch:
+) -> tuple[RecoveredBatch, bool]:
+    """Return the batch, and whether it took activation checkpointing.
+
+    That is the second try if the device's memory runs out. It changes how much is held and nothing else, so
+    both go on from the same kept state. Raises DeviceMemoryError or EngineError if it runs out again.
+    """
+    needed = {config.primary, *unit.teachers}
+    for recompute in (False, True):
+        torch.manual_seed(unit.seed)  # for methods from elsewhere that draw from torch's own generator
+        try:
+            setting = _setting(context, unit, config, recompute)
+            checkpoints = context.checkpoints(unit.id, sorted(weights.items()))
+            pixels = partial(_initial_pixels, context, unit, config, setting.space)
+            return recover_batch(setting, pixels(), checkpoints), recompute
+        except torch.OutOfMemoryError as error:
+            make_room(context, error, needed)
+    raise batch_too_large(context, unit, config, _largest_fit(context, unit, config))
+
+
+def _largest_fit(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> int:
+    try:
+        setting = _setting(context, unit, config, recompute=True)
+        return largest_fit(setting, _initial_pixels(context, unit, config, setting.space))
+    except torch.OutOfMemoryError as error:  # the teachers alone are too much
+        let_go(error)
+        return 0
+
+
+def _setting(
+    context: WorkContext, unit: RecoverUnit, config: RecoverConfig, recompute: bool
+) -> RecoverSetting:
     primary = context.teacher(config.primary)
     labels = [slot.label for slot in unit.slots]
-    space = ReferenceSpace.of(primary.preprocessing, context.data.channels, context.device)
     with_classes = config.statistics.class_share > 0.0
     needs_reference = with_classes or config.statistics.layers == "bn+conv"
-    setting = RecoverSetting(
+    return RecoverSetting(
         unit=unit,
         config=config,
         teachers={name: context.teacher(name) for name in [config.primary, *unit.teachers]},
         labels=torch.tensor(labels, device=context.device),
-        space=space,
+        space=ReferenceSpace.of(primary.preprocessing, context.data.channels, context.device),
         image_size=context.config.data.image_size,
         device=context.device,
         references={
@@ -71,9 +103,8 @@ def _optimise(
         },
         patch_size=context.config.collect.patch_size,
         priors=_priors(context, unit, config),
+        recompute=recompute,
     )
-    checkpoints = context.checkpoints(unit.id, sorted(weights.items()))
-    return recover_batch(setting, _initial_pixels(context, unit, config, space), checkpoints)
 
 
 def _initial_pixels(

@@ -27,6 +27,7 @@ from prism_ray.work.checkpoints import Control
 from prism_ray.work.collect import collect
 from prism_ray.work.context import Finish, Work, WorkContext
 from prism_ray.work.evaluate import evaluate, measure
+from prism_ray.work.memory import make_room, out_of_memory
 from prism_ray.work.recover import recover
 from prism_ray.work.relabel import relabel
 from prism_ray.work.squeeze import squeeze
@@ -65,6 +66,9 @@ class Worker:
             if self._context.files.exists(layout.commit(unit.id)):  # stopped because another was first
                 self._context.checkpoints(unit.id).delete()
             raise
+        except torch.OutOfMemoryError as error:
+            make_room(self._context, error)
+            raise out_of_memory(self._context, unit) from error
         seconds = time.monotonic() - started
         return partial(self._commit, unit, finish, seconds)
 

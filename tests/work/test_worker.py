@@ -180,7 +180,15 @@ def test_commits_say_what_a_report_needs(finished: Path) -> None:
     wanted = {
         SqueezeUnit: {"arch", "test_accuracy", "validation_accuracy", "num_parameters", "num_bn_layers"},
         CollectUnit: {"weights"},
-        RecoverUnit: {"teachers", "num_iterations", "resumed_at", "first", "last", "weights"},
+        RecoverUnit: {
+            "teachers",
+            "num_iterations",
+            "resumed_at",
+            "activation_checkpointing",
+            "first",
+            "last",
+            "weights",
+        },
         RelabelUnit: {"first_epoch", "num_epochs", "weights"},
         EvaluateUnit: {"accuracy", "train_loss", "split", "weights"},
         MeasureUnit: {"feature_teacher", "cosine_mean", "cosine_variance", "verified", "weights"},

@@ -1,0 +1,80 @@
+"""When a device's memory runs out: what is let go of, and which setting is named.
+
+A batch of recover is done again with activation checkpointing first; recover.py sees to that.
+"""
+
+from collections.abc import Container
+
+from prism_ray.config import RecoverConfig
+from prism_ray.device import bytes_of_others, describe_device, let_go
+from prism_ray.errors import DeviceMemoryError, EngineError, PrismRayError
+from prism_ray.units import CollectUnit, EvaluateUnit, RecoverUnit, RelabelUnit, SqueezeUnit, Unit
+from prism_ray.work.context import WorkContext
+
+_LARGER_DEVICE = "give actors GPUs with more memory (orchestrate.accelerator_type)"
+_SHARED_BYTES = 2 * 2**30  # what others hold of a device beyond what CUDA itself may take
+
+
+def make_room(context: WorkContext, error: BaseException, needed: Container[str] = ()) -> None:
+    """Free what failed with `error`, and the teachers that the unit does not need."""
+    context.teachers.keep(needed)
+    let_go(error)
+
+
+def batch_too_large(
+    context: WorkContext, unit: RecoverUnit, config: RecoverConfig, fits: int
+) -> PrismRayError:
+    """Return the error of a batch that does not fit even with activation checkpointing; `fits` images would.
+
+    Where others have a part of the device, that may pass, and the batch is tried again like any that failed;
+    else every attempt, and every batch of this size, would end like this one.
+    """
+    teachers = ", ".join(dict.fromkeys([config.primary, *unit.teachers]))
+    problem = (
+        f"{unit.id}: {len(unit.slots)} images with the teachers {teachers} do not fit into the memory of "
+        f"{describe_device(context.device)}, not even with activation checkpointing; "
+        f"{fits or 'not even one'} would. "
+    )
+    if fits:
+        remedies = [f"lower recover.images_per_batch (now {config.images_per_batch}) to {fits} or less"]
+    else:
+        remedies = [f"lower data.image_size (now {context.config.data.image_size})"]
+    if max(map(len, unit.draws)) > 1:
+        slots = config.selection.slots
+        remedies.append(f"draw fewer teachers at once (recover.selection.slots, now {slots})")
+    others = bytes_of_others(context.device)
+    share = context.config.orchestrate.gpus_per_actor
+    if others > _SHARED_BYTES or (share != "auto" and 0.0 < share < 1.0):
+        return EngineError(
+            f"{problem}Others hold {others / 2**30:.1f} GiB of it: leave it to one actor "
+            f"(orchestrate.gpus_per_actor, now {share}), {_LARGER_DEVICE}, or {', or '.join(remedies)}"
+        )
+    return DeviceMemoryError(
+        f"{problem}To get the same images, {_LARGER_DEVICE}; to get others, {', or '.join(remedies)}"
+    )
+
+
+def out_of_memory(context: WorkContext, unit: Unit) -> EngineError:
+    """Return the error of a unit for which its device's memory is too small."""
+    return EngineError(
+        f"{unit.id} does not fit into the memory of {describe_device(context.device)}; "
+        f"{_smaller(context, unit)}{_LARGER_DEVICE}"
+    )
+
+
+def _smaller(context: WorkContext, unit: Unit) -> str:
+    """Name the setting that makes a unit smaller, if there is one."""
+    config = context.config
+    if isinstance(unit, SqueezeUnit):
+        return f"lower teachers.squeeze.batch_size (now {config.teachers.squeeze.batch_size}), or "
+    if isinstance(unit, CollectUnit):
+        return f"lower collect.batch_size (now {config.collect.batch_size}), or "
+    if isinstance(unit, RelabelUnit):
+        return (
+            f"lower relabel.teacher_batch_size (now {config.relabel.teacher_batch_size}) or "
+            f"relabel.images_per_group (now {config.relabel.images_per_group}), or "
+        )
+    if isinstance(unit, EvaluateUnit):
+        size = config.evaluations[unit.evaluation].batch_size
+        return f"lower evaluate.batch_size (now {size} for {unit.evaluation}), or "
+    return ""
