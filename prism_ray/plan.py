@@ -19,9 +19,11 @@ from typing import cast
 
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
 from prism_ray.data import DataFacts
+from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_random, derive_seed
 from prism_ray.selection import draw_teachers
 from prism_ray.units import (
+    STAGES,
     CollectKind,
     CollectUnit,
     EvaluateUnit,
@@ -39,6 +41,7 @@ from prism_ray.units import (
 _JOINT_KEY = re.compile(r"j(\d{7,})")
 _CROSS_KEY = re.compile(r"i(\d{5,})-c(\d{5,})")
 _LABEL_KEY = re.compile(r"g(\d{5,})-e(\d{5,})")
+_MAX_UNITS = 10**8  # of a stage; to go through the names of more takes hours
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,17 @@ class Plan:
             for key, evaluation in self.config.evaluations.items()
         )
         return len(sets) + sum(students)
+
+    def check_size(self, origin: str) -> None:
+        """Raise ConfigError if a stage has more units than anybody waits for; `origin` names the config."""
+        for stage in STAGES:
+            num_units = self.num_units(stage)
+            if num_units > _MAX_UNITS:
+                raise ConfigError(
+                    f"{origin}: its settings make {num_units:,} units of {stage}, and a run can have "
+                    f"{_MAX_UNITS:,}; lower ipc, seeds or epochs, or put more into a unit (images_per_batch, "
+                    "relabel.epochs_per_unit, collect.classes_per_unit)"
+                )
 
     def units(self, stage: Stage) -> Iterator[Unit]:
         """Yield the units of a stage in order."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL, STUDENT
+from prism_ray.errors import ConfigError
 from prism_ray.fingerprint import PLAN_VERSION, RUN, run_scopes
 from prism_ray.plan import Plan
 from prism_ray.units import STAGES, CollectUnit, RecoverUnit, RelabelUnit, Slot, Unit, scope_of
@@ -382,3 +384,21 @@ def test_the_plan_of_this_version_is_pinned() -> None:
     text = "\n".join(repr(unit) for unit in all_units(Plan(config, facts_of(3))))
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert (PLAN_VERSION, digest[:16]) == (3, "2ceb1619c1c511a6")
+
+
+@pytest.mark.parametrize(
+    ("change", "stage"),
+    [
+        ({"recover__ipc": 10**12}, "recover"),
+        ({"relabel__epochs": 10**13, "relabel__epochs_per_unit": 1}, "relabel"),
+        ({"evaluate__seeds": 10**9}, "evaluate"),
+    ],
+)
+def test_a_plan_without_end_is_refused(change: dict[str, Any], stage: str) -> None:
+    """Catches a digit too many, or a config from elsewhere, that keeps `status` busy for ever."""
+    plan = Plan(config_of(**{"recover__init": "noise", **change}), facts_of())
+    with pytest.raises(
+        ConfigError, match=rf"^c\.yaml: its settings make [\d,]+ units of {stage}, .*lower ipc"
+    ):
+        plan.check_size("c.yaml")
+    Plan(config_of(recover__ipc=1000), facts_of(1000)).check_size("c.yaml")

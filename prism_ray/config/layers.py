@@ -15,6 +15,7 @@ Works on plain data and before any check, so it takes whatever is there.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from prism_ray.config.reading import shown
 from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
@@ -73,12 +74,12 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
     shared_evaluate = {"protocol": protocol, **shared_evaluate}
     preset = _protocol_values(protocol, "evaluate")
     for name, own in evaluations.items():
-        if own.get("protocol", protocol) != protocol:
+        if "protocol" in own and own["protocol"] != protocol:
             key = f"evaluations.{name}.protocol"
             raise ConfigError(
-                f"{where(key)}: {key} = {own['protocol']!r}, and another is {protocol!r}: a protocol sets "
-                "the labels too, which all evaluations share; set evaluate.protocol, and what differs by "
-                f"single keys of evaluations.{name}"
+                f"{where(key)}: {key} = {shown(own['protocol'])}, and another is {shown(protocol)}: a "
+                "protocol sets the labels too, which all evaluations share; set evaluate.protocol, and what "
+                f"differs by single keys of evaluations.{name}"
             )
     resolved["evaluations"] = {
         name: _merge(preset, shared_evaluate, own) for name, own in evaluations.items()
@@ -144,7 +145,7 @@ def _section(section: Any, key: str, where: Where) -> dict[str, Any]:
     if section is None:
         return {}
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where(key)}: {key} = {section!r}: expected a mapping of keys")
+        raise ConfigError(f"{where(key)}: {key} = {shown(section)}: expected a mapping of keys")
     return dict(section)
 
 
@@ -170,8 +171,8 @@ def _check_reach(
         source = where(f"{section}.{key}")
         if "--set " in source and not reaches(parts):
             raise ConfigError(
-                f"{source}: {section}.{key} = {value!r} has no effect: every one of {named} has its own or "
-                f"has no use for it; set {named}.<name>.{key}"
+                f"{source}: {section}.{key} = {shown(value)} has no effect: every one of {named} has its own "
+                f"or has no use for it; set {named}.<name>.{key}"
             )
 
 

@@ -8,59 +8,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from prism_ray.config.labels import EvaluateConfig
 from prism_ray.config.layers import resolve, user_location
+from prism_ray.config.reading import parse_yaml, read_config_text, shown, to_yaml
 from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
 
+_NUM_NAMED = 50  # how many wrong keys an error lists
+
 # Sections that exist only in what users write.
 _SHARED: dict[str, type[BaseModel]] = {"recover": RecoverConfig, "evaluate": EvaluateConfig}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as users mean it: 1e-3 is a number, a date is text, and a key given twice is an error."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the base class declares it this way
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        self._checked: set[int] = set()
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        self._check_keys(node)
-        super().flatten_mapping(node)
-
-    def _check_keys(self, node: yaml.MappingNode) -> None:
-        if id(node) in self._checked:
-            return
-        self._checked.add(id(node))
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes the text that `_Loader` would read as a number."""
-
-
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | None = None) -> Config:
@@ -70,14 +30,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_config_text(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{_similar_files(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    values = _parse_yaml(text, str(path))
+    values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a config is a mapping of keys, got {values!r}")
+        raise ConfigError(f"{path}: a config is a mapping of keys, got {shown(values)}")
     sources: dict[str, str] = {}
     for override in overrides:
         key = _apply_override(values, override)
@@ -94,7 +54,7 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
     Raises ConfigError with one line for each wrong key.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{origin}: a config is a mapping of keys, got {values!r}")
+        raise ConfigError(f"{origin}: a config is a mapping of keys, got {shown(values)}")
     resolved = resolve(values, lambda key: _source_of(key, origin, sources or {}))
     try:
         text = json.dumps(resolved)
@@ -109,22 +69,14 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
             subject, problem = _describe(detail, values, resolved, origin, sources or {})
             complaints.setdefault(subject, {})[problem] = None
         lines = [subject + ", or ".join(problems) for subject, problems in complaints.items()]
+        if len(lines) > _NUM_NAMED:
+            lines[_NUM_NAMED:] = [f"and {len(lines) - _NUM_NAMED} more"]
         raise ConfigError("\n".join(lines)) from None
 
 
 def dump_config(config: Config) -> str:
     """Return the resolved config as YAML that `load_config` reads back to an equal Config."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def _parse_yaml(text: str, origin: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark else origin
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{where}: not valid YAML: {problem}") from None
+    return to_yaml(config.model_dump(mode="json"))
 
 
 def _apply_override(values: dict[str, Any], override: str) -> str:
@@ -133,7 +85,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set {override}: expected key=value, for example recover.ipc=1")
-    value = _parse_yaml(text, f"--set {override}")
+    value = parse_yaml(text, f"--set {override}")
     node: Any = values
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -149,7 +101,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
             index = part
         else:
             prefix = ".".join(parts[:depth])
-            raise ConfigError(f"--set {override}: {prefix} is {node!r} and has no keys")
+            raise ConfigError(f"--set {override}: {prefix} is {shown(node)} and has no keys")
         if last:
             node[index] = value
         else:
@@ -187,7 +139,10 @@ def _describe(
     if detail["type"] == "extra_forbidden":
         # The member of the union that a set is; a key of `recover` is for all of them.
         selected = location[0] == "image_sets" and detail["loc"][2:3] == ("select",)
-        return f"{where}: {key} = {detail['input']!r}: ", f"unknown key{_nearest_key(location, selected)}"
+        problem = f"unknown key{_nearest_key(location, selected)}"
+        return f"{where}: {key} = {shown(detail['input'])}: ", problem
+    if detail["type"] == "json_invalid":  # as text with half a surrogate is
+        return f"{origin}: ", f"holds what is not plain data: {detail['msg']}"
     if detail["type"] == "missing":
         field = _field_description(location)
         return f"{where}: {key} ", f"is missing{f' ({field})' if field else ''}"
@@ -203,7 +158,7 @@ def _describe(
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         choices = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
         hint = _did_you_mean(detail["input"], choices)
-    return f"{where}: {key} = {detail['input']!r}: ", f"{message}{hint}"
+    return f"{where}: {key} = {shown(detail['input'])}: ", f"{message}{hint}"
 
 
 def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:

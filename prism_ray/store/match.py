@@ -7,6 +7,7 @@ from prism_ray.config import Config
 from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
 from prism_ray.errors import ConfigError, StoreError
 from prism_ray.fingerprint import clashes
+from prism_ray.plan import Plan
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.run import Run, bound_scopes, load_run, new_run
@@ -61,6 +62,7 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
     index = _folder_index(config, files, held)
     facts = open_data(config.data, index).facts()
     check_config(config, facts, origin)
+    Plan(config, facts).check_size(origin)
     return Asked(config, facts, index, held, _hash_weights(config, held, bound), bound)
 
 
