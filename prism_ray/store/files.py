@@ -1,9 +1,14 @@
-"""Files of a store, local or remote through fsspec: created once and whole, never changed, read by name."""
+"""Files of a store, local or remote through fsspec: created once and whole, never changed, read by name.
+
+A name never leads out of the store. A symbolic link inside a local one may: what it leads to is read, but
+nothing is written or deleted there.
+"""
 
 import errno
 import os
 import posixpath
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,6 +21,7 @@ from prism_ray.errors import StoreError, UsageError
 from prism_ray.store import layout
 from prism_ray.store.retries import Result, with_retries
 
+_MAX_BYTES = 2**33
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -61,17 +67,33 @@ class StoreFiles:
             or name.startswith(("/", ".."))
             or name in ("", ".")
             or "\\" in name
-            or "\0" in name
+            or not name.isprintable()
         ):
             raise StoreError(f"{self.location}: {name!r} is not a name inside the store")
         return f"{self._root}/{name}"
+
+    def _path_inside(self, name: str) -> str:
+        """Return the path of a file to be written or deleted.
+
+        Raises StoreError if a symbolic link on the way to it leads out of the store.
+        """
+        path = self.path(name)
+        if self.is_local:
+            folder, root = os.path.realpath(os.path.dirname(path)), os.path.realpath(self._root)
+            if folder != root and not folder.startswith(root.rstrip("/") + "/"):
+                raise StoreError(
+                    f"{self.location}/{name}: a symbolic link on the way leads out of the store, to "
+                    f"{folder}; nothing is written or deleted there. Put a folder in its place, or link the "
+                    "whole store"
+                )
+        return path
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a new file whole and durably; return False, changing nothing, if it is there.
 
         Raises StoreError if it cannot be written (no space, no permission).
         """
-        path = self.path(name)
+        path = self._path_inside(name)
         try:
             if self.is_local:
                 return self._create_local(path, data)
@@ -107,7 +129,7 @@ class StoreFiles:
         """Remove a local folder if nothing is in it; elsewhere there are none."""
         if self.is_local:
             with suppress(OSError):
-                os.rmdir(self.path(folder))
+                os.rmdir(self._path_inside(folder))
 
     def check_writable(self) -> None:
         """Write a file and delete it again; raises StoreError if that is not possible."""
@@ -117,7 +139,7 @@ class StoreFiles:
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file whole over whatever is there; only for copies that a person reads."""
-        path = self.path(name)
+        path = self._path_inside(name)
         try:
             if self.is_local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -133,9 +155,8 @@ class StoreFiles:
             raise self._write_error(name, error) from error
 
     def _write_aside(self, data: bytes) -> str:
-        folder = self.path(layout.WIP)
-        os.makedirs(folder, exist_ok=True)
-        aside = os.path.join(folder, f"aside-{secrets.token_hex(8)}")
+        aside = self._path_inside(f"{layout.WIP}/aside-{secrets.token_hex(8)}")
+        os.makedirs(os.path.dirname(aside), exist_ok=True)
         try:
             _write_synced(aside, data)
         except OSError:
@@ -155,16 +176,43 @@ class StoreFiles:
             "run the same command again, everything committed is kept"
         )
 
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes; raises StoreError if it is missing or cannot be read."""
+    def read(self, name: str, max_bytes: int = _MAX_BYTES) -> bytes:
+        """Return a file's bytes; raises StoreError if it is missing, cannot be read, or has too many."""
+        size = self.size(name)
+        if size is not None and size > max_bytes:
+            raise StoreError(
+                f"{self.location}/{name} has {size:,} bytes, and such a file has {max_bytes:,} at most; it "
+                "was not written by prism-ray: delete it"
+            )
+        return self.read_up_to(name, max_bytes)
+
+    def read_up_to(self, name: str, num_bytes: int) -> bytes:
+        """Return the first `num_bytes` of a file, all of a shorter one.
+
+        Raises StoreError if it is missing or cannot be read.
+        """
         try:
-            return self._call(lambda path: bytes(self._fs.cat_file(path)), name)
+            return self._call(lambda path: self._read_up_to(path, num_bytes), name)
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be read: {error}") from error
+
+    def _read_up_to(self, path: str, num_bytes: int) -> bytes:
+        if self.is_local:
+            size = _size_of_regular(path)
+            with open(path, "rb") as file:
+                return file.read(min(num_bytes, size + 1))
+        try:
+            return bytes(self._fs.cat_file(path, start=0, end=num_bytes))
+        except OSError:  # S3 has no first byte of an empty object to give
+            if self._fs.size(path) == 0:
+                return b""
+            raise
 
     def open(self, name: str) -> Any:
         """Open a file for reading at any place; raises StoreError if it cannot be opened."""
         try:
+            if self.is_local:
+                _size_of_regular(self.path(name))
             return self._call(lambda path: self._fs.open(path, "rb"), name)
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be opened: {error}") from error
@@ -207,6 +255,7 @@ class StoreFiles:
 
     def delete(self, name: str) -> None:
         """Delete a file; it may be gone already."""
+        self._path_inside(name)
         try:
             self._call(self._fs.rm_file, name)
         except FileNotFoundError:
@@ -232,6 +281,14 @@ def _walk(path: str, name: str) -> Iterator[tuple[str, int]]:
             continue
         with suppress(FileNotFoundError):
             yield f"{name}/{entry}", os.stat(f"{path}/{entry}").st_size
+
+
+def _size_of_regular(path: str) -> int:
+    """Return a file's size; raises OSError for a pipe, on which a reader waits, or a device without end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return status.st_size
 
 
 def _write_exclusively(path: str, data: bytes) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from prism_ray.errors import StoreError
 from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
 from prism_ray.store.commits import Commit, committed_units
 from tests.ports import free_ports
@@ -87,6 +88,10 @@ def test_files_are_created_once(start_server: ServerStart) -> None:
     assert one.create("images/b", b"")
     assert list(two.list("images")) == [("images/a", 5), ("images/b", 0)]
     assert two.read("images/a") == b"first"
+    assert two.read_up_to("images/a", 2) == b"fi"
+    assert two.read_up_to("images/b", 2) == two.read("images/b") == b""  # it has no first byte to ask for
+    with pytest.raises(StoreError, match="images/c cannot be read"):
+        two.read_up_to("images/c", 2)
     one.delete("images/a")
     one.delete("images/a")
     assert two.size("images/a") is None

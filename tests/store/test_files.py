@@ -203,10 +203,11 @@ def test_every_operation_checks_its_names(
             operation(files, name)
 
 
-def test_a_name_with_a_nul_is_refused(files: StoreFiles) -> None:
-    """ValueError of the operating system, which no caller expects, for a forged commit."""
+@pytest.mark.parametrize("character", ["\0", "\n", "\x1b", "\x7f", "\u202e"])
+def test_a_name_with_a_control_character_is_refused(files: StoreFiles, character: str) -> None:
+    """ValueError of the operating system for a forged commit, or a name that steers the terminal."""
     with pytest.raises(StoreError, match="is not a name inside the store"):
-        files.path("a\0b")
+        files.path(f"a{character}b")
 
 
 PARTS = st.lists(st.sampled_from(["a", "b.c", "..", ".", "", "...", "..a", "~", "-"]), min_size=1, max_size=5)
