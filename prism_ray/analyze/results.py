@@ -2,10 +2,16 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, TypeVar
 
-from prism_ray.store import Run, RunProgress
+from pydantic import ConfigDict
+
+from prism_ray.errors import StoreError
+from prism_ray.store import Commit, Run, RunProgress
+from prism_ray.store.records import FINITE, record_of
+
+Figures = TypeVar("Figures")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,33 @@ class Results:
         return {"rows": rows, "image_sets": sets}
 
 
+@dataclass(frozen=True)
+class _StudentFigures:
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class _MeasureFigures:
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
+    cosine_mean: float | None = None
+    cosine_variance: float | None = None
+    verified: dict[str, float] = field(default_factory=dict)
+
+
+def figures_of(commit: Commit, kind: type[Figures], **given: Any) -> Figures:
+    """Return what a commit notes of its unit, and the values `given`; raises StoreError if it does not."""
+    try:
+        return record_of(kind, commit.stats | given)
+    except ValueError as error:
+        raise StoreError(
+            f"commits/{commit.unit}.json has not the figures of such a unit: {error}; delete it, and its "
+            "unit is done again"
+        ) from None
+
+
 def spread(values: Sequence[float]) -> float | None:
     """Return the sample standard deviation, None for a single value."""
     return statistics.stdev(values) if len(values) > 1 else None
@@ -71,14 +104,17 @@ def number_text(value: float | None, form: str) -> str:
 
 
 def read_results(run: Run, progress: RunProgress) -> Results:
-    """Draw the rows from the commits; what is not done yet is left out."""
+    """Draw the rows from the commits; what is not done yet is left out.
+
+    Raises StoreError if a commit has not the figures of its unit.
+    """
     plan, commits = run.plan, progress.commits
     rows = []
     for key, evaluation in run.config.evaluations.items():
         for name in run.config.sets_of(key):
             done = [unit for unit in plan.evaluate_units(name, key) if unit.id in commits]
             if done:
-                accuracies = tuple(commits[unit.id].stats["accuracy"] for unit in done)
+                accuracies = tuple(figures_of(commits[unit.id], _StudentFigures).accuracy for unit in done)
                 rows.append(ResultRow(name, key, evaluation.labels, evaluation.split, accuracies))
     sets = []
     for name, config in run.config.image_sets.items():
@@ -88,16 +124,16 @@ def read_results(run: Run, progress: RunProgress) -> Results:
         collected = [unit for what in plan.collections_of(config) for unit in plan.collection(*what)]
         seconds = sum(commits[unit.id].seconds for unit in collected if unit.id in commits)
         measure = commits.get(plan.measure_unit(name).id)
-        stats = measure.stats if measure else {}
+        measured = figures_of(measure, _MeasureFigures) if measure else _MeasureFigures()
         sets.append(
             ImageSetFigures(
                 name=name,
                 method=config.method,
                 num_images=made.num_rows,
                 seconds=seconds + made.seconds,
-                cosine_mean=stats.get("cosine_mean"),
-                cosine_variance=stats.get("cosine_variance"),
-                verified=stats.get("verified", {}),
+                cosine_mean=measured.cosine_mean,
+                cosine_variance=measured.cosine_variance,
+                verified=measured.verified,
             )
         )
     return Results(tuple(rows), tuple(sets))

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
-from prism_ray.analyze.results import Results, number_text, read_results
+from prism_ray.analyze.results import Results, figures_of, number_text, read_results
 from prism_ray.config.layers import STUDENT
 from prism_ray.store import Run, RunProgress
 from prism_ray.units import Stage, stage_of
@@ -57,7 +57,7 @@ class Summary:
 
 
 def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
-    """Draw the figures from the commits."""
+    """Draw the figures from the commits; raises StoreError if one has not those of its unit."""
     plan, commits = run.plan, progress.commits
     stages = []
     for stage in progress.stages:
@@ -66,7 +66,7 @@ def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
         num_bytes = sum(each.num_bytes for each in figures)
         stages.append(StageFigures(stage.stage, stage.num_done, stage.num_units, seconds, num_bytes))
     teachers = [
-        TeacherFigures(unit.teacher, **commits[unit.id].stats)
+        figures_of(commits[unit.id], TeacherFigures, name=unit.teacher)
         for unit in plan.squeeze_units()
         if unit.id in commits
     ]

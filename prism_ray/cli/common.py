@@ -1,5 +1,6 @@
 """What the commands share: the group that turns errors into messages, options, the console."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,12 @@ from prism_ray.errors import PrismRayError, UsageError
 
 INCOMPLETE = 3
 INTERRUPTED = 130
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print what may hold text of a store; control characters in it do not reach the terminal."""
+    click.echo(_CONTROL.sub("?", text), err=err)
 
 
 class _Group(click.Group):
@@ -21,7 +28,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except PrismRayError as error:
-            click.echo(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

@@ -15,6 +15,7 @@ from prism_ray.cli.common import (
     json_option,
     main,
     resume_command,
+    say,
     store_argument,
 )
 from prism_ray.errors import UsageError
@@ -35,7 +36,7 @@ def status(store: str, as_json: bool) -> None:
     else:
         print_summary(summary, console())
         for unit_id, problem in summary.damaged.items():
-            click.echo(f"damaged: {unit_id}: {problem}")
+            say(f"damaged: {unit_id}: {problem}")
         if summary.complete:
             click.echo(f"Complete. Next: prism-ray show {files.location}")
         else:
@@ -67,7 +68,7 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
         if progress.num_others:
             click.echo(f"beside    {progress.num_others} units of what the config no longer names are whole")
         for unit_id, problem in progress.damaged.items():
-            click.echo(f"damaged: {unit_id}: {problem}")
+            say(f"damaged: {unit_id}: {problem}")
         if whole:
             click.echo("Complete and whole.")
         elif progress.damaged and not repair:
@@ -91,9 +92,9 @@ def failures(store: str, as_json: bool) -> None:
         return
     for failure in found:
         first_line = failure.message.strip().partition("\n")[0]
-        click.echo(f"{failure.failed_at}  {failure.host}  {failure.unit_id}  {failure.error}: {first_line}")
+        say(f"{failure.failed_at}  {failure.host}  {failure.unit_id}  {failure.error}: {first_line}")
     for unit_id in aside:
-        click.echo(f"set aside: {unit_id}")
+        say(f"set aside: {unit_id}")
     click.echo(f"{len(found)} attempts failed; tracebacks are in {files.location}/{layout.FAILURES}")
     click.echo(f"Next: {f'prism-ray retry --failed {files.location}' if aside else resume_command(files)}")
 
@@ -188,7 +189,7 @@ def export(store: str, target: str, kind: str, image_set: str | None) -> None:
     commits = commits_of_set(files, run, name)
     to = StoreFiles(target)
     if kind == "folder":
-        num_images = export_folder(files, run, commits, to)
+        num_images = export_folder(files, run, name, commits, to)
     else:
         num_images = export_dataset(files, run, name, commits, to)
     click.echo(f"{num_images} images of {name} are in {to.location}")

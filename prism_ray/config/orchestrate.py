@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from prism_ray.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 
+# Whoever wants a store waits for the other driver's sign of life as long as that one's record says.
+MAX_LEASE_TTL_S = 600.0
+
 
 class ElasticActors(Section):
     """As many actors as there is work for."""
@@ -69,6 +72,7 @@ class OrchestrateConfig(Section):
     )
     lease_ttl_s: PositiveFloat = Field(
         default=30.0,
+        le=MAX_LEASE_TTL_S,
         description="Seconds without a sign of life after which another driver may take the store over.",
     )
     idle_actor_s: PositiveFloat = Field(

@@ -9,36 +9,50 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.records import MAX_RECORD_BYTES, STRICT, Count, Figures, decode_record, record_bytes
 
 _PIECE_BYTES = 2**22
+MAX_PART_BYTES = 2**33  # of one that is read into memory at once: weights of two billion parameters
 
 
 @dataclass(frozen=True)
 class PartFile:
     """A file that a commit names."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     name: str
-    num_bytes: int
+    num_bytes: Count
     sha256: str
-    num_rows: int | None = None  # of a Parquet file
+    num_rows: Count | None = None  # of a Parquet file
 
 
 @dataclass(frozen=True)
 class Commit:
     """A finished unit."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     unit: str
     fingerprint: str
     files: tuple[PartFile, ...]
-    stats: dict[str, Any]  # accuracies, losses: small, for reports
+    stats: Figures  # accuracies, losses: small, for reports
     seconds: float  # the actor was busy with the unit
     host: str
     finished_at: str  # UTC, ISO 8601
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of the weights that the unit owes its result to, by teacher."""
+        found = self.stats.get("weights")
+        return found if isinstance(found, dict) else {}
 
     @property
     def num_bytes(self) -> int:
@@ -73,7 +87,16 @@ def _sha256(files: StoreFiles, name: str) -> str:
 
 def read_part(files: StoreFiles, part: PartFile) -> bytes:
     """Return the bytes of a file that a commit names; raises StoreError if they are not those committed."""
-    data = files.read(part.name)
+    if part.num_bytes > MAX_PART_BYTES:
+        raise StoreError(
+            f"{files.location}/{part.name}: its commit says {part.num_bytes:,} bytes, more than the "
+            f"{MAX_PART_BYTES:,} that are read at once"
+        )
+    data = files.read_up_to(part.name, part.num_bytes + 1)
+    if len(data) != part.num_bytes:
+        raise StoreError(
+            f"{files.location}/{part.name} has not the {part.num_bytes:,} bytes that its commit says"
+        )
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
     return data
@@ -81,13 +104,19 @@ def read_part(files: StoreFiles, part: PartFile) -> bytes:
 
 def check_part(files: StoreFiles, part: PartFile) -> None:
     """Read a large file piece by piece; raises StoreError if its bytes are not those committed."""
-    if _sha256(files, part.name) != part.sha256:
+    if not _holds(files, part.name, part.num_bytes, part.sha256):
         raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
 
 
 def write_commit(files: StoreFiles, commit: Commit) -> bool:
     """Make a unit's work visible; False if another attempt's commit was there first."""
-    return files.create(layout.commit(commit.unit), encode_commit(commit))
+    data = encode_commit(commit)
+    if len(data) > MAX_RECORD_BYTES:
+        raise StoreError(
+            f"{files.location}: the commit of {commit.unit} would have {len(data):,} bytes of at most "
+            f"{MAX_RECORD_BYTES:,}; lower images_per_batch"
+        )
+    return files.create(layout.commit(commit.unit), data)
 
 
 def encode_commit(commit: Commit) -> bytes:
@@ -98,16 +127,14 @@ def encode_commit(commit: Commit) -> bytes:
 def read_commit(files: StoreFiles, unit_id: str) -> Commit:
     """Read a unit's commit; raises StoreError if it is missing or damaged."""
     name = layout.commit(unit_id)
-    data = files.read(name)
+    data = record_bytes(files, name)
     try:
-        values = json.loads(data)
-        parts = tuple(PartFile(**part) for part in values.pop("files"))
-        commit = Commit(files=parts, **values)
-        for part in parts:
+        commit = decode_record(Commit, data)
+        for part in commit.files:
             files.path(part.name)
         if commit.unit != unit_id:
             raise ValueError(f"it is the commit of {commit.unit!r}")
-    except (ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
+    except (ValueError, StoreError) as error:
         raise StoreError(
             f"{files.location}/{name} is not a commit: {error}; delete it, and its unit is done again"
         ) from None

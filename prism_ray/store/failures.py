@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.records import decode_record, record_bytes
+
+_MAX_TEXT = 100_000  # characters of a message or a traceback that are kept
 
 
 def _now() -> str:
@@ -78,11 +81,16 @@ def read_failures(files: StoreFiles) -> Iterator[Failure]:
 
 def _read(files: StoreFiles, name: str) -> Failure:
     try:
-        values = json.loads(files.read(name))
-        return Failure(**{key: str(values[key]) for key in Failure.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError) as error:
+        return decode_record(Failure, record_bytes(files, name))
+    except ValueError as error:
         raise StoreError(f"{files.location}/{name} is no record of a failure: {error}; delete it") from None
 
 
 def _to_json(failure: Failure) -> bytes:
-    return json.dumps(asdict(failure), indent=1).encode()
+    return json.dumps({key: _shortened(text) for key, text in asdict(failure).items()}, indent=1).encode()
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of what is too long for a record."""
+    half = _MAX_TEXT // 2
+    return text if len(text) <= _MAX_TEXT else f"{text[:half]}\n...\n{text[-half:]}"

@@ -14,28 +14,34 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, ClassVar, Self
 
 import psutil
+from pydantic import ConfigDict, Field
 
+from prism_ray.config.orchestrate import MAX_LEASE_TTL_S
 from prism_ray.errors import LeaseError, StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.records import FINITE, Count, decode_record, record_bytes
 
 _POLL_S = 0.25
+_NUM_DIGITS = 15  # of a lease's number at most; what is longer was not written here
 
 
 @dataclass(frozen=True)
 class Holder:
     """Who holds a lease, and how often that was confirmed."""
 
-    number: int
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
+    number: Count
     host: str
     place: str  # where its pid means something: this boot of a machine, this container
-    pid: int
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
     process_started: float  # tells a process from a later one of the same pid
-    ttl_s: float
-    beat: int = 0
+    ttl_s: Annotated[float, Field(ge=0.0, le=MAX_LEASE_TTL_S)]
+    beat: Count = 0
     released: bool = False
 
     @property
@@ -58,14 +64,14 @@ class Holder:
 
 def read_holder(files: StoreFiles) -> Holder | None:
     """Return who held the store last, None if nobody did; a record that is damaged counts as released."""
-    numbers = [int(stem) for name, _ in files.list(layout.LEASES) if (stem := _stem(name)).isdecimal()]
+    stems = (_stem(name) for name, _ in files.list(layout.LEASES))
+    numbers = [int(stem) for stem in stems if stem.isdecimal() and len(stem) <= _NUM_DIGITS]
     if not numbers:
         return None
     number = max(numbers)
     try:
-        values = json.loads(files.read(layout.lease(number)))
-        return Holder(**{key: values[key] for key in Holder.__dataclass_fields__} | {"number": number})
-    except (StoreError, ValueError, TypeError, KeyError):
+        return replace(decode_record(Holder, record_bytes(files, layout.lease(number))), number=number)
+    except (StoreError, ValueError):
         return Holder(number, "unknown", "", 0, 0.0, 0.0, released=True)
 
 

@@ -57,7 +57,7 @@ class Entry(NamedTuple):
             commit.unit,
             len(encode_commit(commit)),
             commit.fingerprint,
-            json.dumps(commit.stats.get("weights", {}), sort_keys=True),
+            json.dumps(commit.weights, sort_keys=True),
             commit.seconds,
             sum(file.num_rows or 0 for file in commit.files),
             [file.name for file in commit.files],

@@ -177,7 +177,7 @@ class _Scan:
             self._weights_seen[used] = None
             for teacher, sha256 in json.loads(used).items():
                 squeezed = self.commits.get(f"squeeze/{teacher}")
-                if squeezed is not None and squeezed.files[0].sha256 != sha256:
+                if squeezed is not None and squeezed.files and squeezed.files[0].sha256 != sha256:
                     self._weights_seen[used] = (
                         f"it was made with other weights of teacher {teacher} than the store has now"
                     )

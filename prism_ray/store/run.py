@@ -10,18 +10,23 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from prism_ray.config import Config, dump_config, parse_config
 from prism_ray.data import DataFacts
-from prism_ray.errors import FingerprintError, PrismRayError, StoreError
+from prism_ray.errors import ConfigError, FingerprintError, PrismRayError, StoreError
 from prism_ray.fingerprint import Scopes, clashes, fingerprint, run_scopes
 from prism_ray.plan import Plan
 from prism_ray.store import layout
 from prism_ray.store.commits import committed_units
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.records import FIGURES, Figures, decode_record, record_bytes
 from prism_ray.units import scope_of
 
 _FORMAT = 2
+_MAX_BYTES = 2**23  # of plan.json; with 20,000 classes and 1,000 scopes it has about 3 MB
 _VERSIONED = ("prism-ray", "torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "pillow")
 
 
@@ -56,6 +61,20 @@ class Run:
             return self._fingerprints[scope_of(unit_id)]
         except KeyError:
             raise StoreError(f"{unit_id} is no unit of this run, nor of what it was before") from None
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    """What plan.json must hold of a run; the rest is for people."""
+
+    format: int
+    num_threads: Annotated[int, Field(ge=1, le=2**16)]
+    weights: dict[str, str]
+    created_at: str
+    versions: dict[str, str]
+    facts: DataFacts
+    config: Figures
+    scopes: Annotated[dict[str, dict[str, dict[str, Any]]], FIGURES]
 
 
 def new_run(config: Config, facts: DataFacts, num_threads: int, weights: dict[str, str] | None = None) -> Run:
@@ -109,7 +128,7 @@ def _needed(scopes: Scopes, bound: set[str]) -> set[str]:
 
 
 def _to_json(run: Run) -> bytes:
-    return json.dumps(
+    text = json.dumps(
         {
             "format": _FORMAT,
             "num_images": {name: run.plan.num_images(name) for name in run.plan.image_sets},
@@ -123,6 +142,12 @@ def _to_json(run: Run) -> bytes:
         },
         indent=1,
     ).encode()
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(
+            f"{layout.PLAN} would have {len(text):,} bytes of at most {_MAX_BYTES:,}; spread image_sets and "
+            "evaluations over several runs"
+        )
+    return text
 
 
 def load_run(files: StoreFiles) -> Run:
@@ -133,34 +158,50 @@ def load_run(files: StoreFiles) -> Run:
             f"`prism-ray distill CONFIG --store {files.location}`"
         )
     origin = f"{files.location}/{layout.PLAN}"
+    data = record_bytes(files, layout.PLAN, _MAX_BYTES)
     try:
-        values = json.loads(files.read(layout.PLAN))
-        if values["format"] != _FORMAT:
-            raise ValueError(f"its format is {values['format']}, this version reads {_FORMAT}")
-        facts = values["facts"]
+        held = decode_record(_PlanFile, data, _MAX_BYTES)
+        if held.format != _FORMAT:
+            raise ValueError(f"its format is {held.format}, this version reads {_FORMAT}")
         run = Run(
-            config=parse_config(values["config"], origin),
-            facts=DataFacts(
-                class_names=tuple(facts["class_names"]),
-                train_counts=tuple(facts["train_counts"]),
-                num_test_images=facts["num_test_images"],
-                channels=facts["channels"],
-                identity=facts["identity"],
-            ),
-            num_threads=values["num_threads"],
-            weights=values["weights"],
-            created_at=values["created_at"],
-            versions=values["versions"],
+            config=parse_config(held.config, origin),
+            facts=held.facts,
+            num_threads=held.num_threads,
+            weights=held.weights,
+            created_at=held.created_at,
+            versions=held.versions,
         )
-        scopes: Scopes = values["scopes"]
-        if any(scope not in scopes for scope in run.scopes) or clashes(scopes, run.scopes, set(scopes)):
+        _check_facts(run.facts)
+        run.plan.check_size(origin)
+        _check_scopes(held.scopes)
+        if any(scope not in held.scopes for scope in run.scopes) or clashes(
+            held.scopes, run.scopes, set(held.scopes)
+        ):
             raise ValueError(
                 "its scopes do not fit its settings: it was edited, or made by another version of prism-ray"
             )
-        run = replace(run, kept={name: scopes[name] for name in scopes.keys() - run.scopes.keys()})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, PrismRayError) as error:
+        kept = {name: held.scopes[name] for name in held.scopes.keys() - run.scopes.keys()}
+        run = replace(run, kept=kept)
+    except (ValueError, TypeError, KeyError, AttributeError, PrismRayError) as error:
         raise StoreError(f"{origin} is damaged: {error}; restore it, or use another store") from None
     return run
+
+
+def _check_facts(facts: DataFacts) -> None:
+    """Raise ValueError if facts do not fit each other."""
+    counts = facts.train_counts
+    if len(counts) != facts.num_classes or not counts or min(counts) < 0 or facts.channels not in (1, 3):
+        raise ValueError(
+            f"its facts say {facts.num_classes} classes, {len(counts)} counts of images and {facts.channels} "
+            "channels"
+        )
+
+
+def _check_scopes(scopes: dict[str, Any]) -> None:
+    """Raise ValueError if a scope is not what `run_scopes` makes, or needs one that is not there."""
+    for name, inputs in scopes.items():
+        if inputs.keys() != {"settings", "needs"} or not inputs["needs"].keys() <= scopes.keys():
+            raise ValueError(f"scopes.{name} has not its settings, or not what it needs")
 
 
 def bound_scopes(files: StoreFiles) -> set[str]:

@@ -9,6 +9,7 @@ import torch
 
 from prism_ray.config import Config
 from prism_ray.data import FolderIndex, RealImages, open_data
+from prism_ray.errors import StoreError
 from prism_ray.plan import Plan
 from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, write_part
 from prism_ray.teachers.files import load_teacher
@@ -16,6 +17,8 @@ from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.work.cache import TeacherCache
 from prism_ray.work.checkpoints import Control, StoreCheckpoints
+
+_OF_TWO_FILES = ("squeeze/", "collect/statistics/")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,17 @@ class WorkContext:
 
     def commits_of(self, unit_ids: Iterable[str]) -> list[Commit]:
         """Read the commits of units that this one builds on; raises StoreError if one is missing."""
-        return [read_commit(self.files, unit_id) for unit_id in unit_ids]
+        return [self._commit_of(unit_id) for unit_id in unit_ids]
+
+    def _commit_of(self, unit_id: str) -> Commit:
+        commit = read_commit(self.files, unit_id)
+        num_files = 2 if unit_id.startswith(_OF_TWO_FILES) else 1
+        if len(commit.files) < num_files:
+            raise StoreError(
+                f"{self.files.location}/{layout.commit(unit_id)} names {len(commit.files)} files, and such a "
+                f"unit has {num_files}; delete it, and its unit is done again"
+            )
+        return commit
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""
@@ -75,12 +88,12 @@ class WorkContext:
         """
         weights: dict[str, str] = {}
         for commit in built_on:
-            weights |= commit.stats.get("weights", {})
+            weights |= commit.weights
         return weights | {name: self._squeeze_of(name).files[0].sha256 for name in names}
 
     def _squeeze_of(self, name: str) -> Commit:
         if name not in self._squeezed:
-            self._squeezed[name] = read_commit(self.files, f"squeeze/{name}")
+            self._squeezed[name] = self._commit_of(f"squeeze/{name}")
         return self._squeezed[name]
 
     def checkpoints(self, unit_id: str, made_with: object = ()) -> StoreCheckpoints:

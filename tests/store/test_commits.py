@@ -104,6 +104,16 @@ def test_a_commit_is_json_for_everyone(files: StoreFiles) -> None:
     assert list(committed_units(files)) == []
 
 
+def test_a_commit_too_large_to_be_read_is_not_written(files: StoreFiles) -> None:
+    """Catches a unit of so many files that its commit counts as damaged, and is done again for ever."""
+    part = PartFile("images/00000/00000-0.png", 1000, "a" * 64)
+    assert write_commit(files, commit_of(*[part] * 10_000, unit="recover/a/b"))
+    assert len(read_commit(files, "recover/a/b").files) == 10_000
+    with pytest.raises(StoreError, match=r"the commit of .* would have .* lower images_per_batch"):
+        write_commit(files, commit_of(*[part] * 30_000))
+    assert not files.exists(layout.commit(UNIT))
+
+
 def test_a_revoked_unit_is_pending_again(files: StoreFiles) -> None:
     """A unit that can never be redone, or whose part goes with its commit."""
     part = write_part(files, name_of, b"x")
@@ -156,6 +166,10 @@ BAD: dict[str, Any] = {
     "file outside": GOOD | {"files": [{"name": "../../etc/passwd", "num_bytes": 1, "sha256": "0"}]},
     "file absolute": GOOD | {"files": [{"name": "/etc/passwd", "num_bytes": 1, "sha256": "0"}]},
     "file a number": GOOD | {"files": [{"name": 5, "num_bytes": 1, "sha256": "0"}]},
+    "file of a negative size": GOOD | {"files": [{"name": "a", "num_bytes": -1, "sha256": "0"}]},
+    "file of a size as text": GOOD | {"files": [{"name": "a", "num_bytes": "1", "sha256": "0"}]},
+    "stats a list": GOOD | {"stats": [1]},
+    "seconds as text": GOOD | {"seconds": "1"},
     "file with a NUL": GOOD | {"files": [{"name": "a\0b", "num_bytes": 1, "sha256": "0"}]},
 }
 

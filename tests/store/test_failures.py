@@ -58,7 +58,17 @@ def test_what_the_store_failed_comes_back_by_itself(files: StoreFiles) -> None:
     assert retry_after_store_errors(files) == []
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff\xfe"])
+def test_a_long_traceback_keeps_its_beginning_and_its_end(files: StoreFiles) -> None:
+    """Catches a record that is too large to be read again, and one that loses the line that says it all."""
+    text = "first" + "\0" * 10**7 + "last"
+    record_failure(files, failure(message=text))
+    (record,) = read_failures(files)
+    assert len(record.message) < 200_000
+    assert record.message.startswith("first")
+    assert record.message.endswith("last")
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff\xfe", b"[" * 10**5])
 def test_a_damaged_record_is_named(files: StoreFiles, text: bytes) -> None:
     """Catches a traceback of ours in place of the file's name."""
     files.create(layout.failure(UNIT, 1), text)

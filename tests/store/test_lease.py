@@ -140,7 +140,27 @@ def test_one_that_stood_still_learns_that_it_was_followed(files: StoreFiles) -> 
     assert not last.released
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"host": 3'])
+@pytest.mark.parametrize(
+    "changes",
+    [{"ttl_s": 1e9}, {"ttl_s": -1.0}, {"pid": "x"}, {"pid": 2**40}, {"beat": None}, {"process_started": []}],
+)
+def test_a_record_that_makes_no_sense_locks_nobody_out(files: StoreFiles, changes: dict[str, object]) -> None:
+    """Catches a wait of years, and an OverflowError of the operating system, for a forged record."""
+    with hold(files):
+        pass
+    pretend(files, released=False, place="there", **changes)
+    started = time.monotonic()
+    with hold(files):
+        assert time.monotonic() - started < 5.0
+    name = f"{layout.LEASES}/{'9' * 200}.json"
+    files.create(name, b"{}")
+    with hold(files):
+        holder = read_holder(files)
+        assert holder is not None
+        assert holder.number == 3
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"host": 3', b"[" * 10**5])
 def test_a_damaged_record_locks_nobody_out(files: StoreFiles, text: bytes) -> None:
     """Catches a half-written record that has to be deleted by hand."""
     files.create(layout.lease(41), text)

@@ -1,0 +1,110 @@
+"""JSON records: what is too large, too deep, of another type or no number is refused in plain words."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import ConfigDict
+
+from prism_ray.store import StoreFiles
+from prism_ray.store.records import (
+    FINITE,
+    MAX_RECORD_BYTES,
+    STRICT,
+    Count,
+    Figures,
+    decode_record,
+    record_bytes,
+    record_of,
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: str
+    size: Count = 0
+
+
+@dataclass(frozen=True)
+class Outer:
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
+    parts: tuple[Inner, ...]
+    figures: Figures
+    seconds: float
+
+
+GOOD = b'{"parts": [{"name": "a", "size": 5}], "figures": {"x": [1, {"y": null}]}, "seconds": 1, "more": 2}'
+
+
+def test_a_record_comes_out_as_its_type() -> None:
+    """Catches lists where tuples are meant, and keys of a later version that end the reading."""
+    assert decode_record(Outer, GOOD) == Outer((Inner("a", 5),), {"x": [1, {"y": None}]}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (GOOD.replace(b'"a"', b"5"), "parts.0.name: Input should be a valid string"),
+        (GOOD.replace(b'"size": 5', b'"size": -1'), "parts.0.size: Input should be greater"),
+        (GOOD.replace(b'"size": 5', b'"size": 99999999999999999999'), "parts.0.size: Input should be less"),
+        (GOOD.replace(b'"size": 5', b'"size": "5"'), "parts.0.size: Input should be a valid integer"),
+        (GOOD.replace(b'"size"', b'"length"'), "parts.0.length: Unexpected keyword argument"),
+        (GOOD.replace(b"null", b"NaN"), "figures: Value error, nan is no number that JSON has"),
+        (GOOD.replace(b"null", b"1e999"), "figures: Value error, inf is no number that JSON has"),
+        (GOOD.replace(b"null", b"[" * 1000), "recursion limit exceeded"),
+        (GOOD.replace(b"null", b"9" * 5000), "number out of range"),
+        (GOOD.replace(b'"seconds": 1', b'"seconds": Infinity'), "seconds: Input should be a finite number"),
+        (GOOD.replace(b'"seconds": 1', b'"no": 1'), "seconds: Field required"),
+        (GOOD.replace(b'"a"', b'"\\ud800"'), "Invalid JSON"),
+        (b"[]", "Input should be an object"),
+        (b"", "Invalid JSON"),
+        (b"\xff", "Invalid JSON"),
+        (bytes(100), "Invalid JSON"),
+    ],
+)
+def test_what_is_wrong_first_is_said(data: bytes, problem: str) -> None:
+    """Catches RecursionError, TypeError far away from the file, and a page of complaints."""
+    with pytest.raises(ValueError, match=problem) as caught:
+        decode_record(Outer, data)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("filling", [b"[[],[],", b"x", b" "])
+def test_ten_megabytes_are_not_parsed(files: StoreFiles, filling: bytes) -> None:
+    """Catches a store from elsewhere that fills the memory with one small file."""
+    files.create("record.json", GOOD[:-1] + b"," + filling * (10 * 2**20 // len(filling)))
+    started = time.monotonic()
+    data = record_bytes(files, "record.json")
+    assert len(data) == MAX_RECORD_BYTES + 1
+    with pytest.raises(ValueError, match=r"^it has more than the 4,194,304 bytes that it can have$"):
+        decode_record(Outer, data)
+    assert time.monotonic() - started < 2.0
+
+
+def test_plain_data_are_held_against_a_type_too() -> None:
+    """Catches figures of a commit that are text where a table needs a number."""
+    assert record_of(Inner, {"name": "a"}) == Inner("a", 0)
+    for values in ({"name": None}, {"name": "a", "size": [1]}, {}):
+        with pytest.raises(ValueError, match=r"^(name|size): "):
+            record_of(Inner, values)
+
+
+def test_a_record_that_is_read_a_million_times_is_read_quickly() -> None:
+    """Catches a type that is analysed again for every record."""
+    started = time.perf_counter()
+    for _ in range(2000):
+        decode_record(Outer, GOOD)
+    assert time.perf_counter() - started < 2.0
+
+
+def test_the_types_are_told_apart() -> None:
+    """Catches records of one type being read as the first one's."""
+    values: dict[str, Any] = {"name": "a", "size": 1}
+    assert isinstance(record_of(Inner, values), Inner)
+    with pytest.raises(ValueError, match="Field required"):
+        record_of(Outer, {"figures": {}})
