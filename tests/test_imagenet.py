@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from prism_ray.store import StoreFiles, load_run, read_commit, read_progress
-from prism_ray.store.images import read_images
+from prism_ray.store.images import ImageForm, read_images
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURES = REPOSITORY / "runs" / "imagenet-photographs"
@@ -147,7 +147,7 @@ def test_images_of_real_teachers_are_classified_as_their_class(
     for name in ("lite0", "lite1"):
         first, last = (stats[when]["alignments"][name] for when in ("first", "last"))
         assert last < 0.4 * first, f"{name}: {first} -> {last}"
-    stored = read_images(files, [commit])
+    stored = read_images(files, [commit], ImageForm.of(run.plan, "prism"))
     targets = torch.tensor([outputs[slot.label] for slot in stored.slots])
     inputs = (torch.from_numpy(stored.images) / 255.0 - 0.5) / 0.5
     for number in (0, 1, 2):  # the third has had no part in it

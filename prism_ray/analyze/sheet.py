@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from prism_ray.errors import UsageError
 from prism_ray.plan import Plan
 from prism_ray.store import RunProgress, StoreFiles, read_commit
-from prism_ray.store.images import read_images
+from prism_ray.store.images import ImageForm, read_images
 from prism_ray.units import Slot
 
 _MIN_CELL = 48  # pixels: smaller images are enlarged by whole factors
@@ -36,7 +36,7 @@ def contact_sheet(
             and any(slot.label < num_classes and slot.ipc_index < num_ipc for slot in unit.slots)
         ]
         if commits:
-            stored = read_images(files, commits)
+            stored = read_images(files, commits, ImageForm.of(plan, image_set))
             found = dict(zip(stored.slots, stored.images, strict=True))
             blocks.append(_block(image_set, found, plan.facts.class_names[:num_classes], num_ipc))
     if not blocks:

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError, UsageError
 from prism_ray.store import layout
-from prism_ray.store.commits import Commit, read_commit, read_part
+from prism_ray.store.commits import Commit, read_commit
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.images import ImageForm, StoredImages, describe_columns, read_batch
 from prism_ray.store.run import Run
 
 _MAX_FILE_BYTES = 500 * 10**6
@@ -31,17 +32,18 @@ def commits_of_set(files: StoreFiles, run: Run, image_set: str) -> list[Commit]:
     return [read_commit(files, unit_id) for unit_id in run.plan.recover_ids(image_set)]
 
 
-def export_folder(files: StoreFiles, run: Run, commits: Sequence[Commit], target: StoreFiles) -> int:
+def export_folder(
+    files: StoreFiles, run: Run, image_set: str, commits: Sequence[Commit], target: StoreFiles
+) -> int:
     """Write `train/<label>/<IPC index>.png` and classes.json; return the number of images.
 
     torchvision's ImageFolder numbers such folders as the labels are numbered.
     """
     _create(target, "classes.json", json.dumps(list(run.facts.class_names), indent=1).encode())
     num_images = 0
-    for table in _tables(files, commits):
-        for row in table.select(["image", "label", "ipc_index"]).to_pylist():
-            name = f"train/{int(row['label']):05d}/{int(row['ipc_index']):05d}.png"
-            _create(target, name, row["image"]["bytes"])
+    for table, stored in _batches(files, run, image_set, commits):
+        for slot, image in zip(stored.slots, table["image"].to_pylist(), strict=True):
+            _create(target, f"train/{slot.label:05d}/{slot.ipc_index:05d}.png", image["bytes"])
             num_images += 1
     target.remove_empty(layout.WIP)
     return num_images
@@ -64,10 +66,9 @@ def export_dataset(
     for number, members in enumerate(bins):
         sink = io.BytesIO()
         writer: pq.ParquetWriter | None = None
-        for table in _tables(files, members):
+        for table, _ in _batches(files, run, image_set, members):
             # One schema for all files; the draws of each batch stay with the run.
-            metadata = {b"huggingface": (table.schema.metadata or {})[b"huggingface"]}
-            table = table.replace_schema_metadata(metadata)
+            table = table.replace_schema_metadata(describe_columns(run.facts.class_names))
             writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
             writer.write_table(table)
             num_images += table.num_rows
@@ -92,16 +93,17 @@ def _bins(commits: Sequence[Commit], max_bytes: int) -> list[list[Commit]]:
     return bins
 
 
-def _tables(files: StoreFiles, commits: Sequence[Commit]) -> Iterator[pa.Table]:
+def _batches(
+    files: StoreFiles, run: Run, image_set: str, commits: Sequence[Commit]
+) -> Iterator[tuple[pa.Table, StoredImages]]:
+    form = ImageForm.of(run.plan, image_set)
     for commit in commits:
-        for part in commit.files:
-            try:
-                yield pq.read_table(io.BytesIO(read_part(files, part)))
-            except (pa.ArrowException, OSError) as error:
-                raise StoreError(
-                    f"{files.location}/{part.name} is damaged: {error}; run `prism-ray verify --repair "
-                    f"{files.location}` and `prism-ray distill` again"
-                ) from error
+        try:
+            yield read_batch(files, commit, form, with_history=True)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; run `prism-ray verify --repair {files.location}` and `prism-ray distill` again"
+            ) from None
 
 
 def _create(target: StoreFiles, name: str, data: bytes) -> None:

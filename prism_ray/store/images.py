@@ -1,20 +1,25 @@
-"""Image parts: lossless PNG in the Hugging Face image layout, one Parquet file per batch."""
+"""Image parts: lossless PNG in the Hugging Face image layout, one Parquet file per batch.
+
+Read without trusting them: rows, columns and pixels must be those of the run before anything is unpacked.
+"""
 
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from prism_ray.errors import StoreError
+from prism_ray.parquet import read_table
+from prism_ray.plan import Plan
 from prism_ray.store.commits import Commit, read_part
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.png import decode_png, encode_png
 from prism_ray.units import RecoverUnit, Slot
 
 _SCHEMA = pa.schema(
@@ -38,6 +43,40 @@ _HF_DTYPES = {
     "loss_ce": "float32",
     "loss_bn": "float32",
 }
+
+
+_KEYS = pa.schema([_SCHEMA.field(name) for name in ("image", "label", "ipc_index")])
+_ROW_BYTES = 2**14  # of a row beside its image: the names of a hundred teachers
+_METADATA_BYTES = 2**24  # of a file: the names of 20,000 classes, the draws of 4,000 iterations
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """What the images of a set must be."""
+
+    channels: int
+    size: int  # pixels of a side
+    max_images: int  # in a batch
+    num_classes: int
+    ipc: int
+
+    @classmethod
+    def of(cls, plan: Plan, image_set: str) -> Self:
+        """Return the form of an image set of a run."""
+        config = plan.config.image_sets[image_set]
+        return cls(
+            channels=plan.facts.channels,
+            size=plan.config.data.image_size,
+            max_images=config.images_per_batch,
+            num_classes=plan.facts.num_classes,
+            ipc=config.ipc,
+        )
+
+    @property
+    def max_part_bytes(self) -> int:
+        """Bytes of a batch's file, packed or unpacked: PNG of noise is a little larger than the pixels."""
+        png = 2 * self.channels * self.size**2 + _ROW_BYTES
+        return self.max_images * png + _METADATA_BYTES
 
 
 @dataclass(frozen=True)
@@ -76,10 +115,7 @@ def encode_images(
         "loss_ce": [loss_ce] * num_images,
         "loss_bn": [loss_bn] * num_images,
     }
-    metadata = {
-        "huggingface": json.dumps({"info": {"features": _features(class_names)}}),
-        "prism_ray.draws": json.dumps(_pack_draws(unit)),
-    }
+    metadata = describe_columns(class_names) | {"prism_ray.draws": json.dumps(_pack_draws(unit))}
     table = pa.table(rows, schema=_SCHEMA.with_metadata(metadata))
     sink = io.BytesIO()
     pq.write_table(
@@ -94,43 +130,67 @@ def encode_images(
     return sink.getvalue()
 
 
-def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """Return a (channels, H, W) image as PNG: grey for 1 channel, RGB for 3."""
-    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-    sink = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(sink, format="PNG")
-    return sink.getvalue()
+def read_batch(
+    files: StoreFiles, commit: Commit, form: ImageForm, *, with_history: bool = False
+) -> tuple[pa.Table, StoredImages]:
+    """Read the images that a unit of recover committed, as the rows of its file and as pixels.
+
+    The rows have image, label and IPC index, and with `with_history` all columns. Raises StoreError that
+    names the file and says what is wrong: bytes or rows that are not those committed, an image that is no
+    PNG of the run's size.
+    """
+    if len(commit.files) != 1:
+        raise StoreError(
+            f"{files.location}: the commit of {commit.unit} names {len(commit.files)} files, not 1"
+        )
+    (part,) = commit.files
+    try:
+        if part.num_bytes > form.max_part_bytes:
+            raise ValueError(f"{part.num_bytes:,} bytes, and such a file has at most {form.max_part_bytes:,}")
+        data = io.BytesIO(read_part(files, part))
+        schema = _SCHEMA if with_history else _KEYS
+        table = read_table(data, schema, form.max_part_bytes, part.num_rows)
+        if table.num_rows > form.max_images:
+            raise ValueError(f"{table.num_rows} rows, and a batch has at most {form.max_images}")
+        return table, _decode(table.select(_KEYS.names).to_pylist(), form)
+    except ValueError as error:
+        raise StoreError(f"{files.location}/{part.name} is damaged: {error}") from None
 
 
-def decode_png(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return a PNG's pixels as (channels, H, W)."""
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+def _decode(rows: list[dict[str, Any]], form: ImageForm) -> StoredImages:
+    slots: list[Slot] = []
+    images = np.empty((len(rows), form.channels, form.size, form.size), np.uint8)
+    for image, row in zip(images, rows, strict=True):
+        label, ipc_index = row["label"], row["ipc_index"]
+        if label not in range(form.num_classes) or ipc_index not in range(form.ipc):
+            raise ValueError(f"there is no image {ipc_index} of class {label}")
+        if row["image"] is None or row["image"]["bytes"] is None:
+            raise ValueError(f"image {ipc_index} of class {label} is not there")
+        try:
+            image[:] = decode_png(row["image"]["bytes"], form.channels, form.size)
+        except ValueError as error:
+            raise ValueError(f"image {ipc_index} of class {label} {error}") from None
+        slots.append(Slot(label, ipc_index))
+    return StoredImages(tuple(slots), images)
 
 
-def read_images(files: StoreFiles, commits: Sequence[Commit]) -> StoredImages:
+def read_images(files: StoreFiles, commits: Sequence[Commit], form: ImageForm) -> StoredImages:
     """Read the images of some units' commits, part after part.
 
-    Raises StoreError if a part cannot be read.
+    Raises StoreError if a part cannot be read, or is not what its commit and the run say.
     """
     slots: list[Slot] = []
-    images: list[npt.NDArray[np.uint8]] = []
+    images: list[npt.NDArray[np.uint8]] = [np.empty((0, form.channels, form.size, form.size), np.uint8)]
     for commit in commits:
-        for part in commit.files:
-            try:
-                table = pq.read_table(
-                    io.BytesIO(read_part(files, part)), columns=["image", "label", "ipc_index"]
-                )
-                rows: list[dict[str, Any]] = table.to_pylist()
-                images += [decode_png(row["image"]["bytes"]) for row in rows]
-            except (StoreError, pa.ArrowException, OSError, SyntaxError) as error:
-                raise StoreError(
-                    f"{files.location}/{part.name} is damaged: {error}; delete "
-                    f"commits/{commit.unit}.json, and its batch is made again"
-                ) from error
-            slots += [Slot(row["label"], row["ipc_index"]) for row in rows]
-    return StoredImages(tuple(slots), np.stack(images))
+        try:
+            _, found = read_batch(files, commit, form)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; delete commits/{commit.unit}.json, and its batch is made again"
+            ) from None
+        slots += found.slots
+        images.append(found.images)
+    return StoredImages(tuple(slots), np.concatenate(images))
 
 
 def _pack_draws(unit: RecoverUnit) -> dict[str, Any]:
@@ -142,12 +202,13 @@ def _pack_draws(unit: RecoverUnit) -> dict[str, Any]:
     }
 
 
-def _features(class_names: Sequence[str]) -> dict[str, Any]:
-    """The `datasets` features of the columns."""
+def describe_columns(class_names: Sequence[str]) -> dict[str, str]:
+    """Return the metadata of a file from which `datasets` knows images and class names."""
     features: dict[str, Any] = {
         "image": {"_type": "Image"},
         "label": {"names": list(class_names), "_type": "ClassLabel"},
         "teachers": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
     }
     features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in _HF_DTYPES.items()}
-    return {name: features[name] for name in _SCHEMA.names}
+    in_order = {name: features[name] for name in _SCHEMA.names}
+    return {"huggingface": json.dumps({"info": {"features": in_order}})}

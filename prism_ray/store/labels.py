@@ -8,6 +8,7 @@ batches it likes, and small groups do not pay for a row group's header in each e
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
+from prism_ray.parquet import ParquetReader, read_table
+from prism_ray.plan import Plan
 from prism_ray.store.commits import Commit, PartFile, check_part
 from prism_ray.store.files import StoreFiles
 
@@ -64,10 +67,50 @@ class EpochLabels:
     logits: npt.NDArray[np.float16]  # B, C
 
 
+@dataclass(frozen=True)
+class LabelForm:
+    """What the labels of a set must be."""
+
+    num_images: int  # of the set
+    num_classes: int
+    size: int  # pixels of a side
+
+    @classmethod
+    def of(cls, plan: Plan, image_set: str) -> Self:
+        """Return the form of the labels of an image set of a run."""
+        return cls(plan.num_images(image_set), plan.facts.num_classes, plan.config.data.image_size)
+
+    @property
+    def max_row_group_bytes(self) -> int:
+        """Bytes of a row group, unpacked."""
+        return max(_ROWS_PER_ROW_GROUP, self.num_images) * (_VIEW_BYTES + _LOGIT_BYTES * self.num_classes)
+
+    def check(self, labels: EpochLabels) -> None:
+        """Raise ValueError if a view reaches beyond its image or comes twice, or a logit is not finite."""
+        views = labels.views
+        for what in ("crop", "box"):
+            for first, extent in (("top", "height"), ("left", "width")):
+                begin, length = getattr(views, f"{what}_{first}"), getattr(views, f"{what}_{extent}")
+                least = 1 if what == "crop" else 0
+                if (begin < 0).any() or (length < least).any() or (begin + length > self.size).any():
+                    raise ValueError(f"a view has a {what} that is not inside its image")
+        if (views.augment_seed < 0).any():
+            raise ValueError("a view has a negative seed")
+        if len(np.unique(views.label << 32 | views.ipc_index)) != len(views):
+            raise ValueError("an image has two views")
+        if not np.isfinite(labels.logits).all():
+            raise ValueError("a logit is not finite")
+
+
 _ROWS_PER_ROW_GROUP = 4096
 _FLAGS = ("flip", "swap_columns", "swap_rows")
 _KEYS = ("label", "ipc_index", "partner_label", "partner_ipc_index")
 _SEEDS = ("augment_seed",)
+_VIEW_BYTES = 512  # of a row beside its logits, with room for pages
+_LOGIT_BYTES = 16  # 2 of a logit, its place in the list, and pages
+
+
+_EPOCHS = pa.schema([("epoch", pa.int32())])
 
 
 def _type_of(name: str) -> pa.DataType:
@@ -78,14 +121,17 @@ def _type_of(name: str) -> pa.DataType:
     return pa.int32() if name in _KEYS else pa.int16()  # int16: pixels
 
 
-def encode_labels(epochs: Sequence[EpochLabels]) -> bytes:
-    """Return the Parquet file of a group's labels in a range of epochs."""
-    num_classes = epochs[0].logits.shape[1]
-    schema = pa.schema(
+def _schema_of(num_classes: int) -> pa.Schema:
+    return pa.schema(
         [("epoch", pa.int32())]
         + [(field.name, _type_of(field.name)) for field in fields(Views)]
         + [("logits", pa.list_(pa.float16(), num_classes))]
     )
+
+
+def encode_labels(epochs: Sequence[EpochLabels]) -> bytes:
+    """Return the Parquet file of a group's labels in a range of epochs."""
+    schema = _schema_of(epochs[0].logits.shape[1])
     num_images = len(epochs[0].views)
     step = max(1, _ROWS_PER_ROW_GROUP // num_images)
     sink = io.BytesIO()
@@ -110,15 +156,16 @@ def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema) -> pa.Table:
 class LabelReader:
     """Reads the labels of an image set epoch by epoch from the parts that commits name."""
 
-    def __init__(self, files: StoreFiles, commits: Sequence[Commit]) -> None:
+    def __init__(self, files: StoreFiles, commits: Sequence[Commit], form: LabelForm) -> None:
         """Open the parts; raises StoreError if one is damaged."""
-        self._parts = [_PartReader(files, part) for commit in commits for part in commit.files]
+        self._parts = [_PartReader(files, part, form) for commit in commits for part in commit.files]
         self._location = files.location
 
     def epoch(self, epoch: int) -> EpochLabels:
         """Return the labels of every image of the set in one epoch.
 
-        Raises StoreError if there are none, or if a part is damaged.
+        Raises StoreError if there are none, or if a part is damaged. What views and logits say is for
+        `LabelForm.check`.
         """
         found = [labels for part in self._parts if (labels := part.epoch(epoch)) is not None]
         if not found:
@@ -133,51 +180,67 @@ class LabelReader:
 class _PartReader:
     """One part, of which the row group read last stays in memory."""
 
-    def __init__(self, files: StoreFiles, part: PartFile) -> None:
+    def __init__(self, files: StoreFiles, part: PartFile, form: LabelForm) -> None:
         self._where = f"{files.location}/{part.name}"
+        self._form = form
         try:
             check_part(files, part)
-            self._parquet = pq.ParquetFile(files.open(part.name))
-            self._epochs = [self._bounds(number) for number in range(self._parquet.num_row_groups)]
-        except (StoreError, pa.ArrowException, OSError, LookupError, AttributeError) as error:
+            file = files.open(part.name)
+            self._reader = ParquetReader(file, _schema_of(form.num_classes))
+            if part.num_rows not in (None, self._reader.num_rows):
+                raise ValueError(f"{self._reader.num_rows} rows, not {part.num_rows}")
+            epochs = ParquetReader(file, _EPOCHS)
+            self._epochs = [self._bounds(epochs, number) for number in range(epochs.num_row_groups)]
+        except (StoreError, ValueError) as error:
             raise self._damaged(error) from error
         self._held: tuple[int, pa.Table] | None = None
 
-    def _bounds(self, row_group: int) -> tuple[int, int]:
-        """First and last epoch of a row group, from the footer's statistics."""
-        column = self._parquet.schema_arrow.get_field_index("epoch")
-        statistics = self._parquet.metadata.row_group(row_group).column(column).statistics
-        return statistics.min, statistics.max
+    def _bounds(self, epochs: ParquetReader, row_group: int) -> tuple[int, int]:
+        """First and last epoch of a row group."""
+        found = epochs.read([row_group], self._form.max_row_group_bytes)["epoch"]
+        if len(found) == 0 or found.null_count:
+            raise ValueError(f"row group {row_group} is empty, or does not say of which epochs it is")
+        bounds = pc.min_max(found)
+        return bounds["min"].as_py(), bounds["max"].as_py()
 
     def epoch(self, epoch: int) -> EpochLabels | None:
         """Return the part's labels of an epoch, None if it has none."""
         for row_group, (first, last) in enumerate(self._epochs):
             if first <= epoch <= last:
-                table = self._read(row_group)
                 try:
-                    return self._decode(epoch, table.filter(pc.equal(table["epoch"], epoch)))
-                except (pa.ArrowException, LookupError) as error:
+                    return decode_epoch(epoch, self._read(row_group))
+                except (ValueError, pa.ArrowException, OSError) as error:
                     raise self._damaged(error) from error
         self._held = None  # a student reads epochs in order: this part is not needed for now
         return None
 
     def _read(self, row_group: int) -> pa.Table:
         if self._held is None or self._held[0] != row_group:
-            try:
-                self._held = (row_group, self._parquet.read_row_group(row_group))
-            except (pa.ArrowException, OSError) as error:
-                raise self._damaged(error) from error
+            self._held = (row_group, self._reader.read([row_group], self._form.max_row_group_bytes))
         return self._held[1]
-
-    @staticmethod
-    def _decode(epoch: int, table: pa.Table) -> EpochLabels:
-        views = {
-            field.name: table[field.name].to_numpy().astype(np.bool_ if field.name in _FLAGS else np.int64)
-            for field in fields(Views)
-        }
-        logits = table["logits"].combine_chunks()
-        values = logits.flatten().to_numpy(zero_copy_only=False)
-        return EpochLabels(epoch, Views(**views), values.reshape(len(table), -1))
 
     def _damaged(self, why: object) -> StoreError:
         return StoreError(f"{self._where} is damaged: {why}; run `prism-ray verify`")
+
+
+def read_labels(files: StoreFiles, part: PartFile, form: LabelForm, num_rows: int) -> pa.Table:
+    """Return the rows of a whole part that must have `num_rows`; raises StoreError, or ValueError."""
+    schema = _schema_of(form.num_classes)
+    max_bytes = num_rows * (_VIEW_BYTES + _LOGIT_BYTES * form.num_classes)
+    check_part(files, part)
+    with files.open(part.name) as file:
+        return read_table(file, schema, max_bytes, num_rows)
+
+
+def decode_epoch(epoch: int, table: pa.Table) -> EpochLabels:
+    """Return the labels of one epoch among those of a table; raises ValueError if some are missing."""
+    table = table.filter(pc.equal(table["epoch"], epoch))
+    if any(column.null_count for column in table.columns):
+        raise ValueError(f"epoch {epoch} is not filled in")
+    views = {
+        field.name: table[field.name].to_numpy().astype(np.bool_ if field.name in _FLAGS else np.int64)
+        for field in fields(Views)
+    }
+    logits = table["logits"].combine_chunks()
+    values = logits.flatten().to_numpy(zero_copy_only=False)
+    return EpochLabels(epoch, Views(**views), values.reshape(len(table), logits.type.list_size))

@@ -1,7 +1,7 @@
 """The units of evaluate: a student trained on an image set, and the measures of the images themselves."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -11,8 +11,8 @@ from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_feature
 from prism_ray.evaluate.student import train_student
 from prism_ray.seeds import derive_seed
 from prism_ray.store import Commit, layout
-from prism_ray.store.images import StoredImages, read_images
-from prism_ray.store.labels import LabelReader
+from prism_ray.store.images import ImageForm, StoredImages, read_images
+from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.units import EvaluateUnit, MeasureUnit
 from prism_ray.work.context import Work, WorkContext
 
@@ -23,7 +23,7 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
     batches = context.commits_of(context.plan.recover_ids(unit.image_set))
     result = train_student(
         _all_images(context, unit.image_set, batches),
-        LabelReader(context.files, labels).epoch,
+        _epoch_reader(context, unit.image_set, labels),
         context.config.relabel.epochs,
         context.config.evaluations[unit.evaluation],
         context.data,
@@ -64,11 +64,32 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Work:
 
 def _all_images(context: WorkContext, image_set: str, batches: Sequence[Commit]) -> StoredImages:
     """Read every image of a set from its batches' commits; raises StoreError if some are missing."""
-    stored = read_images(context.files, batches)
+    stored = read_images(context.files, batches, ImageForm.of(context.plan, image_set))
     expected = context.plan.num_images(image_set)
-    if len(stored.slots) != expected:
+    if len(set(stored.slots)) != expected or len(stored.slots) != expected:
         raise StoreError(
-            f"{context.files.location}: image set {image_set} has {len(stored.slots)} images instead of "
-            f"{expected}; run `prism-ray verify`"
+            f"{context.files.location}: image set {image_set} has {len(set(stored.slots))} different images "
+            f"in {len(stored.slots)} rows instead of {expected}; run `prism-ray verify --repair`"
         )
     return stored
+
+
+def _epoch_reader(
+    context: WorkContext, image_set: str, commits: Sequence[Commit]
+) -> Callable[[int], EpochLabels]:
+    """Return what reads and checks an epoch's labels; raises StoreError if a part of them is damaged."""
+    form = LabelForm.of(context.plan, image_set)
+    reader = LabelReader(context.files, commits, form)
+
+    def read_epoch(epoch: int) -> EpochLabels:
+        labels = reader.epoch(epoch)
+        try:
+            form.check(labels)
+        except ValueError as error:
+            raise StoreError(
+                f"{context.files.location}: the soft labels of {image_set} in epoch {epoch} are damaged: "
+                f"{error}; run `prism-ray verify --repair`"
+            ) from None
+        return labels
+
+    return read_epoch

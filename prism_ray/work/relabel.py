@@ -2,9 +2,10 @@
 
 from functools import partial
 
+from prism_ray.errors import StoreError
 from prism_ray.relabel.ensemble import label_group
 from prism_ray.store import layout
-from prism_ray.store.images import read_images
+from prism_ray.store.images import ImageForm, read_images
 from prism_ray.store.labels import encode_labels
 from prism_ray.units import RelabelUnit
 from prism_ray.work.context import Finish, Work, WorkContext
@@ -14,7 +15,12 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     """Label the images of the unit's batches."""
     config = context.config
     batches = context.commits_of(unit.batch_ids)
-    stored = read_images(context.files, batches)
+    stored = read_images(context.files, batches, ImageForm.of(context.plan, unit.image_set))
+    if sorted(stored.slots) != sorted(context.plan.group_slots(unit.image_set, unit.group)):
+        raise StoreError(
+            f"{context.files.location}: {unit.id} finds other images than those of its group; run `prism-ray "
+            "verify --repair`"
+        )
     teachers = [context.teacher(name) for name in config.label_teachers]
     epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
     stats = {

@@ -21,7 +21,7 @@ EXPECTED = [(label, index) for label in range(3) for index in range(4)]
 
 @pytest.fixture
 def run(make_run: Callable[..., Run]) -> Run:
-    return make_run()
+    return make_run(recover__ipc=4)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_folder_is_torchvisions(
 ) -> None:
     """Catches labels that change places because folders are sorted as text, and pixels that change."""
     target = StoreFiles(str(tmp_path / "out"))
-    assert export_folder(local, run, commits, target) == 12
+    assert export_folder(local, run, "distilled", commits, target) == 12
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.json", "train"]
     found = ImageFolder(str(tmp_path / "out" / "train"))
     assert len(found) == 12
@@ -81,9 +81,9 @@ def test_nothing_is_written_over(
 ) -> None:
     """Catches two data sets mixed up in one folder."""
     target = StoreFiles(str(tmp_path / "out"))
-    export_folder(local, run, commits, target)
+    export_folder(local, run, "distilled", commits, target)
     with pytest.raises(UsageError, match=r"classes\.json is there already; give --to"):
-        export_folder(local, run, commits, target)
+        export_folder(local, run, "distilled", commits, target)
 
 
 def test_a_damaged_part_is_named(
@@ -93,4 +93,4 @@ def test_a_damaged_part_is_named(
     part: PartFile = commits[2].files[0]
     local.replace(part.name, b"x" * part.num_bytes)
     with pytest.raises(StoreError, match="SHA-256"):
-        export_folder(local, run, commits, StoreFiles(str(tmp_path / "out")))
+        export_folder(local, run, "distilled", commits, StoreFiles(str(tmp_path / "out")))

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from prism_ray.errors import StoreError
 from prism_ray.store import Commit, StoreFiles, write_part
-from prism_ray.store.images import decode_png, encode_images, encode_png, read_images
+from prism_ray.store.images import ImageForm, encode_images, read_images
 from prism_ray.units import RecoverUnit, Slot
 
 CLASSES = ("cat", "dög", "owl")
@@ -36,44 +36,13 @@ def noise(count: int = 4, channels: int = 3, size: int = 8, seed: int = 0) -> np
     return rng.integers(0, 256, (count, channels, size, size), dtype=np.uint8)
 
 
+def form_of(channels: int = 3) -> ImageForm:
+    return ImageForm(channels, size=8, max_images=4, num_classes=7, ipc=4)
+
+
 def commit_part(files: StoreFiles, data: bytes, name: str = "part") -> Commit:
     part = write_part(files, lambda attempt: f"images/{name}-{attempt}.parquet", data)
     return Commit(f"recover/{name}", "abc", (part,), {}, 1.0, "here", "now")
-
-
-IMAGES = st.tuples(st.sampled_from([1, 3]), st.integers(1, 12), st.integers(1, 12)).flatmap(
-    lambda shape: hnp.arrays(np.uint8, shape)
-)
-
-
-@settings(deadline=None)
-@given(image=IMAGES)
-def test_png_is_lossless(image: npt.NDArray[np.uint8]) -> None:
-    """Pixels changed by the codec: grey made RGB, channels or sides exchanged, or a lossy format."""
-    data = encode_png(image)
-    decoded = decode_png(data)
-    assert decoded.dtype == np.uint8
-    assert decoded.shape == image.shape
-    assert np.array_equal(decoded, image)
-    assert encode_png(image) == data
-
-
-def test_the_memory_order_of_the_pixels_does_not_matter() -> None:
-    """A transposed view whose raw memory is written in place of its pixels."""
-    image = noise(1, 3, 8)[0]
-    turned = np.asfortranarray(image)
-    assert encode_png(turned) == encode_png(image)
-    assert np.array_equal(decode_png(encode_png(image[:, ::2, ::-1])), image[:, ::2, ::-1])
-
-
-def test_only_png_is_decoded() -> None:
-    """A file of the store that makes Pillow run one of its rarer decoders."""
-    from PIL import Image
-
-    sink = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(sink, format="BMP")
-    with pytest.raises(OSError, match="cannot identify"):
-        decode_png(sink.getvalue())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -85,7 +54,7 @@ def test_images_are_read_back_from_the_store(files: StoreFiles, channels: int) -
         commit_part(files, encode_images(UNIT, first, CLASSES, 0.5, 0.25), "z"),
         commit_part(files, encode_images(other, second, [str(k) for k in range(7)]), "a"),
     ]
-    stored = read_images(files, commits)
+    stored = read_images(files, commits, form_of(channels))
     assert stored.slots == UNIT.slots + other.slots
     assert stored.images.dtype == np.uint8
     assert np.array_equal(stored.images, np.concatenate([first, second]))
@@ -224,7 +193,7 @@ def test_a_damaged_part_is_named_with_the_remedy(files: StoreFiles, harm: Callab
     whole = commit_part(files, encode_images(UNIT, noise(), CLASSES), "whole")
     damaged = commit_part(files, harm(encode_images(UNIT, noise(), CLASSES)), "damaged")
     with pytest.raises(StoreError) as caught:
-        read_images(files, [whole, damaged])
+        read_images(files, [whole, damaged], form_of())
     message = str(caught.value)
     assert message.startswith(f"{files.location}/images/damaged-0.parquet is damaged: ")
     assert "delete commits/recover/damaged.json" in message
@@ -235,4 +204,4 @@ def test_a_missing_part_is_a_store_error(files: StoreFiles) -> None:
     commit = commit_part(files, encode_images(UNIT, noise(), CLASSES))
     files.delete(commit.files[0].name)
     with pytest.raises(StoreError, match="part-0"):
-        read_images(files, [commit])
+        read_images(files, [commit], form_of())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import prism_ray.store.labels
 from prism_ray.errors import StoreError
 from prism_ray.store import Commit, StoreFiles, write_part
-from prism_ray.store.labels import EpochLabels, LabelReader, Views, encode_labels
+from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
 
 # float16 values that a detour through another type or a text would change: a subnormal, -0, the largest,
 # infinities and a NaN.
@@ -46,6 +46,10 @@ def commit_epochs(files: StoreFiles, name: str, epochs: Sequence[EpochLabels]) -
 def commit_bytes(files: StoreFiles, name: str, data: bytes) -> Commit:
     part = write_part(files, lambda attempt: f"labels/{name}-{attempt}.parquet", data)
     return Commit(f"relabel/{name}", "abc", (part,), {"first_epoch": 0}, 1.0, "here", "now")
+
+
+def reader_of(files: StoreFiles, commits: Sequence[Commit], num_classes: int) -> LabelReader:
+    return LabelReader(files, commits, LabelForm(num_images=5000, num_classes=num_classes, size=2**16))
 
 
 def assert_equal(found: EpochLabels, expected: EpochLabels) -> None:
@@ -91,7 +95,7 @@ def test_labels_are_read_back_bit_for_bit(
         epochs = [epoch_of(first_epoch + k, count, num_classes) for k in range(num_epochs)]
         files = StoreFiles(str(tmp_path_factory.mktemp("labels")))
         commit = commit_epochs(files, "part", epochs)
-    reader = LabelReader(files, [commit])
+    reader = reader_of(files, [commit], num_classes)
     for k in data.draw(st.lists(st.integers(0, num_epochs - 1), max_size=8)):
         assert_equal(reader.epoch(first_epoch + k), epochs[k])
 
@@ -99,7 +103,7 @@ def test_labels_are_read_back_bit_for_bit(
 def test_float16_is_bit_exact(files: StoreFiles) -> None:
     """-0, subnormals, infinities and NaN changed by a detour through another type."""
     labels = epoch_of(0, 1, len(ODD_BITS))
-    reader = LabelReader(files, [commit_epochs(files, "part", [labels])])
+    reader = reader_of(files, [commit_epochs(files, "part", [labels])], len(ODD_BITS))
     assert np.array_equal(reader.epoch(0).logits.view(np.uint16)[0], ODD_BITS)
 
 
@@ -107,7 +111,7 @@ def test_seeds_keep_all_their_bits(files: StoreFiles) -> None:
     """A seed that goes through int32 or float64: the student sees another augmentation than the teachers."""
     labels = epoch_of(0, 3, 2)
     labels.views.augment_seed[:] = [0, 2**53 + 1, 2**63 - 1]
-    reader = LabelReader(files, [commit_epochs(files, "part", [labels])])
+    reader = reader_of(files, [commit_epochs(files, "part", [labels])], 2)
     assert reader.epoch(0).views.augment_seed.tolist() == [0, 2**53 + 1, 2**63 - 1]
 
 
@@ -116,7 +120,7 @@ def test_the_memory_order_of_the_logits_does_not_matter(files: StoreFiles) -> No
     labels = epoch_of(0, 5, 7)
     turned = EpochLabels(0, labels.views, np.asfortranarray(labels.logits))
     assert encode_labels([turned]) == encode_labels([labels])
-    assert_equal(LabelReader(files, [commit_epochs(files, "part", [turned])]).epoch(0), labels)
+    assert_equal(reader_of(files, [commit_epochs(files, "part", [turned])], 7).epoch(0), labels)
 
 
 def test_the_same_labels_give_the_same_bytes() -> None:
@@ -161,7 +165,7 @@ def test_groups_and_ranges_of_epochs_are_joined(files: StoreFiles) -> None:
         for first, last in ((0, 2), (2, 4), (4, 5))
         for name, epochs in groups.items()
     ]
-    reader = LabelReader(files, commits)
+    reader = reader_of(files, commits, 3)
     for k in (0, 4, 1, 2, 3, 0):
         found = reader.epoch(k)
         assert_equal(found, joined([epochs[k] for epochs in groups.values()]))
@@ -173,7 +177,7 @@ def test_a_commit_may_name_several_parts(files: StoreFiles) -> None:
     one = commit_epochs(files, "one", [epoch_of(0, 2, 3)])
     two = commit_epochs(files, "two", [epoch_of(0, 3, 3, first_label=2)])
     both = Commit("relabel/x", "abc", one.files + two.files, {"first_epoch": 0}, 1.0, "here", "now")
-    assert LabelReader(files, [both]).epoch(0).views.label.tolist() == [0, 1, 2, 3, 4]
+    assert reader_of(files, [both], 3).epoch(0).views.label.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("epoch", [-1, 0, 4, 100])
@@ -181,13 +185,13 @@ def test_an_absent_epoch_is_a_store_error(files: StoreFiles, epoch: int) -> None
     """A student that trains on nothing, or on another epoch's labels, when the labels end early."""
     commit = commit_epochs(files, "part", [epoch_of(k, 3, 2) for k in range(1, 4)])
     with pytest.raises(StoreError, match=f"no soft labels of epoch {epoch}"):
-        LabelReader(files, [commit]).epoch(epoch)
+        reader_of(files, [commit], 2).epoch(epoch)
 
 
 def test_no_commits_mean_no_labels(files: StoreFiles) -> None:
     """np.concatenate of nothing."""
     with pytest.raises(StoreError, match="no soft labels of epoch 0"):
-        LabelReader(files, []).epoch(0)
+        reader_of(files, [], 2).epoch(0)
 
 
 def test_views_too_large_for_their_column_are_refused() -> None:
@@ -236,7 +240,7 @@ def test_a_damaged_part_is_named(files: StoreFiles, harm: Callable[[bytes], byte
     data = harm(encode_labels([epoch_of(k, 50, 10) for k in range(3)]))
     commit = commit_bytes(files, "damaged", data)
     with pytest.raises(StoreError) as caught:  # noqa: PT012 - the footer or the pages may give it away
-        reader = LabelReader(files, [commit])
+        reader = reader_of(files, [commit], 10)
         reader.epoch(0)
     assert str(caught.value).startswith(f"{files.location}/labels/damaged-0.parquet is damaged: ")
 
@@ -246,4 +250,4 @@ def test_a_missing_part_is_a_store_error(files: StoreFiles) -> None:
     commit = commit_epochs(files, "part", [epoch_of(0, 3, 2)])
     files.delete(commit.files[0].name)
     with pytest.raises(StoreError, match="part-0"):
-        LabelReader(files, [commit])
+        reader_of(files, [commit], 2)

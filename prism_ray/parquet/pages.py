@@ -1,0 +1,136 @@
+"""What a Parquet file's columns unpack to, from the headers of their pages: nothing is unpacked to know it.
+
+The footer says so too; but a reader unpacks what the pages say, whatever the footer does. Field numbers are
+those of parquet.thrift in the definition of the format.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from prism_ray.parquet.thrift import CompactReader, Fields
+
+_MAGIC = b"PAR1"
+_MAX_FOOTER_BYTES = 2**26
+_HEADER_BYTES = (2**10, 2**24)  # of a page; the first is enough, unless its statistics hold a long value
+_MAX_PAGES = 10**5
+_WIDEST = 12  # bytes of a number, or of a place in a dictionary and two levels of nesting
+
+_BYTE_ARRAY = 6  # type of text and bytes
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # types of pages
+_IN_DICTIONARY = (2, 8)  # encodings: places in a dictionary
+# Plain, places in a dictionary, run lengths, bits; of numbers also differences and split bytes. With others a
+# text can be the end of a long one before it.
+_ENCODINGS = (0, 2, 3, 4, 8)
+_NUMBER_ENCODINGS = (*_ENCODINGS, 5, 9)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of one row group."""
+
+    path: str  # with dots
+    num_values: int
+    num_bytes: int  # unpacked; of text and bytes in a dictionary only once
+    is_text: bool  # or bytes
+    in_dictionary: bool
+
+
+class PageHeaders:
+    """The headers of a file that is open for reading at any place."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        """Read the footer; raises ValueError if there is none."""
+        self._source = source
+        self._size = source.seek(0, 2)
+        tail = self._read(max(0, self._size - 8), 8)
+        length = int.from_bytes(tail[:4], "little")
+        if len(tail) < 8 or tail[4:] != _MAGIC or length > min(_MAX_FOOTER_BYTES, self._size - 8):
+            raise ValueError("no Parquet file: it has no footer, it was cut short")
+        footer = CompactReader(self._read(self._size - 8 - length, length)).record()
+        self.num_rows = _number(footer, 3)
+        self._row_groups = [_fields(row_group) for row_group in _list(footer, 4)]
+
+    def columns(self, row_groups: Iterable[int], names: Collection[str]) -> list[Column]:
+        """Return the columns of these names, and what is nested in them, of some row groups.
+
+        Raises ValueError if pages are not what the footer says, or are packed in a way that hides their size.
+        """
+        found = []
+        for row_group in row_groups:
+            for chunk in map(_fields, _list(self._row_groups[row_group], 1)):
+                fields = _fields(chunk.get(3))
+                path = ".".join(map(_text, _list(fields, 3)))
+                if path.partition(".")[0] in names:
+                    if 1 in chunk:
+                        raise ValueError(f"column {path} is said to be in another file")
+                    found.append(self._column(path, fields))
+        return found
+
+    def _column(self, path: str, chunk: Fields) -> Column:
+        is_text = _number(chunk, 1) == _BYTE_ARRAY
+        if _number(chunk, 5) == 0:  # no page is read
+            return Column(path, 0, 0, is_text, in_dictionary=False)
+        place = min(_number(chunk, 9), chunk.get(11) or self._size)
+        end = place + _number(chunk, 7)
+        if not 0 <= place <= end <= self._size:
+            raise ValueError(f"column {path} is not inside the file")
+        num_values = num_bytes = 0
+        in_dictionary = False
+        for _ in range(_MAX_PAGES):
+            if place >= end:
+                break
+            page, length = self._page_header(place)
+            kind, unpacked, packed = _number(page, 1), _number(page, 2), _number(page, 3)
+            about = _fields(page.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, -1)))
+            encoding = _number(about, 4 if kind == _DATA_V2 else 2)
+            if encoding not in (_ENCODINGS if is_text else _NUMBER_ENCODINGS):
+                raise ValueError(f"column {path} has a page of encoding {encoding}, which hides its size")
+            in_dictionary |= kind == _DICTIONARY or encoding in _IN_DICTIONARY
+            num_values += 0 if kind == _DICTIONARY else _number(about, 1)
+            num_bytes += unpacked
+            place += length + packed
+        if place != end or num_values != _number(chunk, 5):
+            raise ValueError(f"column {path} has other pages than its footer says")
+        return Column(path, num_values, num_bytes + _WIDEST * num_values, is_text, in_dictionary)
+
+    def _page_header(self, place: int) -> tuple[Fields, int]:
+        """Return the header of the page that begins at a place, and its length in bytes."""
+        for length in _HEADER_BYTES:
+            reader = CompactReader(self._read(place, length))
+            try:
+                return reader.record(), reader.place
+            except ValueError:
+                if length == _HEADER_BYTES[-1]:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _read(self, place: int, length: int) -> bytes:
+        self._source.seek(place)
+        return self._source.read(length)
+
+
+def _fields(value: object) -> Fields:
+    if not isinstance(value, dict):
+        raise ValueError("a record of the footer or of a page is missing")
+    return value
+
+
+def _list(fields: Fields, number: int) -> list[Any]:
+    value = fields.get(number)
+    if not isinstance(value, list):
+        raise ValueError("a list of the footer is missing")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, bytes):
+        raise ValueError("the name of a column is missing")
+    return value.decode()
+
+
+def _number(fields: Fields, number: int) -> int:
+    value = fields.get(number)
+    if not isinstance(value, int) or value < 0:
+        raise ValueError("a number of the footer or of a page is missing or negative")
+    return value

@@ -1,0 +1,85 @@
+"""Thrift's compact protocol, as far as Parquet's own records need it: bytes in, fields by number out.
+
+pyarrow reads them too, but some that are damaged end its process where Python asks for a column's figures
+(its accessors let a C++ exception through). Here they end in a ValueError.
+"""
+
+import struct
+from typing import Any
+
+Fields = dict[int, Any]  # by their number in Parquet's definition
+
+_MAX_DEPTH = 16  # Parquet's records are half as deep
+_MAX_ITEMS = 5 * 10**6  # in all of one record; to read so many takes seconds
+
+
+class CompactReader:
+    """Reads one record after another from bytes; raises ValueError where they make none."""
+
+    def __init__(self, data: bytes, place: int = 0) -> None:
+        self._data = data
+        self._num_items = 0
+        self.place = place
+
+    def record(self, depth: int = 0) -> Fields:
+        """Return the fields of the record that begins here, and stop behind it."""
+        if depth > _MAX_DEPTH:
+            raise ValueError("a record is nested too deep")
+        fields: Fields = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._integer()
+            fields[number] = self._value(head & 15, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int, in_list: bool = False) -> Any:
+        self._num_items += 1
+        if self._num_items > _MAX_ITEMS:
+            raise ValueError("a record has too many fields")
+        if kind in (1, 2):
+            return self._byte() == 1 if in_list else kind == 1
+        if kind == 3:
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._integer()
+        if kind == 7:
+            return struct.unpack("<d", self._bytes(8))[0]
+        if kind == 8:
+            return self._bytes(self._varint())
+        if kind in (9, 10):
+            return self._list(depth)
+        if kind == 12:
+            return self.record(depth + 1)
+        raise ValueError(f"a field of the unknown type {kind}")  # maps: Parquet has none
+
+    def _list(self, depth: int) -> list[Any]:
+        head = self._byte()
+        length = head >> 4 if head >> 4 < 15 else self._varint()
+        if length > _MAX_ITEMS:
+            raise ValueError("a list is too long")
+        if depth > _MAX_DEPTH:
+            raise ValueError("a list is nested too deep")
+        return [self._value(head & 15, depth + 1, in_list=True) for _ in range(length)]
+
+    def _byte(self) -> int:
+        return self._bytes(1)[0]
+
+    def _bytes(self, length: int) -> bytes:
+        found = self._data[self.place : self.place + length]
+        if len(found) != length:
+            raise ValueError("a record ends too soon")
+        self.place += length
+        return found
+
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+        raise ValueError("a number is too long")
+
+    def _integer(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)

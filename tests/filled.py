@@ -1,0 +1,78 @@
+"""A finished run's store without a computation, for the tests of what reads stores."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, save_run, write_commit, write_part
+from prism_ray.store.images import encode_images
+from prism_ray.store.labels import EpochLabels, Views, encode_labels
+from prism_ray.units import EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit, Slot, SqueezeUnit, Unit
+
+_STATS: dict[type, dict[str, Any]] = {
+    SqueezeUnit: {
+        "arch": "timm:x",
+        "test_accuracy": 0.5,
+        "validation_accuracy": None,
+        "num_parameters": 7,
+        "num_bn_layers": 1,
+    },
+    EvaluateUnit: {"accuracy": 0.5, "train_loss": 1.0, "split": "test"},
+    MeasureUnit: {"cosine_mean": 0.5, "cosine_variance": 0.1, "verified": {}},
+}
+
+
+def finish(files: StoreFiles, run: Run) -> None:
+    """Commit every unit of a run, of grey images and labels of zeros."""
+    save_run(files, run)
+    for stage in ("squeeze", "recover", "relabel", "evaluate"):
+        for unit in run.plan.units(stage):
+            commit_unit(files, run, unit, _parts(files, run, unit))
+
+
+def commit_unit(files: StoreFiles, run: Run, unit: Unit, parts: Sequence[PartFile]) -> None:
+    stats = _STATS.get(type(unit), {})
+    fingerprint = run.fingerprint_of(unit.id)
+    write_commit(
+        files, Commit(unit.id, fingerprint, tuple(parts), stats, 1.0, "here", "2026-01-31T00:00:00+00:00")
+    )
+
+
+def _parts(files: StoreFiles, run: Run, unit: Unit) -> list[PartFile]:
+    if isinstance(unit, SqueezeUnit):
+        return [
+            write_part(files, lambda attempt: layout.weights(unit.teacher, attempt), b"weights"),
+            write_part(files, lambda attempt: layout.teacher_card(unit.teacher, attempt), b"{}"),
+        ]
+    if isinstance(unit, RecoverUnit):
+        data = image_part(run, unit)
+        return [write_part(files, lambda attempt: layout.image_part(unit, attempt), data, len(unit.slots))]
+    if isinstance(unit, RelabelUnit):
+        slots = list(run.plan.group_slots(unit.image_set, unit.group))
+        epochs = range(unit.first_epoch, unit.first_epoch + unit.num_epochs)
+        data = encode_labels(epochs_of(slots, list(epochs), run))
+        num_rows = len(slots) * unit.num_epochs
+        return [write_part(files, lambda attempt: layout.label_part(unit, attempt), data, num_rows)]
+    assert isinstance(unit, EvaluateUnit | MeasureUnit)
+    return [write_part(files, lambda attempt: f"students/{unit.id}-{attempt}.json", b"{}")]
+
+
+def image_part(run: Run, unit: RecoverUnit) -> bytes:
+    """Return the file of a batch of black images."""
+    size = run.config.data.image_size
+    pixels = np.zeros((len(unit.slots), run.facts.channels, size, size), np.uint8)
+    return encode_images(unit, pixels, run.facts.class_names, 0.5, 0.25)
+
+
+def epochs_of(slots: Sequence[Slot], epochs: Sequence[int], run: Run) -> list[EpochLabels]:
+    """Return labels of zeros for the whole images."""
+    size = run.config.data.image_size
+    columns: dict[str, Any] = {field.name: np.zeros(len(slots), np.int64) for field in fields(Views)}
+    columns |= {name: np.zeros(len(slots), np.bool_) for name in ("flip", "swap_columns", "swap_rows")}
+    columns["crop_height"] = columns["crop_width"] = np.full(len(slots), size)
+    columns["label"] = np.array([slot.label for slot in slots])
+    columns["ipc_index"] = np.array([slot.ipc_index for slot in slots])
+    logits = np.zeros((len(slots), run.facts.num_classes), np.float16)
+    return [EpochLabels(epoch, Views(**columns), logits) for epoch in epochs]
