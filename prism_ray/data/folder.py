@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,15 @@ from PIL import Image, ImageOps
 from prism_ray.config import DataConfig
 from prism_ray.data.base import Images, RealImages, Split, held_out
 from prism_ray.errors import DataError
+from prism_ray.parquet import read_table
 
+_INDEX = pa.schema(
+    [("path", pa.string()), ("label", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string())]
+)
+_SLACK_BYTES = 2**20
+_MOST_PACKED = 256  # an index unpacks to a few times its bytes; to more than this only if it is no index
 _CACHE_BYTES = 2**30  # decoded images kept per actor; a larger set is decoded at each read
+_RUN_A_PROGRAM = frozenset({"EPS"})  # Ghostscript, on what the file says
 _NUM_NAMED = 20  # how many bad files an error lists
 
 
@@ -50,13 +58,23 @@ class FolderIndex:
 
     @classmethod
     def from_parquet(cls, data: bytes) -> "FolderIndex":
-        """Read what `to_parquet` returned."""
-        table = pq.read_table(io.BytesIO(data))
-        names = tuple(json.loads(table.schema.metadata[b"class_names"]))
+        """Read what `to_parquet` returned.
+
+        Raises ValueError if `data` is anything else, or names a file outside of the folders.
+        """
+        table = read_table(io.BytesIO(data), _INDEX, _SLACK_BYTES + _MOST_PACKED * len(data))
+        names = _class_names((table.schema.metadata or {}).get(b"class_names", b""))
+        if any(column.null_count for column in table.columns):
+            raise ValueError("it is not filled in")
         split = np.asarray(table["split"].to_pylist())
         labels = table["label"].to_numpy().astype(np.int64)
         sizes = table["num_bytes"].to_numpy().astype(np.int64)
         paths = np.asarray(table["path"].to_pylist(), dtype=object)
+        if not set(split) <= {"train", "test"} or not set(np.unique(labels)) <= set(range(len(names))):
+            raise ValueError("it has a split or a class that there is not")
+        outside = next((path for path in paths if _leads_out(path)), None)
+        if outside is not None:
+            raise ValueError(f"it names {outside!r}, which is outside of the folder")
         return cls(
             class_names=names,
             paths={key: tuple(paths[split == key]) for key in ("train", "test")},
@@ -182,7 +200,7 @@ class FolderImages(RealImages):
                 if path.stat().st_size != self._index.sizes[split][index]:
                     raise ValueError("it has changed since it was listed at the start of the run")
                 decoded[place] = decode_image(path, self._size)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except Exception as error:  # Pillow raises whatever it meets in a damaged file
                 bad.append(f"{path} ({error})")
         if bad:
             raise DataError(_name_bad_files(bad))
@@ -191,7 +209,7 @@ class FolderImages(RealImages):
 
 def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """Return an image as RGB (3, size, size), upright: shorter side to 8/7 of size, centre crop."""
-    with Image.open(path) as opened:
+    with Image.open(path, formats=image_formats()) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16"):  # Pillow would clip it to 255
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
@@ -204,6 +222,27 @@ def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
         box = (left, top, left + side, top + side)
         cropped = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(cropped).transpose(2, 0, 1)
+
+
+@cache
+def image_formats() -> tuple[str, ...]:
+    """Return the formats that Pillow reads, whatever a file's suffix says; not those that run a program."""
+    Image.init()
+    return tuple(kind for kind in Image.ID if kind in Image.OPEN and kind not in _RUN_A_PROGRAM)
+
+
+def _class_names(text: bytes) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except RecursionError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("it has no names of classes")
+    return tuple(names)
+
+
+def _leads_out(path: str) -> bool:
+    return path.startswith("/") or "\0" in path or ".." in path.split("/")
 
 
 def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
@@ -227,8 +266,8 @@ def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
 
 def _image_files(folder: Path, root: Path) -> Iterator[str]:
     """Yield the files that Pillow knows by their suffix; anything else is not meant as an image."""
-    Image.init()
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    formats = image_formats()
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in formats}
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         seen.add(os.path.realpath(parent))
@@ -257,9 +296,11 @@ def _readable(path: str) -> str:
 
 def _check_header(path: Path) -> str | None:
     try:
-        with Image.open(path):
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        with Image.open(path, formats=image_formats()):
             return None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever it meets in a damaged file
         return f"{path} ({error})"
 
 

@@ -24,6 +24,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+_MAX_BYTES = 2**26  # unpacked: the 60,000 training images have 47 MB
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
 
 
@@ -56,21 +57,28 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
 
     Raises DataError if the file is missing, damaged or of another type or rank.
     """
+    length = 4 + 4 * num_dimensions
     try:
-        data = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            header = file.read(length)
+            if len(header) < length or header[:4] != bytes([0, 0, 8, num_dimensions]):
+                raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}")
+            shape = tuple(int(n) for n in np.frombuffer(header, dtype=">u4", offset=4))
+            num_bytes = math.prod(shape)
+            if num_bytes > _MAX_BYTES:
+                raise DataError(
+                    f"data.path: {path} is damaged: its header says {shape}, which is more than all of "
+                    "Fashion-MNIST"
+                )
+            data = file.read(num_bytes + 1)  # one more, to reach the end and the checksum there
     except FileNotFoundError:
         raise DataError(f"data.path: {path} does not exist{_REMEDY}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"data.path: {path} cannot be read as gzip: {error}") from None
-    header = 4 + 4 * num_dimensions
-    if len(data) < header or data[:4] != bytes([0, 0, 8, num_dimensions]):
-        raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}")
-    shape = tuple(int(n) for n in np.frombuffer(data, dtype=">u4", count=num_dimensions, offset=4))
-    if len(data) != header + math.prod(shape):
-        raise DataError(
-            f"data.path: {path} is damaged: its header says {shape}, but {len(data) - header} bytes follow"
-        )
-    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
+    if len(data) != num_bytes:
+        found = f"{len(data)}" if len(data) < num_bytes else "more"
+        raise DataError(f"data.path: {path} is damaged: its header says {shape}, but {found} bytes follow")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
 _REMEDY = (

@@ -21,7 +21,7 @@ from prism_ray.store.failures import (
 from prism_ray.store.files import StoreFiles, absolute, is_url
 from prism_ray.store.lease import Lease
 from prism_ray.store.ledger import Ledger
-from prism_ray.store.match import Asked, match
+from prism_ray.store.match import Asked, match, read_index
 from prism_ray.store.progress import RunProgress, StageProgress, read_progress
 from prism_ray.store.run import (
     Run,
@@ -53,6 +53,7 @@ __all__ = [
     "package_versions",
     "read_commit",
     "read_failures",
+    "read_index",
     "read_part",
     "read_progress",
     "record_failure",

@@ -13,6 +13,8 @@ from prism_ray.store.files import StoreFiles
 from prism_ray.store.run import Run, bound_scopes, load_run, new_run
 from prism_ray.store.weights import weights_sha256
 
+_MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -93,5 +95,17 @@ def _folder_index(config: Config, files: StoreFiles, held: Run | None) -> Folder
     if held is not None and files.exists(layout.DATA_INDEX):
         asked_for = (config.data.path, config.data.test_path)
         if asked_for == (held.config.data.path, held.config.data.test_path):
-            return FolderIndex.from_parquet(files.read(layout.DATA_INDEX))
+            return read_index(files)
     return index_folder(config.data)
+
+
+def read_index(files: StoreFiles) -> FolderIndex:
+    """Return the listing of the run's image folder; raises StoreError if it is missing or damaged."""
+    data = files.read(layout.DATA_INDEX, _MAX_INDEX_BYTES)
+    try:
+        return FolderIndex.from_parquet(data)
+    except ValueError as error:
+        raise StoreError(
+            f"{files.location}/{layout.DATA_INDEX} is damaged: {error}; delete it, and the folder is listed "
+            "again"
+        ) from None

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from prism_ray.config import Config
-from prism_ray.data import FolderIndex, RealImages, open_data
+from prism_ray.data import RealImages, open_data
 from prism_ray.errors import StoreError
 from prism_ray.plan import Plan
-from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, write_part
+from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, read_index, write_part
 from prism_ray.teachers.files import load_teacher
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
@@ -56,7 +56,7 @@ class WorkContext:
     def data(self) -> RealImages:
         index = None
         if self.config.data.source == "image-folder":
-            index = FolderIndex.from_parquet(self.files.read(layout.DATA_INDEX))
+            index = read_index(self.files)
         return open_data(self.config.data, index)
 
     def commits_of(self, unit_ids: Iterable[str]) -> list[Commit]:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,21 @@ def test_a_size_other_than_the_headers_is_refused(folder: Path, change: int) -> 
     path.write_bytes(gzip.compress(content))
     message = complaint(folder)
     assert message.startswith(f"data.path: {path} is damaged: its header says (10, 28, 28)")
-    assert f"{10 * 28 * 28 + change} bytes follow" in message
+    assert f"but {10 * 28 * 28 + change if change < 0 else 'more'} bytes follow" in message
+
+
+def test_a_bomb_is_not_unpacked(folder: Path) -> None:
+    """Catches a file of a megabyte that unpacks to a gigabyte, whatever its header says."""
+    path = folder / TEST_IMAGES
+    for header in ((10, 28, 28), (2**20, 28, 28)):
+        head = struct.pack(">BBBBIII", 0, 0, 8, 3, *header)
+        path.write_bytes(gzip.compress(head + bytes(2**28), compresslevel=1))
+        tracemalloc.start()
+        try:
+            assert complaint(folder).startswith(f"data.path: {path} is damaged: its header says {header}")
+            assert tracemalloc.get_traced_memory()[1] < 2**26
+        finally:
+            tracemalloc.stop()
 
 
 def test_sizes_beyond_64_bits_are_refused(folder: Path) -> None:
