@@ -153,6 +153,31 @@ def gc(store: str, hours: float, dry_run: bool) -> None:
 
 @main.command()
 @store_argument
+@click.option(
+    "--max-mb",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="Size of the files made, in MB; smaller than half of it is small.",
+)
+def compact(store: str, max_mb: int) -> None:
+    """Merge small files of images and labels in STORE into large ones, unless a run is at work on it."""
+    from prism_ray.store.compact import compact as merge_parts
+
+    files, run = existing_run(store)
+    num_parts = num_files = 0
+    with alone_at(files, run):
+        for merged in merge_parts(files, run, max_mb * 10**6):
+            num_parts, num_files = num_parts + merged.num_parts, num_files + 1
+            click.echo(f"{merged.name} ({merged.num_bytes:,} bytes) holds {merged.num_parts} parts")
+    click.echo(f"{num_parts} parts merged into {num_files} {'file' if num_files == 1 else 'files'}")
+    if num_files:
+        click.echo("The small files are still there, for whoever is reading them.")
+    click.echo(f"Next: prism-ray gc {files.location}")
+
+
+@main.command()
+@store_argument
 @click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Classes shown.")
 @click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class shown.")
 def show(store: str, classes: int, ipc: int) -> None:

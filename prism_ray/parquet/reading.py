@@ -25,7 +25,7 @@ class ParquetReader:
         self._schema = schema
         self._headers = PageHeaders(source)
         try:
-            self._parquet = pq.ParquetFile(source)
+            self._parquet = pq.ParquetFile(source, page_checksum_verification=True)  # where there are any
             held = self._parquet.schema_arrow
         except (pa.ArrowException, OSError, LookupError) as error:
             raise ValueError(f"no Parquet file: {str(error).strip()}") from None
@@ -43,6 +43,12 @@ class ParquetReader:
     def num_row_groups(self) -> int:
         return int(self._parquet.num_row_groups)
 
+    @property
+    def group_rows(self) -> list[int]:
+        """Rows of each row group."""
+        metadata = self._parquet.metadata
+        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
     def read(self, row_groups: Iterable[int], max_bytes: int) -> pa.Table:
         """Return the columns of some row groups, with the file's metadata.
 
@@ -56,7 +62,9 @@ class ParquetReader:
         try:
             parquet = self._parquet
             if dictionaries:
-                parquet = pq.ParquetFile(self._source, read_dictionary=sorted(dictionaries))
+                parquet = pq.ParquetFile(
+                    self._source, read_dictionary=sorted(dictionaries), page_checksum_verification=True
+                )
             tables = [parquet.read_row_group(number, columns=self._schema.names) for number in wanted]
             chunks = (chunk for table in tables for column in table.columns for chunk in column.chunks)
             if sum(map(_unpacked_bytes, chunks)) > max_bytes:

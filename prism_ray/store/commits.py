@@ -23,6 +23,16 @@ MAX_PART_BYTES = 2**33  # of one that is read into memory at once: weights of tw
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Which rows of a file that several units share are one's."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    first_row: Count
+    num_bytes: Count  # that they take in the file
+
+
+@dataclass(frozen=True)
 class PartFile:
     """A file that a commit names."""
 
@@ -31,7 +41,8 @@ class PartFile:
     name: str
     num_bytes: Count
     sha256: str
-    num_rows: Count | None = None  # of a Parquet file
+    num_rows: Count | None = None  # of a Parquet file; of a shared one the unit's
+    piece: Piece | None = None  # of a file that it shares with others (compact.py)
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ class Commit:
 
     @property
     def num_bytes(self) -> int:
-        return sum(file.num_bytes for file in self.files)
+        """Bytes of its files, of a shared one its own."""
+        return sum(file.piece.num_bytes if file.piece else file.num_bytes for file in self.files)
 
 
 def write_part(
@@ -73,10 +85,10 @@ def write_part(
 
 
 def _holds(files: StoreFiles, name: str, num_bytes: int, digest: str) -> bool:
-    return files.size(name) == num_bytes and _sha256(files, name) == digest
+    return files.size(name) == num_bytes and sha256_of_file(files, name) == digest
 
 
-def _sha256(files: StoreFiles, name: str) -> str:
+def sha256_of_file(files: StoreFiles, name: str) -> str:
     """Hash a file piece by piece, so that its size does not matter."""
     digest = hashlib.sha256()
     with files.open(name) as file:
@@ -154,11 +166,13 @@ def commit_sizes(files: StoreFiles) -> Iterator[tuple[str, int]]:
 
 
 def find_damage(
-    files: StoreFiles, commit: Commit, size_of: Callable[[str, int], int | None], *, deep: bool = False
+    commit: Commit,
+    size_of: Callable[[str, int], int | None],
+    sha256_of: Callable[[PartFile], str] | None = None,
 ) -> str | None:
-    """Say what is wrong with a commit's files, None if nothing: existence and size, with `deep` the hash.
+    """Say what is wrong with a commit's files, None if nothing: existence, size, with `sha256_of` the hash.
 
-    `size_of` returns the size of a file that should have another one or the same, None if it is missing.
+    `size_of` returns the size in bytes of a file by its name and the size it should have, None if missing.
     """
     for part in commit.files:
         size = size_of(part.name, part.num_bytes)
@@ -166,7 +180,7 @@ def find_damage(
             return f"{part.name} is missing"
         if size != part.num_bytes:
             return f"{part.name} has {size} bytes, its commit says {part.num_bytes}"
-        if deep and _sha256(files, part.name) != part.sha256:
+        if sha256_of is not None and sha256_of(part) != part.sha256:
             return f"{part.name} has another SHA-256 than its commit says"
     return None
 

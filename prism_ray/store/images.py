@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
-from prism_ray.parquet import read_table
 from prism_ray.plan import Plan
-from prism_ray.store.commits import Commit, read_part
+from prism_ray.store.commits import Commit
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.png import decode_png, encode_png
+from prism_ray.store.rows import open_rows
 from prism_ray.units import RecoverUnit, Slot
 
-_SCHEMA = pa.schema(
+IMAGE_SCHEMA = pa.schema(
     [
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         ("label", pa.int64()),
@@ -35,6 +35,13 @@ _SCHEMA = pa.schema(
         ("loss_bn", pa.float32()),
     ]
 )
+IMAGE_OPTIONS: dict[str, Any] = {  # how the file is written
+    "compression": {"image.bytes": "none", "image.path": "zstd"}
+    | {name: "zstd" for name in IMAGE_SCHEMA.names if name not in ("image", "teachers")}
+    | {"teachers.list.element": "zstd"},
+    "use_dictionary": ["batch", "label"],
+}
+DRAWS = "prism_ray.draws"
 _HF_DTYPES = {
     "ipc_index": "int32",
     "batch": "string",
@@ -45,7 +52,7 @@ _HF_DTYPES = {
 }
 
 
-_KEYS = pa.schema([_SCHEMA.field(name) for name in ("image", "label", "ipc_index")])
+_KEYS = pa.schema([IMAGE_SCHEMA.field(name) for name in ("image", "label", "ipc_index")])
 _ROW_BYTES = 2**14  # of a row beside its image: the names of a hundred teachers
 _METADATA_BYTES = 2**24  # of a file: the names of 20,000 classes, the draws of 4,000 iterations
 
@@ -115,17 +122,14 @@ def encode_images(
         "loss_ce": [loss_ce] * num_images,
         "loss_bn": [loss_bn] * num_images,
     }
-    metadata = describe_columns(class_names) | {"prism_ray.draws": json.dumps(_pack_draws(unit))}
-    table = pa.table(rows, schema=_SCHEMA.with_metadata(metadata))
+    metadata = describe_columns(class_names) | {DRAWS: json.dumps(_pack_draws(unit))}
+    table = pa.table(rows, schema=IMAGE_SCHEMA.with_metadata(metadata))
     sink = io.BytesIO()
     pq.write_table(
         table,
         sink,
         row_group_size=1000,
-        compression={"image.bytes": "none", "image.path": "zstd"}
-        | {name: "zstd" for name in _SCHEMA.names if name not in ("image", "teachers")}
-        | {"teachers.list.element": "zstd"},
-        use_dictionary=["batch", "label"],
+        **IMAGE_OPTIONS,
     )
     return sink.getvalue()
 
@@ -145,11 +149,10 @@ def read_batch(
         )
     (part,) = commit.files
     try:
-        if part.num_bytes > form.max_part_bytes:
-            raise ValueError(f"{part.num_bytes:,} bytes, and such a file has at most {form.max_part_bytes:,}")
-        data = io.BytesIO(read_part(files, part))
-        schema = _SCHEMA if with_history else _KEYS
-        table = read_table(data, schema, form.max_part_bytes, part.num_rows)
+        if commit.num_bytes > form.max_part_bytes:
+            raise ValueError(f"{commit.num_bytes:,} bytes, and a batch has at most {form.max_part_bytes:,}")
+        reader, groups = open_rows(files, part, IMAGE_SCHEMA if with_history else _KEYS, at_once=True)
+        table = reader.read(groups, form.max_part_bytes)
         if table.num_rows > form.max_images:
             raise ValueError(f"{table.num_rows} rows, and a batch has at most {form.max_images}")
         return table, _decode(table.select(_KEYS.names).to_pylist(), form)
@@ -210,5 +213,5 @@ def describe_columns(class_names: Sequence[str]) -> dict[str, str]:
         "teachers": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
     }
     features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in _HF_DTYPES.items()}
-    in_order = {name: features[name] for name in _SCHEMA.names}
+    in_order = {name: features[name] for name in IMAGE_SCHEMA.names}
     return {"huggingface": json.dumps({"info": {"features": in_order}})}

@@ -8,7 +8,7 @@ batches it likes, and small groups do not pay for a row group's header in each e
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
-from prism_ray.parquet import ParquetReader, read_table
+from prism_ray.parquet import ParquetReader
 from prism_ray.plan import Plan
-from prism_ray.store.commits import Commit, PartFile, check_part
+from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.rows import open_rows
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -102,6 +103,7 @@ class LabelForm:
             raise ValueError("a logit is not finite")
 
 
+LABEL_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}  # how the file is written
 _ROWS_PER_ROW_GROUP = 4096
 _FLAGS = ("flip", "swap_columns", "swap_rows")
 _KEYS = ("label", "ipc_index", "partner_label", "partner_ipc_index")
@@ -121,7 +123,7 @@ def _type_of(name: str) -> pa.DataType:
     return pa.int32() if name in _KEYS else pa.int16()  # int16: pixels
 
 
-def _schema_of(num_classes: int) -> pa.Schema:
+def label_schema(num_classes: int) -> pa.Schema:
     return pa.schema(
         [("epoch", pa.int32())]
         + [(field.name, _type_of(field.name)) for field in fields(Views)]
@@ -131,11 +133,11 @@ def _schema_of(num_classes: int) -> pa.Schema:
 
 def encode_labels(epochs: Sequence[EpochLabels]) -> bytes:
     """Return the Parquet file of a group's labels in a range of epochs."""
-    schema = _schema_of(epochs[0].logits.shape[1])
+    schema = label_schema(epochs[0].logits.shape[1])
     num_images = len(epochs[0].views)
     step = max(1, _ROWS_PER_ROW_GROUP // num_images)
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=False) as writer:
+    with pq.ParquetWriter(sink, schema, **LABEL_OPTIONS) as writer:
         for first in range(0, len(epochs), step):
             table = _to_table(epochs[first : first + step], schema)
             writer.write_table(table, row_group_size=len(table))
@@ -184,13 +186,9 @@ class _PartReader:
         self._where = f"{files.location}/{part.name}"
         self._form = form
         try:
-            check_part(files, part)
-            file = files.open(part.name)
-            self._reader = ParquetReader(file, _schema_of(form.num_classes))
-            if part.num_rows not in (None, self._reader.num_rows):
-                raise ValueError(f"{self._reader.num_rows} rows, not {part.num_rows}")
-            epochs = ParquetReader(file, _EPOCHS)
-            self._epochs = [self._bounds(epochs, number) for number in range(epochs.num_row_groups)]
+            self._reader, groups = open_rows(files, part, label_schema(form.num_classes))
+            epochs = ParquetReader(files.open(part.name), _EPOCHS)
+            self._epochs = {number: self._bounds(epochs, number) for number in groups}
         except (StoreError, ValueError) as error:
             raise self._damaged(error) from error
         self._held: tuple[int, pa.Table] | None = None
@@ -205,7 +203,7 @@ class _PartReader:
 
     def epoch(self, epoch: int) -> EpochLabels | None:
         """Return the part's labels of an epoch, None if it has none."""
-        for row_group, (first, last) in enumerate(self._epochs):
+        for row_group, (first, last) in self._epochs.items():
             if first <= epoch <= last:
                 try:
                     return decode_epoch(epoch, self._read(row_group))
@@ -225,11 +223,9 @@ class _PartReader:
 
 def read_labels(files: StoreFiles, part: PartFile, form: LabelForm, num_rows: int) -> pa.Table:
     """Return the rows of a whole part that must have `num_rows`; raises StoreError, or ValueError."""
-    schema = _schema_of(form.num_classes)
     max_bytes = num_rows * (_VIEW_BYTES + _LOGIT_BYTES * form.num_classes)
-    check_part(files, part)
-    with files.open(part.name) as file:
-        return read_table(file, schema, max_bytes, num_rows)
+    reader, groups = open_rows(files, part, label_schema(form.num_classes))
+    return reader.read(groups, max_bytes)
 
 
 def decode_epoch(epoch: int, table: pa.Table) -> EpochLabels:

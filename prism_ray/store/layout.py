@@ -6,6 +6,7 @@ RUN/
   teachers/<name>/weights-<attempt>.safetensors  teacher-<attempt>.json
   collected/<kind>/<teacher>/...            statistics and scores of the real images, by ranges of classes
   images/part-<key>-<attempt>.parquet       the distilled images
+  images/merged-<hash>.parquet              several of them in one, after `compact`; labels too
   labels/part-<group>-<attempt>.parquet     their soft labels, keyed by (image, epoch)
   sets/<set>/images/  labels/               the same for every image set of another name than `distilled`
   students/<set>/<evaluation>/s...json      test accuracy of each student
@@ -86,6 +87,11 @@ def image_part(unit: RecoverUnit, attempt: int) -> str:
 def label_part(unit: RelabelUnit, attempt: int) -> str:
     key = unit.id.rsplit("/", 1)[-1]
     return f"{_set_folder(unit.image_set)}labels/part-{key}-{attempt}.parquet"
+
+
+def merged_part(digest: str) -> str:
+    """Name, in its folder, of a file that was made of several parts, by what it holds."""
+    return f"merged-{digest[:32]}.parquet"
 
 
 def student_card(unit: EvaluateUnit, attempt: int) -> str:

@@ -33,6 +33,7 @@ _SCHEMA = pa.schema(
         ("weights", pa.string()),
         ("seconds", pa.float64()),
         ("num_rows", pa.int64()),
+        ("num_bytes", pa.int64()),
         ("names", pa.list_(pa.string())),
         ("sizes", pa.list_(pa.int64())),
     ]
@@ -48,6 +49,7 @@ class Entry(NamedTuple):
     weights: str  # JSON: teacher -> SHA-256 of the weights that the unit was done with
     seconds: float
     num_rows: int  # in all its files
+    num_bytes: int  # that they take; less than `sizes` come to if it shares them with others
     names: list[str]  # of its files
     sizes: list[int]  # of each in bytes
 
@@ -60,6 +62,7 @@ class Entry(NamedTuple):
             json.dumps(commit.weights, sort_keys=True),
             commit.seconds,
             sum(file.num_rows or 0 for file in commit.files),
+            commit.num_bytes,
             [file.name for file in commit.files],
             [file.num_bytes for file in commit.files],
         )

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from prism_ray.errors import StoreError
-from prism_ray.store.commits import Commit, commit_sizes, find_damage, read_commit
+from prism_ray.store.commits import (
+    Commit,
+    PartFile,
+    commit_sizes,
+    find_damage,
+    read_commit,
+    sha256_of_file,
+)
 from prism_ray.store.content import find_fault
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.ledger import LISTED_STAGES, Entry, read_ledger
@@ -39,7 +46,7 @@ class ScopeFigures:
 
     def add(self, entry: Entry) -> None:
         self.seconds += entry.seconds
-        self.num_bytes += sum(entry.sizes)
+        self.num_bytes += entry.num_bytes
         self.num_rows += entry.num_rows
 
 
@@ -102,7 +109,7 @@ class _Scan:
         few = (unit for stage in STAGES if stage not in LISTED_STAGES for unit in self._plan.units(stage))
         self._few: dict[str, Unit] = {unit.id: unit for unit in few}
         self._weights_seen: dict[str, str | None] = {}  # what a commit was made with -> what is wrong with it
-        self._part_sizes = _PartSizes(self.files)
+        self._parts = _Parts(self.files)
 
     def take_entry(self, entry: Entry) -> None:
         """Count a unit by its entry in the ledger, if its commit is there and nothing is wrong."""
@@ -114,7 +121,7 @@ class _Scan:
                 self.run.fingerprint_of(unit_id) == entry.fingerprint
                 and self._other_weights(entry.weights) is None
                 and all(
-                    self._part_sizes.size(name, size) == size
+                    self._parts.size(name, size) == size
                     for name, size in zip(entry.names, entry.sizes, strict=True)
                 )
             )
@@ -132,7 +139,7 @@ class _Scan:
         try:
             commit = read_commit(self.files, unit_id)
             entry = Entry.of(commit)
-            problem = find_damage(self.files, commit, self._part_sizes.size, deep=self.deep)
+            problem = find_damage(commit, self._parts.size, self._parts.sha256 if self.deep else None)
             if commit.fingerprint != self.run.fingerprint_of(unit_id):
                 problem = "it was committed by a run with other settings"
             problem = problem or self._other_weights(entry.weights)
@@ -184,12 +191,24 @@ class _Scan:
         return self._weights_seen[used]
 
 
-class _PartSizes:
-    """Sizes of parts; behind a network they are listed folder by folder, rather than asked for one by one."""
+class _Parts:
+    """Sizes and hashes of parts, neither asked for more often than need be.
+
+    Behind a network sizes are listed folder by folder; a file that units share is hashed once.
+    """
 
     def __init__(self, files: StoreFiles) -> None:
         self._files = files
         self._listed: dict[str, dict[str, int]] = {}
+        self._hashed: dict[str, str] = {}
+
+    def sha256(self, part: PartFile) -> str:
+        """Return the SHA-256 (hex) of a part's file."""
+        if part.piece is None:
+            return sha256_of_file(self._files, part.name)
+        if part.name not in self._hashed:
+            self._hashed[part.name] = sha256_of_file(self._files, part.name)
+        return self._hashed[part.name]
 
     def size(self, name: str, expected: int) -> int | None:
         """Return the size of a file in bytes, None if it is missing; of one as `expected` the listing's."""

@@ -22,7 +22,7 @@ from prism_ray.store import (
     write_commit,
     write_part,
 )
-from prism_ray.store.commits import committed_units, find_damage
+from prism_ray.store.commits import committed_units, find_damage, sha256_of_file
 
 UNIT = "recover/distilled/i00000-c00000"
 
@@ -49,7 +49,10 @@ def put(files: StoreFiles, unit: str, content: bytes) -> None:
 
 
 def damage(files: StoreFiles, commit: Commit, *, deep: bool = False) -> str | None:
-    return find_damage(files, commit, lambda name, _: files.size(name), deep=deep)
+    def sha256_of(part: PartFile) -> str:
+        return sha256_of_file(files, part.name)
+
+    return find_damage(commit, lambda name, _: files.size(name), sha256_of if deep else None)
 
 
 # Parts
