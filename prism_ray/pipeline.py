@@ -45,6 +45,8 @@ class Outcome:
     seconds: float  # of the whole call
     start_seconds: float | None  # until Ray's first actor lived; None if nothing was left to do
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
+    num_hits: int = 0  # teachers that an actor had loaded when a unit asked for them
+    num_loads: int = 0
 
 
 def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> Outcome:
@@ -119,6 +121,8 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
         time.monotonic() - started,
         start_seconds,
         max(memory.peak_bytes, used),
+        pool.num_hits,
+        pool.num_loads,
     )
 
 

@@ -1,6 +1,7 @@
 """Killed at any moment and started again: the run ends with the very bytes of an undisturbed one."""
 
 import random
+import re
 import signal
 import subprocess
 import time
@@ -87,6 +88,9 @@ def test_killed_digits_job_resumes_byte_identically(
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     result = cli(*arguments, "--store", calm)
     assert result.returncode == 0, result.stderr
+    found = re.search(r"^Teachers +(\d+) hits, (\d+) loads", result.stdout, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) > int(found[2]) >= 2
     check_equal_after_kills(start_cli, cli, arguments, calm, rough, num_kills=12)
 
 

@@ -64,6 +64,10 @@ def _do_and_report(
             f"This call     {outcome.seconds:.1f} s, of which {outcome.start_seconds:.1f} s to start Ray"
         )
         click.echo(f"Peak memory   {outcome.peak_bytes / 2**30:.2f} GiB in all processes together")
+        if outcome.num_hits + outcome.num_loads > 0:
+            click.echo(
+                f"Teachers      {outcome.num_hits:,} hits, {outcome.num_loads:,} loads in the actors' caches"
+            )
     click.echo(f"Bytes written {summary.num_bytes:,}")
     click.echo(f"Store         {location}")
     if summary.complete:

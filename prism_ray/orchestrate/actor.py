@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnitDone:
-    """A committed unit, and what its actor has loaded now."""
+    """A committed unit, what its actor has loaded now, and how often units asked there since the last one."""
 
     commit: Commit
     teachers: tuple[str, ...]
+    num_hits: int  # teachers that were loaded when a unit asked for them
+    num_loads: int
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,6 @@ class ActorUsage:
     """What an actor has used so far."""
 
     peak_bytes: int  # largest resident size
-    num_cache_hits: int  # teachers that were loaded when a unit asked for them
-    num_loads: int
     num_steps: int  # of the units here; grows while they get on
 
 
@@ -97,8 +97,8 @@ class WorkerActor:
         try:
             if self._ends:
                 raise UnitStopped(f"{unit.id} was not begun")
-            worker, finish = self._on_device.submit(self._begin, run, unit, control).result()
-            return UnitDone(finish(), worker.teachers.names)
+            worker, finish, counts = self._on_device.submit(self._begin, run, unit, control).result()
+            return UnitDone(finish(), worker.teachers.names, *counts)
         except Exception as error:
             if "CUDA error" in str(error):
                 os._exit(1)  # the context is broken; a new process must take over
@@ -106,14 +106,17 @@ class WorkerActor:
         finally:
             del self._controls[unit.id]
 
-    def _begin(self, run: Run, unit: Unit, control: Control) -> "tuple[Worker, Callable[[], Commit]]":
+    def _begin(
+        self, run: Run, unit: Unit, control: Control
+    ) -> "tuple[Worker, Callable[[], Commit], tuple[int, int]]":
         from prism_ray.work.worker import Worker
 
         if self._run != run:
             self._run, self._worker = run, Worker(run, self._files, self._device)
         if control.stop.is_set():
             raise UnitStopped(f"{unit.id} was not begun")
-        return self._worker, self._worker.begin(unit, control)
+        finish = self._worker.begin(unit, control)
+        return self._worker, finish, self._worker.teachers.take_counts()
 
     @ray.method(concurrency_group="control")
     def stop(self, unit_id: str | None = None) -> None:
@@ -128,10 +131,7 @@ class WorkerActor:
         """Return what the actor has used so far."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         num_steps = sum(control.num_steps for control in list(self._controls.values()))
-        hits, loads = 0, 0
-        if self._run is not None:
-            hits, loads = self._worker.teachers.num_hits, self._worker.teachers.num_loads
-        return ActorUsage(peak, hits, loads, num_steps)
+        return ActorUsage(peak, num_steps)
 
 
 def _describe(unit_id: str, error: Exception) -> Failure:

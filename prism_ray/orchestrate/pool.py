@@ -70,6 +70,7 @@ class WorkerPool:
         self._asked_usage_at = time.monotonic()
         self._deaths_in_a_row = 0
         self.num_preempted = 0
+        self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
         for _ in range(shape.min_actors):
             self._add_actor()
 
@@ -286,6 +287,8 @@ class WorkerPool:
         self._deaths_in_a_row = 0
         now = time.monotonic()
         if isinstance(result, UnitDone):
+            self.num_hits += result.num_hits
+            self.num_loads += result.num_loads
             others = scheduler.done(name, unit.id, now, result.teachers)
             if others is not None:
                 self.ledger.add(result.commit)

@@ -35,6 +35,12 @@ class TeacherCache:
             total -= size
         return teacher
 
+    def take_counts(self) -> tuple[int, int]:
+        """Return the hits and the loads since this was last asked."""
+        counts = self.num_hits, self.num_loads
+        self.num_hits = self.num_loads = 0
+        return counts
+
     def keep(self, names: Container[str]) -> None:
         """Let go of all teachers but those of `names`."""
         for name in self.names:

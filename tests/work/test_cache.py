@@ -49,3 +49,20 @@ def test_one_that_is_larger_than_the_limit_is_held_alone() -> None:
     get(cache, "a", "a", "b")
     assert cache.names == ("b",)
     assert (cache.num_hits, cache.num_loads) == (1, 2)
+
+
+def test_counts_are_those_since_the_last_time() -> None:
+    """Catches lookups that are reported twice, once with each unit that comes after them."""
+    cache = TeacherCache(3 * SIZE)
+    get(cache, "a", "a", "b")
+    assert cache.take_counts() == (1, 2)
+    get(cache, "b")
+    assert cache.take_counts() == (1, 0)
+
+
+def test_what_is_not_kept_makes_room() -> None:
+    """Catches teachers that stay in memory when a batch needs it."""
+    cache = TeacherCache(3 * SIZE)
+    get(cache, "a", "b", "c")
+    cache.keep({"b", "d"})
+    assert cache.names == ("b",)
