@@ -97,12 +97,15 @@ def sha256_of_file(files: StoreFiles, name: str) -> str:
     return digest.hexdigest()
 
 
-def read_part(files: StoreFiles, part: PartFile) -> bytes:
-    """Return the bytes of a file that a commit names; raises StoreError if they are not those committed."""
-    if part.num_bytes > MAX_PART_BYTES:
+def read_part(files: StoreFiles, part: PartFile, max_bytes: int = MAX_PART_BYTES) -> bytes:
+    """Return the bytes of a file that a commit names.
+
+    Raises StoreError if they are not those committed, or more than `max_bytes`.
+    """
+    if part.num_bytes > max_bytes:
         raise StoreError(
-            f"{files.location}/{part.name}: its commit says {part.num_bytes:,} bytes, more than the "
-            f"{MAX_PART_BYTES:,} that are read at once"
+            f"{files.location}/{part.name}: its commit says {part.num_bytes:,} bytes, and such a file has "
+            f"{max_bytes:,} at most"
         )
     data = files.read_up_to(part.name, part.num_bytes + 1)
     if len(data) != part.num_bytes:

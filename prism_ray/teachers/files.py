@@ -1,18 +1,22 @@
 """Teachers as files: weights as safetensors, and a card (JSON) that says all that is needed to use them."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors.torch
 import torch
+from pydantic import ConfigDict
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
-from prism_ray.config import NetworkConfig
+from prism_ray.config import NetworkConfig, TeacherConfig
 from prism_ray.errors import ConfigError, StoreError
 from prism_ray.store import Commit, StoreFiles, read_part
-from prism_ray.teachers.build import build_network
+from prism_ray.store.records import FINITE, MAX_RECORD_BYTES, Count, decode_record
+from prism_ray.teachers.build import build_network, build_without_memory, network_of
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 from prism_ray.teachers.weights import METADATA
 
@@ -23,16 +27,18 @@ SQUEEZED = "squeezed"
 class TeacherCard:
     """teacher.json."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
     name: str
     network: dict[str, Any]  # NetworkConfig as plain data, without the place its weights came from
-    num_classes: int  # that the network tells apart: its outputs
+    num_classes: Count  # that the network tells apart: its outputs
     preprocessing: Preprocessing
     num_parameters: int
     num_bn_layers: int
     test_accuracy: float | None  # share in [0, 1] on the real test images; None if there are none
     weights_sha256: str  # of the file in the store
     validation_accuracy: float | None = None  # as test_accuracy, on the images kept back for validation
-    class_indices: tuple[int, ...] | None = None  # output for each class of the data; None: the same
+    class_indices: tuple[Count, ...] | None = None  # output for each class of the data; None: the same
     source: str = SQUEEZED  # or where the weights came from, as the config names it
     source_sha256: str | None = None  # of the file the weights came from, if it was one
 
@@ -41,15 +47,22 @@ class TeacherCard:
 
     @classmethod
     def from_json(cls, data: bytes) -> "TeacherCard":
-        values = json.loads(data)
-        shape = values.pop("preprocessing")
-        preprocessing = Preprocessing(tuple(shape["mean"]), tuple(shape["std"]), shape["size"])
-        indices = values.pop("class_indices", None)
-        return cls(
-            preprocessing=preprocessing,
-            class_indices=None if indices is None else tuple(indices),
-            **values,
-        )
+        """Read what `to_json` returned; raises ValueError if `data` is anything else."""
+        card = decode_record(cls, data)
+        figures = (*card.preprocessing.mean, *card.preprocessing.std)
+        if not all(map(math.isfinite, figures)) or min(card.preprocessing.std) <= 0.0:
+            raise ValueError(f"preprocessing: mean and std are {figures}")
+        if card.class_indices is not None and max(card.class_indices, default=0) >= card.num_classes:
+            raise ValueError(f"class_indices beyond the network's {card.num_classes} outputs")
+        return card
+
+    def check_against(self, config: TeacherConfig, image_size: int) -> None:
+        """Raise ValueError if this is not the card of the network that a run's config names."""
+        if NetworkConfig.model_validate(self.network) != network_of(config):
+            raise ValueError(f"network: it is not {config.arch} as the config has it")
+        size = {"run": image_size, "own": self.preprocessing.size}.get(str(config.input_size))
+        if self.preprocessing.size != (config.input_size if size is None else size):
+            raise ValueError(f"preprocessing.size = {self.preprocessing.size}: the config has another")
 
 
 def encode_weights(network: nn.Module, preprocessing: Preprocessing | None = None) -> bytes:
@@ -69,21 +82,28 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
 
     Raises StoreError if a file is damaged or does not fit its architecture.
     """
-    weights_part, card_part = commit.files
+    card = read_card(files, commit)
+    key = f"teacher {card.name}"
     try:
-        card = TeacherCard.from_json(read_part(files, card_part))
         network_config = NetworkConfig.model_validate(card.network)
+        weights = safetensors.torch.load(read_part(files, commit.files[0]))
+        _check_shapes(weights, build_without_memory(network_config, card.num_classes, key))
         with torch.random.fork_rng(devices=[]):  # its first weights are overwritten at once
-            network = build_network(network_config, card.num_classes, f"teacher {card.name}")
-        network.load_state_dict(safetensors.torch.load(read_part(files, weights_part)))
-        indices = None
-        if card.class_indices is not None:
-            if max(card.class_indices) >= card.num_classes:
-                raise ValueError(f"class_indices beyond the network's {card.num_classes} outputs")
-            indices = torch.tensor(card.class_indices, device=device)
+            network = build_network(network_config, card.num_classes, key)
+        network.load_state_dict(weights)
+        indices = None if card.class_indices is None else torch.tensor(card.class_indices, device=device)
     except torch.OutOfMemoryError:  # no fault of the file's, but a RuntimeError
         raise
-    except (StoreError, ConfigError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (
+        StoreError,
+        ConfigError,
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+    ) as error:
         raise StoreError(
             f"{files.location}: teacher {commit.unit} cannot be loaded: {error}; delete "
             f"commits/{commit.unit}.json, and it is squeezed again"
@@ -91,11 +111,29 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
     return Teacher(card.name, freeze(network, device), card.preprocessing, indices)
 
 
+def _check_shapes(weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Raise ValueError if weights are not those of a network, before memory is taken for it."""
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise ValueError(
+                f"{name!r} has the shape {found.get(name)} in the file, and {expected.get(name)} in the "
+                "network that its card names"
+            )
+    bad = next((name for name, value in weights.items() if not torch.isfinite(value).all()), None)
+    if bad is not None:
+        raise ValueError(f"{bad!r} has values that are not finite")
+
+
 def read_card(files: StoreFiles, commit: Commit) -> TeacherCard:
     """Return the card of the teacher that a squeeze unit committed; raises StoreError if it is damaged."""
     try:
-        return TeacherCard.from_json(read_part(files, commit.files[1]))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if len(commit.files) != 2:
+            raise ValueError(f"its commit names {len(commit.files)} files, not weights and card")
+        return TeacherCard.from_json(read_part(files, commit.files[1], MAX_RECORD_BYTES))
+    except ValueError as error:
         raise StoreError(
-            f"{files.location}: the card of teacher {commit.unit} is damaged: {error}"
+            f"{files.location}: the card of teacher {commit.unit} is damaged: {error}; delete "
+            f"commits/{commit.unit}.json, and it is squeezed again"
         ) from error

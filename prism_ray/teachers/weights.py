@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
-import fsspec
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
+from prism_ray.store.weights import open_weights
 from prism_ray.teachers.library import drop_auxiliary_heads
 from prism_ray.teachers.teacher import Triple, triple
 
@@ -45,7 +45,7 @@ def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], st
     assert path is not None
     where = f"{key}.arch = {config.arch!r}"
     try:
-        with fsspec.open(path, "rb") as file:
+        with open_weights(path) as file:
             data: bytes = file.read()
     except (OSError, ImportError, ValueError) as error:
         raise ConfigError(
@@ -58,6 +58,7 @@ def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], st
             values: Any = safetensors.torch.load(data)
             figures = _input_figures(data)
         else:
+            _check_not_packed(data)
             values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ConfigError(
@@ -91,13 +92,20 @@ def _input_figures(data: bytes) -> InputFigures | None:
     return InputFigures(mean, std)
 
 
+def _check_not_packed(data: bytes) -> None:
+    """Raise ValueError for an archive that unpacks to more than it is; torch saves none of these."""
+    if data.startswith(b"PK"):
+        with ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(data):
+                raise ValueError("its entries are packed; save it with torch.save")
+
+
 def _unwrap(values: Any, where: str) -> dict[str, Tensor]:
     """Return the state dict inside of what a file holds, under the network's own names."""
-    while isinstance(values, Mapping):
-        inner = next((values[name] for name in _WRAPPERS if isinstance(values.get(name), Mapping)), None)
-        if inner is None:
-            break
-        values = inner
+    for _ in _WRAPPERS:  # as deep as that, and not for ever: a mapping may hold itself
+        if isinstance(values, Mapping):
+            inner = (values[name] for name in _WRAPPERS if isinstance(values.get(name), Mapping))
+            values = next(inner, values)
     if not isinstance(values, Mapping) or not values:
         raise ConfigError(
             f"{where}: the file holds {type(values).__name__}, expected a state dict, a mapping of names to "
@@ -109,10 +117,22 @@ def _unwrap(values: Any, where: str) -> dict[str, Tensor]:
                 f"{where}: entry {name!r} of the file is {type(value).__name__}, expected a state dict, a "
                 f"mapping of names to tensors; one may stand under {' or '.join(map(repr, _WRAPPERS))}"
             )
+        if not _is_whole(value):
+            raise ConfigError(
+                f"{where}: entry {name!r} of the file is no plain tensor, or has more values than the file "
+                "holds; save network.state_dict() of a network on the CPU"
+            )
     state = dict(values)
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return drop_auxiliary_heads(state)
+
+
+def _is_whole(value: Tensor) -> bool:
+    """True if all of a tensor's values are there: not on a device without memory, not said once for many."""
+    if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_nested:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def infer_num_classes(

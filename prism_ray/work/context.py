@@ -12,7 +12,7 @@ from prism_ray.data import RealImages, open_data
 from prism_ray.errors import StoreError
 from prism_ray.plan import Plan
 from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, read_index, write_part
-from prism_ray.teachers.files import load_teacher
+from prism_ray.teachers.files import load_teacher, read_card
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.work.cache import TeacherCache
@@ -75,7 +75,19 @@ class WorkContext:
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""
-        return self.teachers.get(name, lambda: load_teacher(self.files, self._squeeze_of(name), self.device))
+        return self.teachers.get(name, lambda: self._load_teacher(name))
+
+    def _load_teacher(self, name: str) -> Teacher:
+        commit = self._squeeze_of(name)
+        try:
+            card = read_card(self.files, commit)
+            card.check_against(self.config.teacher(name), self.config.data.image_size)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.files.location}: the card of teacher {name} is not of this run: {error}; delete "
+                f"{layout.commit(commit.unit)}, and it is squeezed again"
+            ) from None
+        return load_teacher(self.files, commit, self.device)
 
     def teacher_stats(self, name: str) -> dict[str, Any]:
         """Return what the teacher's commit says of it."""

@@ -1,14 +1,16 @@
 """Teachers as files: what is written is what is loaded, and damage is refused."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from prism_ray.config import NetworkConfig
+from prism_ray.config import NetworkConfig, TeacherConfig
 from prism_ray.errors import StoreError
 from prism_ray.store import Commit, PartFile, StoreFiles, write_part
 from prism_ray.teachers.batchnorm import find_batchnorm
@@ -113,6 +115,70 @@ def test_cards_of_older_stores_are_read(network: nn.Module) -> None:
     for name in ("class_indices", "source", "source_sha256"):
         del values[name]
     assert TeacherCard.from_json(json.dumps(values).encode()) == card
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda card: card.update(num_classes=10**12),
+            r"has the shape \(5,\) in the file, and \(1000000000000,\) in",
+        ),
+        (lambda card: card.update(num_classes=-1), "num_classes: Input should be greater"),
+        (lambda card: card.update(num_classes="5"), "num_classes: Input should be a valid integer"),
+        (lambda card: card.update(class_indices=[-1]), r"class_indices\.0: Input should be greater"),
+        (lambda card: card.update(class_indices=5), "class_indices: Input should be a valid array"),
+        (lambda card: card["preprocessing"].update(std=[1, 0, 1]), "mean and std are"),
+        (lambda card: card["preprocessing"].update(mean=[1, 0]), r"preprocessing\.mean"),
+        (lambda card: card["preprocessing"].update(size="x"), r"preprocessing\.size: Input should be"),
+        (lambda card: card["network"]["kwargs"].update(checkpoint_path="/x.pth"), "checkpoint_path of"),
+        (lambda card: card["network"].update(arch="timm:hf_hub:me/x"), "arch"),
+        (lambda card: card["network"].update(arch="torchvision:os.system"), "has no such model"),
+    ],
+)
+def test_a_card_from_elsewhere_is_refused(
+    files: StoreFiles, network: nn.Module, change: Callable[[dict[str, Any]], None], problem: str
+) -> None:
+    """Catches a network of terabytes, one from the internet or another file, and a TypeError in recover."""
+    card = json.loads(make_card(network, DENSENET).to_json())
+    change(card)
+    with pytest.raises(StoreError, match=problem) as caught:
+        load_teacher(files, commit(files, encode_weights(network), json.dumps(card).encode()), CPU)
+    assert "delete commits/squeeze/dense.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("card", [b'{"name": ' * 10**5, b'{"a": "' + b"x" * 10 * 2**20 + b'"}'])
+def test_a_card_of_ten_megabytes_or_without_end_is_refused(
+    files: StoreFiles, network: nn.Module, card: bytes
+) -> None:
+    """Catches a RecursionError, and a card that is parsed for its size."""
+    with pytest.raises(StoreError, match=r"the card of teacher squeeze/dense is damaged|4,194,304 at most"):
+        read_card(files, commit(files, encode_weights(network), card))
+
+
+def test_weights_that_are_not_finite_are_refused(files: StoreFiles, network: nn.Module) -> None:
+    """Catches NaN found out in the middle of recover, as a learning rate that is too high."""
+    card = make_card(network, DENSENET).to_json()
+    with torch.no_grad():
+        next(network.parameters())[0] = float("nan")
+    with pytest.raises(StoreError, match="has values that are not finite"):
+        load_teacher(files, commit(files, encode_weights(network), card), CPU)
+
+
+def test_a_card_is_of_the_network_that_the_config_names(network: nn.Module) -> None:
+    """Catches a store whose card names another network than the config, to be built in its place."""
+    card = make_card(network, DENSENET)
+    config = TeacherConfig(name="dense", **DENSENET.model_dump())
+    card.check_against(config, 16)
+    card.check_against(config.model_copy(update={"input_size": "own"}), 99)
+    card.check_against(config.model_copy(update={"input_size": 16}), 99)
+    for other in ({"stem": "imagenet"}, {"kwargs": {}}, {"arch": "timm:test_resnet"}):
+        with pytest.raises(ValueError, match=r"^network: it is not"):
+            card.check_against(config.model_copy(update=other), 16)
+    with pytest.raises(ValueError, match=r"^preprocessing\.size = 16"):
+        card.check_against(config, 32)
+    with pytest.raises(ValueError, match=r"^preprocessing\.size = 16"):
+        card.check_against(config.model_copy(update={"input_size": 32}), 16)
 
 
 def test_weights_of_another_architecture_are_refused(files: StoreFiles, network: nn.Module) -> None:

@@ -1,6 +1,9 @@
 """Weights from files: what is read, what is refused, and how tensors find their places."""
 
+import io
+import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,67 @@ def test_files_that_run_code_are_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=KEY):
         read_weights(teacher(tmp_path / "y.bin"), KEY)
     assert not hasattr(builtins, "bomb_went_off")
+
+
+def repacked(path: Path, compression: int, pickled: bytes | None = None) -> TeacherConfig:
+    """Write a file of torch's anew, with packed entries, or another pickle."""
+    entries = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for entry in entries.infolist():
+            is_pickle = pickled is not None and entry.filename.endswith("data.pkl")
+            archive.writestr(entry.filename, pickled if is_pickle else entries.read(entry))
+    return teacher(path)
+
+
+def test_an_archive_that_grows_is_not_unpacked(tmp_path: Path) -> None:
+    """Catches 200 kB that unpack to 200 MB, or to terabytes."""
+    save({"a": torch.zeros(2_000_000)}, tmp_path / "x.pth")
+    read_weights(repacked(tmp_path / "x.pth", zipfile.ZIP_STORED), KEY)
+    with pytest.raises(
+        ConfigError, match=r"x\.pth is damaged .*: its entries are packed; save it with torch\.save"
+    ):
+        read_weights(repacked(tmp_path / "x.pth", zipfile.ZIP_DEFLATED), KEY)
+
+
+def test_a_mapping_that_holds_itself_ends(tmp_path: Path) -> None:
+    """Catches a state dict that is its own `state_dict`, unwrapped for ever."""
+    save({"a": 1}, tmp_path / "x.pth")
+    itself = b"\x80\x02}q\x00X\n\x00\x00\x00state_dictq\x01h\x00s."
+    assert list(pickle.loads(itself)) == ["state_dict"]
+    with pytest.raises(ConfigError, match=r"entry 'state_dict' of the file is dict, expected a state dict"):
+        read_weights(repacked(tmp_path / "x.pth", zipfile.ZIP_STORED, itself), KEY)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(10**12),
+        torch.empty(10, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch.zeros(3).as_strided((3, 10**6), (1, 0)),
+    ],
+    ids=["said once", "meta", "sparse", "strides of 0"],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_tensors_without_their_values_are_refused(tmp_path: Path, value: Tensor) -> None:
+    """Catches a classifier of 10**12 classes in a file of 2 kB, for which a network would be built."""
+    state = make_network(5).state_dict() | {"3.weight": value}
+    with pytest.raises(
+        ConfigError, match=r"entry '3\.weight' of the file is no plain tensor, or has more values"
+    ):
+        read_weights(save(state, tmp_path / "x.pth"), KEY)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "{folder}/pipe.pth", "{folder}"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, path: str) -> None:
+    """Catches a path of the config at which reading never ends."""
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "holes.pth").touch()
+    os.truncate(tmp_path / "holes.pth", 2**40)
+    with pytest.raises(ConfigError, match="cannot be read: not a regular file"):
+        read_weights(teacher(path.format(folder=tmp_path)), KEY)
+    with pytest.raises(ConfigError, match=r"cannot be read: 1,099,511,627,776 bytes, and weights can have"):
+        read_weights(teacher(tmp_path / "holes.pth"), KEY)
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
