@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -169,3 +170,15 @@ def test_a_damaged_record_locks_nobody_out(files: StoreFiles, text: bytes) -> No
         assert holder is not None
         assert holder.number == 42
     assert [name for name, _ in files.list(layout.LEASES)] == [layout.lease(42)]
+
+
+def test_storage_that_is_away_at_the_end_hides_nothing(tmp_path: Path) -> None:
+    """Catches a Ctrl-C that ends with an error of the lease, because the storage was away too."""
+
+    def take_away_and_interrupt() -> None:
+        (tmp_path / "run").rename(tmp_path / "away")
+        (tmp_path / "run").write_text("no folder")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), hold(StoreFiles(str(tmp_path / "run"))):
+        take_away_and_interrupt()
