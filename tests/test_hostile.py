@@ -152,11 +152,11 @@ def test_a_commit_that_names_files_elsewhere_is_none(files: StoreFiles, name: st
 
 
 @pytest.mark.parametrize(
-    "name", [layout.PLAN, layout.CONFIG, layout.commit("squeeze/a"), "lease/000001.json"]
+    "name", [layout.PLAN, layout.CONFIG, layout.commit("squeeze/a"), "failures/squeeze/a-1.json"]
 )
 def test_what_is_no_part_is_not_deleted_with_a_commit(files: StoreFiles, name: str) -> None:
     """Catches a repair that deletes the run's own files, because a commit calls them damaged parts."""
-    files.replace("lease/000001.json", b"{}")
+    files.replace("failures/squeeze/a-1.json", b"{}")
     before = files.read(name)
     forge(files, BATCH, {"files": [{"name": name, "num_bytes": 1, "sha256": "0"}]})
     assert call(files, "verify", "--repair").exit_code == 3
