@@ -26,8 +26,8 @@ class Checkpoints(Protocol):
     def save(self, data: bytes) -> None:
         """Keep the state; may raise to end the unit here."""
 
-    def load(self) -> bytes | None:
-        """Return what was saved last, None if nothing was."""
+    def load(self, max_bytes: int) -> bytes | None:
+        """Return what was saved last, None if nothing was, or something too large to be a state."""
 
 
 def seal(tensors: dict[str, Tensor], identity: str) -> bytes:
@@ -42,12 +42,22 @@ def unseal(data: bytes, identity: str) -> dict[str, Tensor] | None:
     """Return what was sealed under `identity`, on the CPU; None if `data` is damaged or of another."""
     try:
         tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError):
+        digest = tensors.pop(_DIGEST)
+        is_whole = torch.equal(digest, _digest(tensors, identity))
+    except (SafetensorError, ValueError, LookupError, RuntimeError):
         return None
-    digest = tensors.pop(_DIGEST, None)
-    if digest is None or not torch.equal(digest, _digest(tensors, identity)):
-        return None
-    return tensors
+    return tensors if is_whole else None
+
+
+def fits(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """True if `held` has each tensor of `expected`, with its shape and kind of number, and finite values."""
+    return all(
+        (value := held.get(name)) is not None
+        and value.shape == like.shape
+        and value.dtype == like.dtype
+        and bool(torch.isfinite(value).all())
+        for name, like in expected.items()
+    )
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

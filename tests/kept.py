@@ -29,5 +29,6 @@ class Kept:
         if self.num_saved == self._interrupt_at:
             raise KeyboardInterrupt
 
-    def load(self) -> bytes | None:
+    def load(self, max_bytes: int) -> bytes | None:
+        assert self.data is None or len(self.data) <= max_bytes
         return self.data

@@ -109,9 +109,9 @@ def optimise(
     optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
     state = LoopState(x, optimizer, objective)
     identity = _identity(setting, checkpoints)
-    saved = checkpoints.load() if checkpoints is not None else None
+    saved = checkpoints.load(state.max_bytes) if checkpoints is not None else None
     if saved is not None:
-        state.restore(saved, identity)
+        state.restore(saved, identity, total)
     resumed_at = state.iteration
     all_finite = torch.ones((), dtype=torch.bool, device=x.device)
     num_joined = 0

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prism_ray.checkpoints import MOMENTS, seal, under, unseal
+from prism_ray.checkpoints import MOMENTS, fits, seal, under, unseal
 from prism_ray.recover.objective import Losses, Objective
 
 _ITERATION = "iteration"
+_AVERAGES_BYTES = 2**28
 _SCALARS = ("total", "ce", "bn")
 
 
@@ -28,6 +29,12 @@ class LoopState:
     first: Losses | None = None
     first_seen: dict[str, Tensor] = field(default_factory=dict)  # teacher -> R_m when it was drawn first
     last_seen: dict[str, Tensor] = field(default_factory=dict)  # and when it was drawn last
+
+    def _fits(self, held: dict[str, Tensor]) -> bool:
+        like = self.x.detach()
+        others = {name: value for name, value in held.items() if value.is_floating_point()}
+        pixels = {"x": like, "adam/exp_avg": like, "adam/exp_avg_sq": like}
+        return fits(held, pixels | _figures()) and fits(others, others)
 
     def note(self, losses: Losses) -> None:
         """Count an iteration and keep its losses."""
@@ -54,10 +61,18 @@ class LoopState:
             tensors |= {f"{prefix}{name}": value for name, value in values.items()}
         return seal(tensors, identity)
 
-    def restore(self, data: bytes, identity: str) -> None:
-        """Go on from what `encode` returned; nothing changes if `data` is damaged or of another batch."""
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of a state at most: the pixels, their moments, and averages of the teachers' layers."""
+        return 4 * self.x.nbytes + _AVERAGES_BYTES
+
+    def restore(self, data: bytes, identity: str, num_iterations: int) -> None:
+        """Go on from what `encode` returned, in a batch of `num_iterations`.
+
+        Nothing changes if `data` is damaged, of another batch, or not finite.
+        """
         held = unseal(data, identity)
-        if held is None:
+        if held is None or not self._fits(held) or not 0 < int(held[_ITERATION]) < num_iterations:
             return
         self.iteration = int(held[_ITERATION])
         with torch.no_grad():
@@ -73,6 +88,13 @@ class LoopState:
             terms=under(here, "first_terms/"),
         )
         self.first_seen, self.last_seen = under(here, "first_seen/"), under(here, "last_seen/")
+
+
+def _figures() -> dict[str, Tensor]:
+    """Return what every state has beside the pixels and their moments."""
+    one = torch.zeros(())
+    first = {f"first/{name}": one for name in _SCALARS}
+    return {_ITERATION: torch.tensor(0), "adam/step": one, **first, "generator/cpu": torch.get_rng_state()}
 
 
 def _generators(x: Tensor) -> dict[str, Tensor]:

@@ -7,9 +7,10 @@ moments and the number of epochs done, and a resumed training ends in the very b
 import torch
 from torch import Tensor, nn
 
-from prism_ray.checkpoints import MOMENTS, seal, unseal
+from prism_ray.checkpoints import MOMENTS, fits, seal, unseal
 
 _EPOCH = "num_epochs"
+_NAMES_BYTES = 2**24
 
 
 def encode_state(network: nn.Module, optimizer: torch.optim.AdamW, num_epochs: int, identity: str) -> bytes:
@@ -20,13 +21,21 @@ def encode_state(network: nn.Module, optimizer: torch.optim.AdamW, num_epochs: i
     return seal(tensors | {_EPOCH: torch.tensor(num_epochs)}, identity)
 
 
-def restore_state(data: bytes, network: nn.Module, optimizer: torch.optim.AdamW, identity: str) -> int:
-    """Put a state back in place; return the number of epochs done.
+def max_state_bytes(network: nn.Module) -> int:
+    """Bytes of a state at most: the network, and two moments of each parameter."""
+    return 4 * sum(int(value.nbytes) for value in network.state_dict().values()) + _NAMES_BYTES
 
-    Returns 0 and changes nothing if `data` is damaged or of another training: it starts anew then.
+
+def restore_state(
+    data: bytes, network: nn.Module, optimizer: torch.optim.AdamW, identity: str, num_epochs: int
+) -> int:
+    """Put a state back in place; return how many of the `num_epochs` are done.
+
+    Returns 0 and changes nothing if `data` is damaged, of another training, or not finite: it starts anew
+    then.
     """
     tensors = unseal(data, identity)
-    if tensors is None:
+    if tensors is None or not _fits(tensors, network) or not 0 < int(tensors[_EPOCH]) < num_epochs:
         return 0
     weights = {name: tensors[f"network.{name}"] for name in network.state_dict()}
     network.load_state_dict(weights)
@@ -43,3 +52,18 @@ def restore_state(data: bytes, network: nn.Module, optimizer: torch.optim.AdamW,
     held = {number: state for number, state in moments.items() if state}
     optimizer.load_state_dict({"state": held, "param_groups": groups})
     return int(tensors[_EPOCH])
+
+
+def _fits(tensors: dict[str, Tensor], network: nn.Module) -> bool:
+    """True if tensors are a state of the network: those that were trained finite, moments like them."""
+    expected = {_EPOCH: torch.tensor(0)}
+    for number, (name, parameter) in enumerate(network.named_parameters()):
+        expected[f"network.{name}"] = parameter
+        for moment in MOMENTS:
+            key = f"optimizer.{number}.{moment}"
+            if key in tensors:  # a parameter without a gradient has none
+                expected[key] = torch.zeros(()) if moment == "step" else parameter
+    buffers = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
+    return fits(tensors, expected) and all(
+        name in tensors and tensors[name].shape == shape for name, shape in buffers.items()
+    )

@@ -12,7 +12,7 @@ from prism_ray.config import SqueezeConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.checkpoint import encode_state, restore_state
+from prism_ray.teachers.checkpoint import encode_state, max_state_bytes, restore_state
 from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 
@@ -62,8 +62,10 @@ def train(
     identity = f"squeeze {seed} {preprocessing} {config.model_dump_json()} {network}"
     if checkpoints is not None:
         identity = f"{checkpoints.identity} {identity}"
-    saved = checkpoints.load() if checkpoints is not None else None
-    first_epoch = restore_state(saved, network, optimizer, identity) if saved is not None else 0
+    saved = checkpoints.load(max_state_bytes(network)) if checkpoints is not None else None
+    first_epoch = 0
+    if saved is not None:
+        first_epoch = restore_state(saved, network, optimizer, identity, config.epochs)
     for epoch in range(first_epoch, config.epochs):
         epoch_seed = derive_seed(seed, "epoch", epoch)
         torch.manual_seed(epoch_seed)  # dropout

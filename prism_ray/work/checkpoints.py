@@ -14,6 +14,7 @@ class Control:
 
     stop: threading.Event = field(default_factory=threading.Event)  # keep your state and end
     num_steps: int = 0
+    rests_on_state: bool = False  # it went on from a state, and has not saved another since
 
 
 class StoreCheckpoints:
@@ -39,12 +40,17 @@ class StoreCheckpoints:
 
     def save(self, data: bytes) -> None:
         self._files.replace(self._name, data)
+        self._control.rests_on_state = False
         self._last = time.monotonic()
         if self._control.stop.is_set():
             raise UnitStopped(f"{self._unit_id} was told to stop; its state is kept")
 
-    def load(self) -> bytes | None:
-        return self._files.read(self._name) if self._files.exists(self._name) else None
+    def load(self, max_bytes: int) -> bytes | None:
+        size = self._files.size(self._name)
+        if size is None or size > max_bytes:
+            return None
+        self._control.rests_on_state = True
+        return self._files.read(self._name, max_bytes)
 
     def delete(self) -> None:
         """Forget the state; the unit is committed."""

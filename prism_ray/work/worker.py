@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from prism_ray.errors import StoreError, UnitStopped
+from prism_ray.errors import EngineError, StoreError, UnitStopped
 from prism_ray.store import Commit, Run, StoreFiles, layout, read_commit, write_commit
 from prism_ray.units import (
     CollectUnit,
@@ -31,6 +31,8 @@ from prism_ray.work.memory import make_room, out_of_memory
 from prism_ray.work.recover import recover
 from prism_ray.work.relabel import relabel
 from prism_ray.work.squeeze import squeeze
+
+_OF_THE_UNIT = (EngineError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
 class Worker:
@@ -69,6 +71,11 @@ class Worker:
         except torch.OutOfMemoryError as error:
             make_room(self._context, error)
             raise out_of_memory(self._context, unit) from error
+        except _OF_THE_UNIT as error:
+            # Perhaps the state that it went on from is to blame: the next attempt does without.
+            if control.rests_on_state and "CUDA" not in str(error):
+                self._context.checkpoints(unit.id).delete()
+            raise
         seconds = time.monotonic() - started
         return partial(self._commit, unit, finish, seconds)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from prism_ray.config import RecoverConfig
@@ -147,3 +148,42 @@ def test_a_state_that_is_not_finite_is_not_kept(setting_of: Callable[..., Recove
     with pytest.raises(EngineError, match="by iteration 2 of 12"):
         recover(setting, kept)
     assert kept.data is None
+
+
+FORGED: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "a pixel of NaN": lambda held: held["x"][0, 0, 0].fill_(float("nan")),
+    "a moment of infinity": lambda held: held["adam/exp_avg_sq"][0, 0].fill_(float("inf")),
+    "one pixel for all": lambda held: held.update(x=held["x"][:1, :1, :1, :1].contiguous()),
+    "fewer moments": lambda held: held.update({"adam/exp_avg": held["adam/exp_avg"][:1].contiguous()}),
+    "other numbers": lambda held: held.update(x=held["x"].double()),
+    "no pixels": lambda held: held.pop("x"),
+    "no loss": lambda held: held.pop("first/ce"),
+    "a loss of NaN": lambda held: held["first/bn"].fill_(float("nan")),
+    "the last iteration": lambda held: held["iteration"].fill_(TOTAL),
+    "a late iteration": lambda held: held["iteration"].fill_(10**9),
+    "a negative iteration": lambda held: held["iteration"].fill_(-1),
+    "half an iteration": lambda held: held.update(iteration=torch.tensor(1.5)),
+    "another generator": lambda held: held.update({"generator/cpu": held["generator/cpu"][:7].clone()}),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
+def test_a_forged_state_starts_anew(
+    forge: Callable[[dict[str, torch.Tensor]], object],
+    setting_of: Callable[..., RecoverSetting],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches NaN pixels gone on from, images committed unoptimised, and a batch that never ends."""
+    monkeypatch.setattr(
+        "prism_ray.checkpoints._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
+    )
+    setting = setting_of("averaged")
+    cut_off = Kept(3)
+    with pytest.raises(KeyboardInterrupt):
+        recover(setting, cut_off)
+    assert cut_off.data is not None
+    held = safetensors.torch.load(cut_off.data)
+    forge(held)
+    again = Kept(data=safetensors.torch.save(held))
+    assert same(recover(setting, again), recover(setting))
+    assert again.num_saved == TOTAL - 1

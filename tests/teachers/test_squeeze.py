@@ -6,10 +6,12 @@ Run as a module this file prints the SHA-256 of the weights that `squeeze` train
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -169,6 +171,43 @@ def test_a_useless_checkpoint_starts_anew(few_digits: RealImages) -> None:
     other_identity = Kept(data=whole.data, identity="other settings")
     squeeze_few(few_digits, other_identity)
     assert other_identity.num_saved == 2
+
+
+def last_moment(held: dict[str, torch.Tensor]) -> torch.Tensor:
+    return held[sorted(name for name in held if name.endswith("exp_avg"))[-1]]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda held: held["network.conv_stem.weight"].fill_(float("nan")),
+        lambda held: held.update({"network.conv_stem.weight": torch.zeros(1)}),
+        lambda held: held.pop("network.conv_stem.weight"),
+        lambda held: held.pop("network.bn1.running_mean"),
+        lambda held: last_moment(held).fill_(float("inf")),
+        lambda held: held["num_epochs"].fill_(3),
+        lambda held: held["num_epochs"].fill_(-1),
+        lambda held: held.pop("num_epochs"),
+    ],
+)
+def test_a_forged_checkpoint_starts_anew(
+    few_digits: RealImages,
+    forge: Callable[[dict[str, torch.Tensor]], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches weights of NaN gone on from, a teacher that was not trained to its end, and a KeyError."""
+    monkeypatch.setattr(
+        "prism_ray.checkpoints._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
+    )
+    cut_off = Kept(interrupt_at=1)
+    with pytest.raises(KeyboardInterrupt):
+        squeeze_few(few_digits, cut_off)
+    assert cut_off.data is not None
+    held = safetensors.torch.load(cut_off.data)
+    forge(held)
+    again = Kept(data=safetensors.torch.save(held))
+    squeeze_few(few_digits, again)
+    assert again.num_saved == 2
 
 
 def test_images_that_do_not_fit_in_memory_give_the_same_bytes(

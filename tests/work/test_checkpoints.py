@@ -1,5 +1,6 @@
 """When the state of a unit is due, and that a stop keeps it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,29 @@ def test_a_state_is_due_when_the_interval_is_over(tmp_path: Path, monkeypatch: p
 def test_the_last_state_is_found_by_the_next_attempt(tmp_path: Path) -> None:
     """Would catch states under another name, or the first one kept."""
     checkpoints = checkpoints_in(tmp_path, 5.0)
-    assert checkpoints.load() is None
+    assert checkpoints.load(100) is None
     checkpoints.save(b"first")
     checkpoints.save(b"second")
     again = checkpoints_in(tmp_path, 5.0)
-    assert again.load() == b"second"
+    assert again.load(100) == b"second"
     again.delete()
     again.delete()  # another attempt may have been first
-    assert checkpoints.load() is None
+    assert checkpoints.load(100) is None
+
+
+def test_what_is_too_large_for_a_state_is_not_read(tmp_path: Path) -> None:
+    """Catches a file without end in wip/ that fills the memory of every attempt."""
+    control = Control()
+    checkpoints = checkpoints_in(tmp_path, 5.0, control)
+    checkpoints.save(b"0123456789")
+    os.truncate(tmp_path / "wip" / "recover" / "a" / "b.safetensors", 2**40)
+    assert checkpoints.load(2**30) is None
+    assert not control.rests_on_state
+    checkpoints.save(b"0123456789")
+    assert checkpoints.load(10) == b"0123456789"
+    assert control.rests_on_state
+    checkpoints.save(b"further")
+    assert not control.rests_on_state
 
 
 def test_a_stop_makes_a_state_due_keeps_it_and_ends_the_unit(tmp_path: Path) -> None:
@@ -52,5 +68,5 @@ def test_a_stop_makes_a_state_due_keeps_it_and_ends_the_unit(tmp_path: Path) -> 
     assert checkpoints.due()
     with pytest.raises(UnitStopped, match="recover/a/b"):
         checkpoints.save(b"state")
-    assert checkpoints.load() == b"state"
+    assert checkpoints.load(100) == b"state"
     assert control.num_steps == 2

@@ -11,11 +11,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.errors import StoreError
+from prism_ray.errors import StoreError, UnitStopped
 from prism_ray.store import Commit, Run, StoreFiles, layout, new_run, read_commit, read_progress, revoke
 from prism_ray.units import (
     STAGES,
@@ -26,6 +27,7 @@ from prism_ray.units import (
     RelabelUnit,
     SqueezeUnit,
 )
+from prism_ray.work.checkpoints import Control
 from prism_ray.work.worker import Worker
 
 CPU = torch.device("cpu")
@@ -141,6 +143,31 @@ def test_a_fresh_worker_makes_the_same_bytes(finished: Path, unit_id: str) -> No
     revoke(files, unit_id)
     after = Worker(run, files, CPU).do(unit)
     assert digests([after]) == digests([before])
+
+
+def test_a_state_that_ends_its_unit_is_gone_on_from_once(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a forged or odd state that fails every attempt at its unit, until it is set aside for good."""
+    monkeypatch.setattr(
+        "prism_ray.checkpoints._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
+    )
+    run, files = open_run(finished)
+    unit = next(run.plan.recover_units("g-vbsm"))  # with moving averages
+    state, before = layout.checkpoint(unit.id), read_commit(files, unit.id)
+    revoke(files, unit.id)
+    control = Control()
+    control.stop.set()
+    with pytest.raises(UnitStopped):
+        Worker(run, files, CPU).begin(unit, control)
+    tensors = safetensors.torch.load(files.read(state))
+    average = next(name for name in tensors if name.startswith("objective/"))
+    tensors[average] = torch.zeros(tensors[average].numel() + 1)
+    files.replace(state, safetensors.torch.save(tensors))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        Worker(run, files, CPU).begin(unit, Control())
+    assert not files.exists(state)
+    assert digests([Worker(run, files, CPU).do(unit)]) == digests([before])
 
 
 def test_a_unit_done_twice_keeps_its_first_commit(finished: Path) -> None:
