@@ -20,7 +20,7 @@ from prism_ray.collect.files import ClassFile, class_key, encode
 from prism_ray.collect.reading import Indices, read_pixels, side_of, training_indices
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
-from prism_ray.errors import EngineError, StoreError
+from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.teacher import Teacher, teacher_logits
@@ -31,6 +31,8 @@ from prism_ray.units import CollectUnit
 ClassScores = Mapping[str, npt.NDArray[Any]]
 
 Ints = npt.NDArray[np.int64]
+
+_PATCH_FIGURES = {"place", "top", "left", "side", "loss"}
 
 
 @torch.no_grad()
@@ -60,12 +62,28 @@ def collect_scores(
     return encode(tensors)
 
 
-def read_scores(data: bytes, label: int) -> ClassScores:
-    """Return the scores of a class out of a unit's file; raises StoreError if it does not hold the class."""
+def read_scores(data: bytes, label: int, num_images: int, size: int) -> ClassScores:
+    """Return the scores of a class out of a unit's file.
+
+    Raises ValueError if it does not hold the class, or scores of other than `num_images` images of `size`
+    pixels a side.
+    """
     file = ClassFile(data)
     if label not in file:
-        raise StoreError(f"no collected scores of class {label}")
-    return file.read(label)
+        raise ValueError(f"no collected scores of class {label}")
+    scores = file.read(label)
+    shapes = {values.shape for values in scores.values()}
+    if scores.keys() == {"probability"}:
+        fits = shapes == {(num_images,)}
+    else:
+        fits = scores.keys() == _PATCH_FIGURES and len(shapes) == 1 and len(*shapes) == 1
+        if fits:
+            place, top, left, side = (scores[name] for name in ("place", "top", "left", "side"))
+            fits = bool(((place >= 0) & (place < num_images) & (top >= 0) & (left >= 0) & (side > 0)).all())
+            fits = fits and bool(((top + side <= size) & (left + side <= size)).all())
+    if not fits:
+        raise ValueError(f"the scores of class {label} are not of its {num_images} images")
+    return scores
 
 
 def median_order(probabilities: npt.NDArray[np.float32]) -> Ints:

@@ -7,7 +7,7 @@ variance of each class. The variance is over all values of the class, between it
 Source: G-VBSM, arXiv 2311.17950; per class: EDC, arXiv 2404.13733 (whose public code pools differently).
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -15,14 +15,16 @@ from typing import Self
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prism_ray.checkpoints import fits
 from prism_ray.collect.files import ClassFile, Values, class_key, encode
 from prism_ray.collect.reading import read_pixels, side_of, training_indices
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
-from prism_ray.errors import EngineError, StoreError
+from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.layers import (
@@ -184,14 +186,14 @@ def read_reference(
 ) -> TeacherReference:
     """Merge the shards of a teacher: `totals` of all of them, `classes` of at least those that hold `labels`.
 
-    Both are gone through once, so that a caller can read one file at a time. Raises StoreError if the
-    shards are not of one network, or if a class of `labels` is in none of them.
+    Both are gone through once, so that a caller can read one file at a time. Raises ValueError if a shard is
+    damaged, if the shards are not of one network, or if a class of `labels` is in none of them.
     """
     merged: Table = {}
     for shard in totals:
         table = _read_totals(shard)
         if merged and table.keys() != merged.keys():
-            raise StoreError("the collected statistics are not of one network: their layers differ")
+            raise ValueError("the collected statistics are not of one network: their layers differ")
         for key, moments in table.items():
             _add(merged, key, moments)
     figures: dict[str, Values] = {}
@@ -205,19 +207,41 @@ def read_reference(
         rows |= {label: _references(file.read(label), device) for label in wanted if label in file}
     missing = sorted(wanted - rows.keys())
     if missing:
-        raise StoreError(f"no collected statistics of the classes {', '.join(map(str, missing))}")
+        raise ValueError(f"no collected statistics of the classes {', '.join(map(str, missing))}")
     return TeacherReference(_references(figures, device), rows)
 
 
 def _read_totals(shard: bytes) -> Table:
     figures: dict[tuple[str, str], dict[str, Tensor]] = {}
-    for key, values in safetensors.torch.load(shard).items():
+    try:
+        tensors = safetensors.torch.load(shard)
+    except (SafetensorError, LookupError) as error:
+        raise ValueError(str(error)) from None
+    for key, values in tensors.items():
         layer, _, figure = key.rpartition("/")
         pooled = PATCHES if figure.startswith(PATCHES) else CHANNELS
         figures.setdefault((layer, pooled), {})[figure.removeprefix(pooled)] = values
-    return {
-        key: Moments(int(found["count"]), found["sum"], found["squares"]) for key, found in figures.items()
-    }
+    return {key: _moments(*key, found) for key, found in figures.items()}
+
+
+def _moments(layer: str, pooled: str, found: dict[str, Tensor]) -> Moments:
+    if found.keys() != {"count", "sum", "squares"}:
+        raise ValueError(f"layer {layer!r} has the figures {', '.join(sorted(found))}")
+    total, squares = found["sum"], found["squares"]
+    like = torch.zeros(len(total) if total.dim() == 1 else 0, dtype=torch.float64)
+    if not fits(found, {"count": torch.tensor(0), "sum": like, "squares": like}) or int(found["count"]) < 1:
+        raise ValueError(f"the {pooled}moments of layer {layer!r} are not finite, or not of one shape")
+    return Moments(int(found["count"]), total, squares)
+
+
+def check_layers(layers: Mapping[str, LayerReference], network: nn.Module) -> None:
+    """Raise ValueError if statistics are of layers that a network has not, or of other channels."""
+    own = matched_layers(network, convolutions=True)
+    for name, reference in layers.items():
+        layer = own.get(name)
+        channels = getattr(layer, "num_features", getattr(layer, "in_channels", None))
+        if any(values.shape != (channels,) for values in (reference.mean, reference.var)):
+            raise ValueError(f"the statistics of layer {name!r} are not of the network's {channels} channels")
 
 
 def _references(figures: dict[str, Values], device: torch.device) -> dict[str, LayerReference]:
@@ -226,7 +250,13 @@ def _references(figures: dict[str, Values], device: torch.device) -> dict[str, L
     for key, values in figures.items():
         layer, _, figure = key.rpartition("/")
         layers.setdefault(layer, {})[figure] = torch.from_numpy(values).to(device)
-    return {
-        layer: LayerReference(found["mean"], found["var"], found.get("patch_mean"), found.get("patch_var"))
-        for layer, found in layers.items()
-    }
+    return {layer: _reference(layer, found) for layer, found in layers.items()}
+
+
+def _reference(layer: str, found: dict[str, Tensor]) -> LayerReference:
+    patches = found.get("patch_mean"), found.get("patch_var")
+    pairs = [(found.get("mean"), found.get("var"))] + [patches] * (patches != (None, None))
+    for mean, var in pairs:
+        if mean is None or var is None or mean.shape != var.shape or mean.dim() != 1 or (var < 0).any():
+            raise ValueError(f"mean and variance of layer {layer!r} are missing, or not of one shape")
+    return LayerReference(found["mean"], found["var"], *patches)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prism_ray.config import StatisticsConfig
+from prism_ray.errors import EngineError
 from prism_ray.recover.recompute import is_recomputing
 from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.layers import (
@@ -112,7 +113,7 @@ class StatisticsAlignment:
     def _target(self, name: str) -> LayerReference:
         layer = self._layers[name]
         if isinstance(layer, nn.Conv2d):
-            return self._reference.layers[name]
+            return _of_layer(self._reference.layers, name)
         return LayerReference(*running_statistics(layer))
 
     def _weigh(self, terms: list[Tensor]) -> Tensor:
@@ -123,7 +124,7 @@ class StatisticsAlignment:
         share = self._config.class_share
         if share == 0.0:
             return value(target)
-        return (1.0 - share) * value(target) + share * value(self._of_classes[name])
+        return (1.0 - share) * value(target) + share * value(_of_layer(self._of_classes, name))
 
     def _smooth(self, name: str, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return moving averages whose values hold the past and whose gradients are the present batch's."""
@@ -135,6 +136,16 @@ class StatisticsAlignment:
         average = tuple(share * old + (1.0 - share) * new for old, new in zip(past, now, strict=True))
         self._past[name] = average
         return tuple(mean + (value - value.detach()) for mean, value in zip(average, found, strict=True))
+
+
+def _of_layer(layers: Mapping[str, LayerReference], name: str) -> LayerReference:
+    """Return the statistics of a layer; raises EngineError if they were not collected."""
+    if name not in layers:
+        raise EngineError(
+            f"no statistics of layer {name} were collected; delete the commits below commits/collect, and the "
+            "pass over the real images is made again"
+        )
+    return layers[name]
 
 
 def _gap(found: tuple[Tensor, ...], target: LayerReference) -> Tensor:

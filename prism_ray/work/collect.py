@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator
 from functools import partial
 
 from prism_ray.collect.scores import ClassScores, collect_scores, read_scores
-from prism_ray.collect.statistics import collect_statistics, read_reference
+from prism_ray.collect.statistics import check_layers, collect_statistics, read_reference
+from prism_ray.errors import StoreError
 from prism_ray.store import Commit, layout, read_part
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.units import CollectKind, CollectUnit
@@ -39,7 +40,13 @@ def load_scores(
     if unit.id not in held:
         (commit,) = context.commits_of([unit.id])
         held[unit.id] = read_part(context.files, commit.files[0])
-    return read_scores(held[unit.id], label)
+    num_images = len(context.data.train_indices(label))
+    if kind == "median":
+        num_images = min(num_images, context.config.collect.images_per_class or num_images)
+    try:
+        return read_scores(held[unit.id], label, num_images, context.config.data.image_size)
+    except ValueError as error:
+        raise _damaged(context, unit.id, error) from None
 
 
 def load_reference(
@@ -47,21 +54,42 @@ def load_reference(
 ) -> TeacherReference:
     """Return a teacher's statistics over all real images, and with `with_classes` of the classes `labels`.
 
-    Those over all images are the same for every batch: they are read and merged once.
+    Those over all images are the same for every batch: they are read and merged once. Raises StoreError if
+    they cannot be read, or are not of the teacher.
     """
     units = list(context.plan.collection("statistics", teacher))
-    if teacher not in context.references:
-        totals = _read(context, context.commits_of(unit.id for unit in units), 0)
-        context.references[teacher] = read_reference(totals, (), (), context.device).layers
-    wanted = set(labels) if with_classes else set()
-    holding = context.commits_of(unit.id for unit in units if wanted.intersection(_classes_of(unit)))
-    rows = read_reference((), _read(context, holding, 1), wanted, context.device).classes
+    network = context.teacher(teacher).network
+    last = units[0].id  # read
+
+    def read(commits: Collection[Commit], place: int) -> Iterator[bytes]:
+        nonlocal last
+        for commit in commits:
+            last = commit.unit
+            yield read_part(context.files, commit.files[place])
+
+    try:
+        if teacher not in context.references:
+            totals = read(context.commits_of(unit.id for unit in units), 0)
+            layers = read_reference(totals, (), (), context.device).layers
+            check_layers(layers, network)
+            context.references[teacher] = layers
+        wanted = set(labels) if with_classes else set()
+        holding = context.commits_of(unit.id for unit in units if wanted.intersection(_classes_of(unit)))
+        rows = read_reference((), read(holding, 1), wanted, context.device).classes
+        for row in rows.values():
+            if row.keys() != context.references[teacher].keys():
+                raise ValueError("the classes have other layers than all images")
+            check_layers(row, network)
+    except ValueError as error:
+        raise _damaged(context, last, error) from None
     return TeacherReference(context.references[teacher], rows)
 
 
-def _read(context: WorkContext, commits: Collection[Commit], place: int) -> Iterator[bytes]:
-    """Read one file of each commit, one at a time."""
-    return (read_part(context.files, commit.files[place]) for commit in commits)
+def _damaged(context: WorkContext, unit_id: str, error: ValueError) -> StoreError:
+    return StoreError(
+        f"{context.files.location}: what {unit_id} collected is damaged: {error}; delete "
+        f"{layout.commit(unit_id)}, and it is collected again"
+    )
 
 
 def _classes_of(unit: CollectUnit) -> range:

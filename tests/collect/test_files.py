@@ -1,5 +1,9 @@
 """Files of tensors by class: what is written comes back, and no more than is asked for."""
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -45,3 +49,62 @@ def test_arrays_are_copies_and_classes_are_known() -> None:
     assert (7 in file, 12 in file, 1 in file) == (True, True, False)
     with pytest.raises(KeyError):
         file.read(1)
+
+
+def with_header(change: Callable[[dict[str, Any]], object], more: bytes = b"") -> bytes:
+    """Return the file with another header."""
+    data = encode(TENSORS)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :] + more
+
+
+PLACE = class_key(7, "place")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 8,
+        b"\xff" * 100,
+        (5).to_bytes(8, "little") + b"[1,2]",
+        (10**5).to_bytes(8, "little") + b"[" * 10**5,
+        encode(TENSORS)[:-1],
+        with_header(lambda header: None, b"more"),
+        with_header(lambda header: header[PLACE].update(dtype="F64")),
+        with_header(lambda header: header[PLACE].update(dtype=["F32"])),
+        with_header(lambda header: header[PLACE].update(shape=[2, 4])),
+        with_header(lambda header: header[PLACE].update(shape=[-2, -3])),
+        with_header(lambda header: header[PLACE].update(shape=[10**12, 10**12])),
+        with_header(lambda header: header[PLACE].update(shape="x")),
+        with_header(lambda header: header[PLACE].update(data_offsets=[0, 48, 96])),
+        with_header(lambda header: header[PLACE].update(data_offsets=[-48, 0])),
+        with_header(lambda header: header[PLACE].pop("shape")),
+        with_header(lambda header: header.update({PLACE: 5})),
+        with_header(lambda header: header.update(place=header.pop(PLACE))),
+        # one tensor's bytes as those of many: every class would copy them
+        with_header(lambda header: header.update({class_key(k, "x"): header[PLACE] for k in range(100)})),
+    ],
+)
+def test_what_is_no_such_file_is_refused(data: bytes) -> None:
+    """Catches a TypeError or a RecursionError from a store elsewhere, and bytes that stand for many times."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        ClassFile(data)
+    assert not isinstance(caught.value, UnicodeDecodeError)
+
+
+def test_the_changed_files_of_these_tests_are_else_whole() -> None:
+    """Catches all of them refused for their form."""
+    assert ClassFile(with_header(lambda header: header.update(__metadata__={"a": "b"}))).read(7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    """Catches NaN as what images are matched with."""
+    file = ClassFile(encode(TENSORS | {class_key(12, "/var"): torch.tensor([1.0, value])}))
+    assert file.read(7)
+    with pytest.raises(ValueError, match=r"^/var has values that are not finite$"):
+        file.read(12)

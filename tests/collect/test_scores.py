@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
+from prism_ray.collect.files import class_key, encode
+from prism_ray.collect.reading import side_of
 from prism_ray.collect.scores import collect_scores, draw_squares, median_order, read_scores
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
-from prism_ray.errors import EngineError, StoreError
+from prism_ray.errors import EngineError
 from prism_ray.geometry import resize
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.teacher import Teacher
@@ -20,6 +22,7 @@ from prism_ray.units import CollectUnit
 
 CPU = torch.device("cpu")
 SEED = 11
+COUNTS = (5, 2, 9)  # training images of the classes of `uneven`
 
 MakeTeacher = Callable[..., Teacher]
 
@@ -66,7 +69,7 @@ def test_the_probability_is_that_of_the_true_class_image_by_image(
             pixels = torch.from_numpy(digits.read("train", np.array([index]))) / 255.0
             logits = resnet.network(resnet.preprocessing.apply(pixels))[0]
             expected.append(float(logits[label].exp() / logits.exp().sum()))
-        found = read_scores(data, label)["probability"]
+        found = read_scores(data, label, 6, side_of(digits))["probability"]
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
@@ -74,7 +77,11 @@ def test_the_probability_is_that_of_the_true_class_image_by_image(
 def test_every_training_image_is_scored(uneven: RealImages, tiny: Callable[[], Teacher]) -> None:
     """The last, short batch dropped."""
     data = collect("median", tiny(), uneven)
-    assert [len(read_scores(data, label)["probability"]) for label in range(3)] == [5, 2, 9]
+    assert [len(read_scores(data, label, COUNTS[label], 12)["probability"]) for label in range(3)] == [
+        5,
+        2,
+        9,
+    ]
 
 
 # RDED
@@ -128,7 +135,7 @@ def test_the_best_patches_are_those_of_a_plain_loop(
         places, losses, boxes = slow_losses(teacher, uneven, label, config)
         best = losses.argmin(1)
         order = losses.min(1).argsort()
-        found = read_scores(data, label)
+        found = read_scores(data, label, COUNTS[label], 12)
         assert found["place"].tolist() == places[order].tolist()
         for name, values in zip(("top", "left", "side"), boxes, strict=True):
             assert found[name].tolist() == values[order, best[order]].tolist()
@@ -167,13 +174,13 @@ def test_equal_losses_keep_the_order_of_the_class(uneven: RealImages, teacher_of
     """Ties broken by the sorting algorithm of the day."""
     teacher = teacher_of(Watching())
     data = collect("rded", teacher, uneven)
-    assert read_scores(data, 2)["place"].tolist() == list(range(9))
+    assert read_scores(data, 2, COUNTS[2], 12)["place"].tolist() == list(range(9))
 
 
 def test_the_subset_is_random(uneven: RealImages, teacher_of: MakeTeacher) -> None:
     """Always the first images of a class, which in ordered sources are alike."""
     data = collect("rded", teacher_of(Watching()), uneven, rded_images_per_class=4)
-    subsets = [read_scores(data, label)["place"].tolist() for label in (0, 2)]
+    subsets = [read_scores(data, label, COUNTS[label], 12)["place"].tolist() for label in (0, 2)]
     assert [len(set(places)) for places in subsets] == [4, 4]
     assert subsets != [[0, 1, 2, 3], [0, 1, 2, 3]]
 
@@ -204,10 +211,10 @@ def test_the_bytes_depend_on_the_unit_alone(
     torch.manual_seed(77)
     assert collect(kind, tiny(), uneven) == first
     alone = collect(kind, tiny(), uneven, 2, 1)
-    for name, values in read_scores(first, 2).items():
-        assert values.tolist() == read_scores(alone, 2)[name].tolist()
-    with pytest.raises(StoreError, match="class 1"):
-        read_scores(alone, 1)
+    for name, values in read_scores(first, 2, COUNTS[2], 12).items():
+        assert values.tolist() == read_scores(alone, 2, COUNTS[2], 12)[name].tolist()
+    with pytest.raises(ValueError, match="class 1"):
+        read_scores(alone, 1, COUNTS[1], 12)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("median", "probability"), ("rded", "loss")])
@@ -219,3 +226,29 @@ def test_scores_that_are_not_finite_are_refused(
     teacher.network[0].bias.fill_(float("nan"))
     with pytest.raises(EngineError, match=rf"class 'ant' a {name} that is not finite"):
         collect(kind, teacher, uneven)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("median", {"probability": torch.zeros(8)}),
+        ("median", {"probability": torch.zeros(9, 1)}),
+        ("median", {"other": torch.zeros(9)}),
+        ("rded", {"place": torch.full((9,), 9)}),
+        ("rded", {"place": torch.full((9,), -1)}),
+        ("rded", {"top": torch.full((9,), -1)}),
+        ("rded", {"side": torch.zeros(9, dtype=torch.int64)}),
+        ("rded", {"side": torch.full((9,), 10**12)}),
+        ("rded", {"left": torch.zeros(3, dtype=torch.int64)}),
+    ],
+)
+def test_scores_of_other_images_are_refused(
+    uneven: RealImages, tiny: Callable[[], Teacher], kind: str, change: dict[str, Tensor]
+) -> None:
+    """Catches patches outside of their image, or of images that there are not, from the end of the list."""
+    whole = read_scores(collect(kind, tiny(), uneven), 2, 9, 12)
+    tensors = {class_key(2, name): torch.from_numpy(values) for name, values in whole.items()}
+    assert read_scores(encode(tensors), 2, 9, 12).keys() == whole.keys()
+    tensors |= {class_key(2, name): values for name, values in change.items()}
+    with pytest.raises(ValueError, match=r"^the scores of class 2 are not of its 9 images$"):
+        read_scores(encode(tensors), 2, 9, 12)

@@ -4,15 +4,22 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prism_ray.collect.statistics import CollectedStatistics, Moments, collect_statistics, read_reference
+from prism_ray.collect.statistics import (
+    CollectedStatistics,
+    Moments,
+    check_layers,
+    collect_statistics,
+    read_reference,
+)
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
-from prism_ray.errors import DataError, EngineError, StoreError
+from prism_ray.errors import DataError, EngineError
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.units import CollectUnit
@@ -278,7 +285,7 @@ def test_only_the_classes_asked_for_are_loaded(uneven: RealImages, tiny: Callabl
     assert found.classes.keys() == {1}
     averaged = found.average(torch.tensor([1, 1]))
     torch.testing.assert_close(averaged["0"].mean, found.classes[1]["0"].mean)
-    with pytest.raises(StoreError, match="classes 2, 5"):
+    with pytest.raises(ValueError, match="classes 2, 5"):
         read_reference(totals, [parts[0].classes], [1, 2, 5], CPU)
 
 
@@ -286,7 +293,7 @@ def test_shards_of_two_networks_are_refused(uneven: RealImages, teacher_of: Make
     """Files of different networks added up."""
     one = collect(teacher_of(nn.Sequential(nn.BatchNorm2d(3))), uneven, 0, 1)
     two = collect(teacher_of(nn.Sequential(nn.Identity(), nn.BatchNorm2d(3))), uneven, 1, 1)
-    with pytest.raises(StoreError, match="not of one network"):
+    with pytest.raises(ValueError, match="not of one network"):
         read_reference([one.totals, two.totals], [], [], CPU)
 
 
@@ -338,3 +345,71 @@ def test_a_class_without_images_is_named(tiny: Callable[[], Teacher]) -> None:
     data = constant([10, 20, 30], [0, 0, 2], 12)
     with pytest.raises(DataError, match="'class 1' has no training image"):
         collect(tiny(), data)
+
+
+# From elsewhere
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda held: held["1/sum"].fill_(float("nan")), "moments of layer '1' are not finite"),
+        (lambda held: held["1/squares"].fill_(float("inf")), "moments of layer '1' are not finite"),
+        (lambda held: held["1/count"].fill_(0), "moments of layer '1' are not finite"),
+        (lambda held: held.update({"1/sum": torch.zeros(1, dtype=torch.float64)}), "or not of one shape"),
+        (lambda held: held.update({"1/sum": torch.zeros(3)}), "or not of one shape"),
+        (lambda held: held.update({"1/sum": torch.zeros((), dtype=torch.float64)}), "or not of one shape"),
+        (lambda held: held.pop("1/count"), "layer '1' has the figures squares, sum"),
+        (lambda held: held.update({"x": torch.zeros(1)}), "layer '' has the figures x"),
+    ],
+)
+def test_totals_that_make_no_sense_are_refused(
+    uneven: RealImages,
+    tiny: Callable[[], Teacher],
+    change: Callable[[dict[str, Tensor]], object],
+    problem: str,
+) -> None:
+    """Catches NaN as what images are matched with, a division by 0, and one mean spread over all channels."""
+    collected = collect(tiny(), uneven)
+    held = safetensors.torch.load(collected.totals)
+    change(held)
+    with pytest.raises(ValueError, match=problem):
+        read_reference([safetensors.torch.save(held)], [], [], CPU)
+    with pytest.raises(ValueError, match=r"."):
+        read_reference([collected.totals[:-7]], [], [], CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: held.pop("00001/1/var"),
+        lambda held: held.update({"00001/1/var": torch.zeros(1)}),
+        lambda held: held.update({"00001/1/var": torch.full_like(held["00001/1/var"], -1.0)}),
+        lambda held: held.update({"00001/1/mean": torch.zeros(2, 2), "00001/1/var": torch.zeros(2, 2)}),
+    ],
+)
+def test_class_statistics_that_make_no_sense_are_refused(
+    uneven: RealImages, tiny: Callable[[], Teacher], change: Callable[[dict[str, Tensor]], object]
+) -> None:
+    """Catches a negative variance, and a KeyError in the middle of a batch."""
+    collected = collect(tiny(), uneven)
+    held = safetensors.torch.load(collected.classes)
+    change(held)
+    with pytest.raises(
+        ValueError, match=r"^mean and variance of layer '1' are missing, or not of one shape$"
+    ):
+        read_reference([], [safetensors.torch.save(held)], [1], CPU)
+
+
+def test_statistics_are_of_the_network(
+    uneven: RealImages, tiny: Callable[[], Teacher], resnet: Teacher
+) -> None:
+    """Catches statistics of another network, broadcast or passed over."""
+    teacher = tiny()
+    layers = read_reference([collect(teacher, uneven).totals], [], [], CPU).layers
+    check_layers(layers, teacher.network)
+    with pytest.raises(ValueError, match=r"^the statistics of layer '.*' are not of the network's"):
+        check_layers(layers, resnet.network)
+    one = LayerReference(torch.zeros(1), torch.ones(1))
+    with pytest.raises(ValueError, match=r"^the statistics of layer '1' are not of the network's"):
+        check_layers(layers | {"1": one}, teacher.network)
