@@ -142,8 +142,8 @@ def _of_layer(layers: Mapping[str, LayerReference], name: str) -> LayerReference
     """Return the statistics of a layer; raises EngineError if they were not collected."""
     if name not in layers:
         raise EngineError(
-            f"no statistics of layer {name} were collected; delete the commits below commits/collect, and the "
-            "pass over the real images is made again"
+            f"no statistics of layer {name} were collected; delete the commits below commits/collect, and "
+            "the pass over the real images is made again"
         )
     return layers[name]
 
