@@ -57,7 +57,7 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
     """
     refuse_relative_paths_in_a_job(config, origin)
     config = with_absolute_paths(config)
-    files = StoreFiles(config.store)
+    files = StoreFiles(config.store_url)
     asked = match(config, files, origin)
     in_store: frozenset[str] = frozenset()
     if asked.held is not None:
@@ -163,7 +163,7 @@ def refuse_relative_paths_in_a_job(config: Config, origin: str) -> None:
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         return
     paths = {
-        "store": config.store,
+        "store": config.store_url,
         "data.path": config.data.path,
         "data.test_path": config.data.test_path,
     }
@@ -186,7 +186,7 @@ def with_absolute_paths(config: Config) -> Config:
     data = config.data.model_copy(
         update={key: path if path is None else absolute(path) for key, path in paths.items()}
     )
-    store = config.store if is_url(config.store) else absolute(config.store)
+    store = config.store_url if is_url(config.store_url) else absolute(config.store_url)
     pool = tuple(
         teacher
         if teacher.weights_path is None or is_url(teacher.weights_path)
@@ -194,7 +194,7 @@ def with_absolute_paths(config: Config) -> Config:
         for teacher in config.teachers.pool
     )
     teachers = config.teachers.model_copy(update={"pool": pool})
-    return config.model_copy(update={"data": data, "store": store, "teachers": teachers})
+    return config.with_store(store).model_copy(update={"data": data, "teachers": teachers})
 
 
 def _check_needs(progress: RunProgress, stages: tuple[Stage, ...]) -> None:

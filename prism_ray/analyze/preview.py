@@ -55,7 +55,7 @@ class Preview:
 
 def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     """Open the data, make the plan and hold it against the store; raises UsageError for wrong input."""
-    files = StoreFiles(config.store)
+    files = StoreFiles(config.store_url)
     asked = match(config, files, origin)
     plan = Plan(config, asked.facts)
     state, done = _hold_against(files, asked)

@@ -53,7 +53,7 @@ def _do_and_report(
 
     config = load_config(path, overrides, store)
     outcome = run_pipeline(config, str(path), stages)
-    location = StoreFiles(config.store).location
+    location = StoreFiles(config.store_url).location
     summary = summarise(location, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
@@ -116,7 +116,7 @@ def teachers(
     from prism_ray.store import StoreFiles, match
 
     settings = load_config(config, overrides, store)
-    files = StoreFiles(settings.store)
+    files = StoreFiles(settings.store_url)
     asked = match(settings, files, str(config))
     from prism_ray.analyze.pool import best_device, measure_pool, print_pool  # torch: wrong input needs none
 

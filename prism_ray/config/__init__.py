@@ -10,6 +10,7 @@ from prism_ray.config.orchestrate import ElasticActors, OrchestrateConfig
 from prism_ray.config.recover import AnyImageSet, RecoverConfig, SelectConfig, StatisticsConfig
 from prism_ray.config.run import Config
 from prism_ray.config.selection import SelectionConfig
+from prism_ray.config.store import ImageFiles, StoreConfig
 
 __all__ = [
     "DISTILLED",
@@ -20,6 +21,7 @@ __all__ = [
     "DataConfig",
     "ElasticActors",
     "EvaluateConfig",
+    "ImageFiles",
     "NetworkConfig",
     "OrchestrateConfig",
     "RecoverConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "SelectionConfig",
     "SqueezeConfig",
     "StatisticsConfig",
+    "StoreConfig",
     "TeacherConfig",
     "TeachersConfig",
     "config_schema",

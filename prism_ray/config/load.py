@@ -40,11 +40,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
         raise ConfigError(f"{path}: a config is a mapping of keys, got {shown(values)}")
     sources: dict[str, str] = {}
     for override in overrides:
+        if override.startswith("store.") and isinstance(values.get("store"), str):
+            values["store"] = {"url": values["store"]}
         key = _apply_override(values, override)
         sources[key] = f"--set {override}"
     if store is not None:
-        values["store"] = store
-        sources["store"] = f"--store {store}"
+        held = values.get("store")
+        values["store"] = {**held, "url": store} if isinstance(held, dict) else store
+        sources["store.url" if isinstance(held, dict) else "store"] = f"--store {store}"
     return parse_config(values, str(path), sources)
 
 

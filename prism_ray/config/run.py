@@ -12,12 +12,13 @@ from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
 from prism_ray.config.networks import Name, TeacherConfig, TeachersConfig
 from prism_ray.config.orchestrate import OrchestrateConfig
 from prism_ray.config.recover import AnyImageSet, RecoverConfig
+from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
 
 
 class Config(Section):
     """Every setting of a run, resolved: each image set and each evaluation by name (see layers.py)."""
 
-    store: str = Field(description="Folder or URL of the run's store.")
+    store: AnyStore = Field(description="Folder or URL of the run's store; or {url, images}.")
     seed: NonNegativeInt = Field(
         default=0, description="Seed of the run; every random choice derives from it."
     )
@@ -54,6 +55,17 @@ class Config(Section):
                 self._check_names(f"{where}.selection.priors", selection.priors)
                 self._check_names(f"{where}.statistics.teacher_weights", image_set.statistics.teacher_weights)
                 self._check_slots(where, image_set)
+        return self
+
+    @model_validator(mode="after")
+    def _check_image_files(self) -> Self:
+        for key, image_set in self.image_sets.items():
+            if self.image_files == "png" and image_set.images_per_batch > MAX_PNG_FILES:
+                raise ValueError(
+                    f"image_sets.{key}.images_per_batch = {image_set.images_per_batch}: with store.images = "
+                    f"'png' a batch has at most {MAX_PNG_FILES:,} images, because its commit names each; "
+                    "lower it, or keep images in Parquet"
+                )
         return self
 
     @model_validator(mode="after")
@@ -118,6 +130,21 @@ class Config(Section):
                 raise ValueError(f"{key} names {value!r}, which is not in teachers.pool ({', '.join(pool)})")
             if given.count(value) > 1:
                 raise ValueError(f"{key} names {value!r} twice")
+
+    @property
+    def store_url(self) -> str:
+        """Folder or URL of the store."""
+        return self.store if isinstance(self.store, str) else self.store.url
+
+    @property
+    def image_files(self) -> ImageFiles:
+        """How batches keep their images."""
+        return "parquet" if isinstance(self.store, str) else self.store.images
+
+    def with_store(self, url: str) -> Self:
+        """Return the same config with its store elsewhere."""
+        store = url if isinstance(self.store, str) else self.store.model_copy(update={"url": url})
+        return self.model_copy(update={"store": store})
 
     def teacher(self, name: str) -> TeacherConfig:
         """Return the pool member called `name`."""

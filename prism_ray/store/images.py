@@ -1,12 +1,17 @@
 """Image parts: lossless PNG in the Hugging Face image layout, one Parquet file per batch.
 
+The PNGs stand in the Parquet file, or are files of their own in class folders; then the Parquet file has
+their names. A commit names all of them, the Parquet file first.
+
 Read without trusting them: rows, columns and pixels must be those of the run before anything is unpacked.
 """
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prism_ray.config import ImageFiles
 from prism_ray.errors import StoreError
 from prism_ray.plan import Plan
-from prism_ray.store.commits import Commit
+from prism_ray.store import layout
+from prism_ray.store.commits import Commit, PartFile, read_part, write_part
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.png import decode_png, encode_png
 from prism_ray.store.rows import open_rows
@@ -52,8 +59,12 @@ _HF_DTYPES = {
 }
 
 
+Cell = dict[str, Any]  # of column `image`: bytes of the PNG, and its path
+
 _KEYS = pa.schema([IMAGE_SCHEMA.field(name) for name in ("image", "label", "ipc_index")])
+_FILES_AT_ONCE = 8  # PNG files that are written or read at a time
 _ROW_BYTES = 2**14  # of a row beside its image: the names of a hundred teachers
+_PNG_BYTES = 2**12  # of a PNG beside its pixels
 _METADATA_BYTES = 2**24  # of a file: the names of 20,000 classes, the draws of 4,000 iterations
 
 
@@ -80,10 +91,14 @@ class ImageForm:
         )
 
     @property
+    def max_png_bytes(self) -> int:
+        """Bytes of an image: PNG of noise is a little larger than the pixels."""
+        return 2 * self.channels * self.size**2 + _PNG_BYTES
+
+    @property
     def max_part_bytes(self) -> int:
-        """Bytes of a batch's file, packed or unpacked: PNG of noise is a little larger than the pixels."""
-        png = 2 * self.channels * self.size**2 + _ROW_BYTES
-        return self.max_images * png + _METADATA_BYTES
+        """Bytes of a batch's file, packed or unpacked."""
+        return self.max_images * (self.max_png_bytes + _ROW_BYTES) + _METADATA_BYTES
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,36 @@ class StoredImages:
     images: npt.NDArray[np.uint8]  # B, channels, H, W
 
 
+def write_images(
+    files: StoreFiles,
+    unit: RecoverUnit,
+    images: npt.NDArray[np.uint8],
+    class_names: Sequence[str],
+    kind: ImageFiles,
+    loss_ce: float | None = None,
+    loss_bn: float | None = None,
+) -> tuple[PartFile, ...]:
+    """Write the files of a batch; return them as the commit names them.
+
+    `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3
+    (RGB). The losses are the batch's at its last iteration, None for a selection.
+    """
+    pngs: tuple[PartFile, ...] = ()
+    if kind == "png":
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            pngs = tuple(pool.map(partial(_write_png, files, unit), unit.slots, images))
+        cells: list[Cell] = [{"bytes": None, "path": png.name} for png in pngs]
+        data = _encode(unit, cells, class_names, loss_ce, loss_bn)
+    else:
+        data = encode_images(unit, images, class_names, loss_ce, loss_bn)
+    part = write_part(files, partial(layout.image_part, unit), data, len(unit.slots))
+    return part, *pngs
+
+
+def _write_png(files: StoreFiles, unit: RecoverUnit, slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
+    return write_part(files, partial(layout.image_file, unit, slot), encode_png(image))
+
+
 def encode_images(
     unit: RecoverUnit,
     images: npt.NDArray[np.uint8],
@@ -101,18 +146,29 @@ def encode_images(
     loss_ce: float | None = None,
     loss_bn: float | None = None,
 ) -> bytes:
-    """Return the Parquet file of a batch.
+    """Return the Parquet file of a batch with its images inside, see `write_images`.
 
-    `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3
-    (RGB). The losses are the batch's at its last iteration, null for a selection. Column `teachers` has all
-    that supervised the batch; every draw in turn stands in the file's metadata, key prism_ray.draws.
+    Column `teachers` has all that supervised the batch; every draw in turn stands in the file's metadata,
+    key prism_ray.draws.
     """
+    cells = [_cell(slot, encode_png(image)) for slot, image in zip(unit.slots, images, strict=True)]
+    return _encode(unit, cells, class_names, loss_ce, loss_bn)
+
+
+def _cell(slot: Slot, png: bytes) -> Cell:
+    return {"bytes": png, "path": f"{slot.label:05d}/{slot.ipc_index:05d}.png"}
+
+
+def _encode(
+    unit: RecoverUnit,
+    cells: Sequence[Cell],
+    class_names: Sequence[str],
+    loss_ce: float | None,
+    loss_bn: float | None,
+) -> bytes:
     num_images = len(unit.slots)
     rows = {
-        "image": [
-            {"bytes": encode_png(image), "path": f"{slot.label:05d}/{slot.ipc_index:05d}.png"}
-            for slot, image in zip(unit.slots, images, strict=True)
-        ],
+        "image": cells,
         "label": [slot.label for slot in unit.slots],
         "ipc_index": [slot.ipc_index for slot in unit.slots],
         "batch": [unit.key] * num_images,
@@ -125,56 +181,77 @@ def encode_images(
     metadata = describe_columns(class_names) | {DRAWS: json.dumps(_pack_draws(unit))}
     table = pa.table(rows, schema=IMAGE_SCHEMA.with_metadata(metadata))
     sink = io.BytesIO()
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=1000,
-        **IMAGE_OPTIONS,
-    )
+    pq.write_table(table, sink, row_group_size=1000, **IMAGE_OPTIONS)
     return sink.getvalue()
 
 
 def read_batch(
     files: StoreFiles, commit: Commit, form: ImageForm, *, with_history: bool = False
 ) -> tuple[pa.Table, StoredImages]:
-    """Read the images that a unit of recover committed, as the rows of its file and as pixels.
+    """Read the images that a unit of recover committed, as rows with their PNG inside and as pixels.
 
     The rows have image, label and IPC index, and with `with_history` all columns. Raises StoreError that
     names the file and says what is wrong: bytes or rows that are not those committed, an image that is no
     PNG of the run's size.
     """
-    if len(commit.files) != 1:
-        raise StoreError(
-            f"{files.location}: the commit of {commit.unit} names {len(commit.files)} files, not 1"
-        )
-    (part,) = commit.files
+    if not commit.files:
+        raise StoreError(f"{files.location}: the commit of {commit.unit} names no file")
+    part, *pngs = commit.files
     try:
-        if commit.num_bytes > form.max_part_bytes:
-            raise ValueError(f"{commit.num_bytes:,} bytes, and a batch has at most {form.max_part_bytes:,}")
+        if part.piece is None and part.num_bytes > form.max_part_bytes:
+            raise ValueError(f"{part.num_bytes:,} bytes, and such a file has at most {form.max_part_bytes:,}")
         reader, groups = open_rows(files, part, IMAGE_SCHEMA if with_history else _KEYS, at_once=True)
         table = reader.read(groups, form.max_part_bytes)
         if table.num_rows > form.max_images:
             raise ValueError(f"{table.num_rows} rows, and a batch has at most {form.max_images}")
-        return table, _decode(table.select(_KEYS.names).to_pylist(), form)
+        slots = _slots(table, form)
+        cells: list[Cell | None] = table["image"].to_pylist()
+        if pngs:
+            cells = [*_read_pngs(files, slots, cells, pngs, form)]
+            table = table.set_column(
+                0, IMAGE_SCHEMA.field("image"), pa.array(cells, IMAGE_SCHEMA.field("image").type)
+            )
+        images = np.empty((len(slots), form.channels, form.size, form.size), np.uint8)
+        for slot, image, cell in zip(slots, images, cells, strict=True):
+            image[:] = _decode(slot, cell, form)
     except ValueError as error:
         raise StoreError(f"{files.location}/{part.name} is damaged: {error}") from None
+    return table, StoredImages(slots, images)
 
 
-def _decode(rows: list[dict[str, Any]], form: ImageForm) -> StoredImages:
-    slots: list[Slot] = []
-    images = np.empty((len(rows), form.channels, form.size, form.size), np.uint8)
-    for image, row in zip(images, rows, strict=True):
-        label, ipc_index = row["label"], row["ipc_index"]
+def _slots(table: pa.Table, form: ImageForm) -> tuple[Slot, ...]:
+    slots = []
+    for label, ipc_index in zip(table["label"].to_pylist(), table["ipc_index"].to_pylist(), strict=True):
         if label not in range(form.num_classes) or ipc_index not in range(form.ipc):
             raise ValueError(f"there is no image {ipc_index} of class {label}")
-        if row["image"] is None or row["image"]["bytes"] is None:
-            raise ValueError(f"image {ipc_index} of class {label} is not there")
-        try:
-            image[:] = decode_png(row["image"]["bytes"], form.channels, form.size)
-        except ValueError as error:
-            raise ValueError(f"image {ipc_index} of class {label} {error}") from None
         slots.append(Slot(label, ipc_index))
-    return StoredImages(tuple(slots), images)
+    return tuple(slots)
+
+
+def _read_pngs(
+    files: StoreFiles,
+    slots: Sequence[Slot],
+    cells: Sequence[Cell | None],
+    pngs: Sequence[PartFile],
+    form: ImageForm,
+) -> Iterator[Cell]:
+    """Yield the cells of a batch whose images are files of their own, as if they stood in the batch's."""
+    names = [cell["path"] if cell else None for cell in cells]
+    if names != [png.name for png in pngs]:
+        raise ValueError("its rows have other PNG files than its commit")
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        found = pool.map(lambda png: read_part(files, png, form.max_png_bytes), pngs)
+        yield from map(_cell, slots, found)
+
+
+def _decode(slot: Slot, cell: Cell | None, form: ImageForm) -> npt.NDArray[np.uint8]:
+    where = f"image {slot.ipc_index} of class {slot.label}"
+    if cell is None or cell["bytes"] is None:
+        raise ValueError(f"{where} is not there")
+    try:
+        return decode_png(cell["bytes"], form.channels, form.size)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from None
 
 
 def read_images(files: StoreFiles, commits: Sequence[Commit], form: ImageForm) -> StoredImages:

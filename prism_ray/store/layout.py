@@ -7,6 +7,7 @@ RUN/
   collected/<kind>/<teacher>/...            statistics and scores of the real images, by ranges of classes
   images/part-<key>-<attempt>.parquet       the distilled images
   images/merged-<hash>.parquet              several of them in one, after `compact`; labels too
+  images/<label>/<IPC index>-<attempt>.png  the images themselves with `store.images: png`; parts name them
   labels/part-<group>-<attempt>.parquet     their soft labels, keyed by (image, epoch)
   sets/<set>/images/  labels/               the same for every image set of another name than `distilled`
   students/<set>/<evaluation>/s...json      test accuracy of each student
@@ -21,7 +22,7 @@ RUN/
 """
 
 from prism_ray.config.layers import DISTILLED
-from prism_ray.units import CollectUnit, EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit
+from prism_ray.units import CollectUnit, EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit, Slot
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"
@@ -82,6 +83,11 @@ def teacher_card(teacher: str, attempt: int) -> str:
 
 def image_part(unit: RecoverUnit, attempt: int) -> str:
     return f"{_set_folder(unit.image_set)}images/part-{unit.key}-{attempt}.parquet"
+
+
+def image_file(unit: RecoverUnit, slot: Slot, attempt: int) -> str:
+    name = f"{slot.label:05d}/{slot.ipc_index:05d}-{attempt}.png"
+    return f"{_set_folder(unit.image_set)}images/{name}"
 
 
 def label_part(unit: RelabelUnit, attempt: int) -> str:

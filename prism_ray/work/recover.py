@@ -15,8 +15,7 @@ from prism_ray.recover.engine import RecoveredBatch, largest_fit, recover_batch
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.store import layout
-from prism_ray.store.images import encode_images
+from prism_ray.store.images import write_images
 from prism_ray.units import CollectKind, RecoverUnit
 from prism_ray.work.collect import load_reference, load_scores
 from prism_ray.work.context import Finish, Work, WorkContext
@@ -30,7 +29,8 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     if isinstance(config, RecoverConfig):
         weights = context.weights_of([config.primary, *unit.teachers])
         batch, recomputed = _optimise(context, unit, config, weights)
-        encode = partial(encode_images, unit, batch.images, names, batch.last.ce, batch.last.bn)
+        losses: tuple[float, ...] = (batch.last.ce, batch.last.bn)
+        images = batch.images
         stats: dict[str, Any] = {
             "teachers": unit.teachers,
             "num_iterations": unit.num_iterations,
@@ -41,13 +41,14 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
             "weights": weights,
         }
     else:
-        encode = partial(encode_images, unit, _real_images(context, unit, config), names)
+        losses = ()
+        images = _real_images(context, unit, config)
         scorers = [teacher for _, teacher in context.plan.collections_of(config)]
         stats = {"weights": context.weights_of(scorers)} if scorers else {}
 
     def finish() -> Work:
-        name_of = partial(layout.image_part, unit)
-        return Work((context.write(name_of, encode(), len(unit.slots)),), stats)
+        kind = context.config.image_files
+        return Work(write_images(context.files, unit, images, names, kind, *losses), stats)
 
     return finish
 

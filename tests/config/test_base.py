@@ -53,6 +53,7 @@ def test_the_walk_meets_every_section() -> None:
         "SelectionConfig",
         "SqueezeConfig",
         "StatisticsConfig",
+        "StoreConfig",
         "TeacherConfig",
         "TeachersConfig",
     }

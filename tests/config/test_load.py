@@ -233,8 +233,8 @@ def test_a_bad_place_in_a_list_is_refused(config_path: Path, place: str) -> None
 
 def test_an_option_below_a_plain_value_is_refused(config_path: Path) -> None:
     """TypeError: 'str' object does not support item assignment."""
-    override = "store.folder=x"
-    assert complaint(config_path, override) == f"--set {override}: store is './runs/minimal' and has no keys"
+    override = "data.source.folder=x"
+    assert complaint(config_path, override) == f"--set {override}: data.source is 'digits' and has no keys"
 
 
 def test_bad_yaml_in_an_option_names_the_option(config_path: Path) -> None:
