@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,45 @@ def test_labels_of_a_million_rows_are_not_unpacked(files: StoreFiles) -> None:
     for num_rows, problem in ((count, "says 1000000 rows of"), (part["num_rows"], "1000000 rows, not 12")):
         replace_part(files, LABELS, sink.getvalue(), num_rows)
         assert problem in call(files, "verify").stdout
+
+
+CONFIGS: dict[str, tuple[str, str]] = {
+    "aliases": (
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{c}: &{c} [{','.join([f'*{b}'] * 9)}]\n" for b, c in pairwise("abcdefghijkl")),
+        "more than 200,000 values",
+    ),
+    "a tag that runs": ("seed: !!python/object/apply:os.system ['touch ran']", "could not determine"),
+    "deep": ("seed: " + "[" * 10**5, "nested more than 50 deep"),
+    "large": ("# " + "x" * 10 * 2**20, "more than 1,048,576 bytes"),
+    "a device": ("teachers: {pool: [{name: a, arch: 'timm:x@/dev/zero'}]}", "not a regular file"),
+    "no end": ("evaluate: {student: {arch: 'timm:x'}, seeds: 1000000000000}", "2,000,000,000,002 units"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), CONFIGS.values(), ids=CONFIGS.keys())
+def test_a_config_from_elsewhere_is_refused(
+    text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a few lines that fill the memory, run a command, or keep `plan` busy for ever."""
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "store": "run",
+        "data": "{source: digits, image_size: 8}",
+        "teachers": "{pool: [{name: a, arch: 'timm:x'}]}",
+        "recover": "{ipc: 2, primary: a, iterations: 9, iterations_step: 0}",
+        "evaluate": "{student: {arch: 'timm:x'}, seeds: 1}",
+    }
+    base = "".join(f"{key}: {value}\n" for key, value in values.items() if not text.startswith(f"{key}: "))
+    Path("config.yaml").write_text(base + text + "\n")
+    started = time.monotonic()
+    result = CliRunner().invoke(main, ["plan", "config.yaml"])
+    assert time.monotonic() - started < 10.0
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert len(result.stderr) < 2000
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_text_of_a_store_does_not_steer_the_terminal(files: StoreFiles) -> None:

@@ -22,7 +22,7 @@ LIGHT_MODULES = [
     "prism_ray.orchestrate.scheduler",
 ]
 ROOMS_WITHOUT_RAY = ["collect", "recover", "relabel", "evaluate", "teachers", "analyze"]
-PURE_ROOMS = ["config", "store"]
+PURE_ROOMS = ["config", "store", "parquet"]
 
 
 @pytest.mark.parametrize("module", LIGHT_MODULES)

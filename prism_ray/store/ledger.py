@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
+from prism_ray.parquet import read_table
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, encode_commit
 from prism_ray.store.files import StoreFiles
@@ -24,6 +25,7 @@ from prism_ray.units import Stage, stage_of
 LISTED_STAGES: tuple[Stage, ...] = ("recover", "relabel")
 
 _ROWS = 5000  # in one file
+_MAX_BYTES = 2**27  # of a file, unpacked: a kilobyte for each of the 100,000 rows that `compact` writes
 _MIN_ROWS = 200  # a run that ends leaves fewer to the commits
 _SCHEMA = pa.schema(
     [
@@ -117,10 +119,8 @@ def read_ledger(files: StoreFiles) -> Iterator[Entry]:
 
 def _read(files: StoreFiles, name: str) -> Iterator[Entry]:
     with files.open(name) as file:
-        parquet = pq.ParquetFile(file)
-        if not parquet.schema_arrow.equals(_SCHEMA):
-            return
-        for batch in parquet.iter_batches(batch_size=_ROWS):
+        table = read_table(file, _SCHEMA, _MAX_BYTES)
+        for batch in table.to_batches(max_chunksize=_ROWS):
             if any(column.null_count for column in batch.columns):
                 return
             columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -200,6 +200,23 @@ def test_views_too_large_for_their_column_are_refused() -> None:
     labels.views.crop_top[0] = 2**15
     with pytest.raises(pa.ArrowInvalid):
         encode_labels([labels])
+
+
+@pytest.mark.parametrize("num_images", [100, 5000])
+def test_a_row_group_is_no_larger_than_the_set(files: StoreFiles, num_images: int) -> None:
+    """Catches labels that are said once for millions of rows, which a few kilobytes hold; and a real set
+    of 5,000 images, whose row groups hold one epoch each, taken for such."""
+    labels = epoch_of(0, num_images, 10)
+    labels.logits[:] = 1.0
+    commit = commit_epochs(files, "part", [labels, replace(labels, epoch=1)])
+    form = LabelForm(num_images=num_images, num_classes=10, size=2**16)
+    assert len(LabelReader(files, [commit], form).epoch(1).views) == num_images
+    data = io.BytesIO(files.read(commit.files[0].name))
+    table = pa.concat_tables([pq.read_table(data)] * 100)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=len(table), compression="zstd")
+    with pytest.raises(StoreError, match="it unpacks to more than"):
+        LabelReader(files, [commit_bytes(files, "bomb", sink.getvalue())], form).epoch(0)
 
 
 # Damage
