@@ -73,7 +73,7 @@ class IdleActor:
         if self._run != run:
             self._run = run
         with self._device:
-            return UnitDone(_commit(self._files, self._run, unit, self._seconds), ())
+            return UnitDone(_commit(self._files, self._run, unit, self._seconds), (), 0, 0)
 
     @ray.method(concurrency_group="control")
     def stop(self, unit_id: str | None = None) -> None:
@@ -81,7 +81,7 @@ class IdleActor:
 
     @ray.method(concurrency_group="control")
     def usage(self) -> ActorUsage:
-        return ActorUsage(0, 0, 0, 0)
+        return ActorUsage(0, 0)
 
 
 @dataclass
