@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
@@ -39,7 +39,7 @@ class PartFile:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: str
-    num_bytes: Count
+    num_bytes: Annotated[Count, Field(le=2**38)]  # more, of holes perhaps, would be hashed for hours
     sha256: str
     num_rows: Count | None = None  # of a Parquet file; of a shared one the unit's
     piece: Piece | None = None  # of a file that it shares with others (compact.py)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prism_ray.errors import StoreError
 from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
 from prism_ray.store.commits import Commit, committed_units
+from prism_ray.store.images import ImageForm, read_batch, write_images
+from prism_ray.units import RecoverUnit, Slot
 from tests.ports import free_ports
 from tests.stores import committed, parts
 
@@ -130,6 +133,26 @@ def test_a_unit_is_committed_once_whatever_the_service_answers(
         assert isinstance(held.files[0], PartFile)
     assert len(list(committed_units(files))) == 3
     assert sum(faults_at(url).values()) > 0
+
+
+def test_png_files_are_written_and_read_whatever_the_service_answers(start_server: ServerStart) -> None:
+    """Catches images of a batch, written many at a time, that are lost or doubled with an answer."""
+    url = start_server(before=5, after=7, taken=11)
+    files = fresh("s3://bucket/run")
+    slots = tuple(Slot(label, 0) for label in range(40))
+    unit = RecoverUnit("distilled", "i00000-c00000", slots, (7,) * 40, (("a",),), 5)
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8)
+    names = [str(label) for label in range(40)]
+    parts = write_images(files, unit, images, names, "png", 0.5, 0.25)
+    again = write_images(files, unit, images, names, "png", 0.5, 0.25)
+    assert {part.name.rpartition("/")[2] for part in parts[1:]} <= {"00000-0.png", "00000-1.png"}
+    form = ImageForm(channels=3, size=8, max_images=40, num_classes=40, ipc=1)
+    for attempt in (parts, again):
+        commit = Commit(unit.id, "f", attempt, {}, 1.0, "here", "now")
+        _, stored = read_batch(files, commit, form)
+        assert stored.slots == slots
+        assert np.array_equal(stored.images, images)
+    assert all(faults_at(url).values())
 
 
 @pytest.mark.ray

@@ -170,6 +170,7 @@ BAD: dict[str, Any] = {
     "file absolute": GOOD | {"files": [{"name": "/etc/passwd", "num_bytes": 1, "sha256": "0"}]},
     "file a number": GOOD | {"files": [{"name": 5, "num_bytes": 1, "sha256": "0"}]},
     "file of a negative size": GOOD | {"files": [{"name": "a", "num_bytes": -1, "sha256": "0"}]},
+    "file of a terabyte": GOOD | {"files": [{"name": "a", "num_bytes": 2**40, "sha256": "0"}]},
     "file of a size as text": GOOD | {"files": [{"name": "a", "num_bytes": "1", "sha256": "0"}]},
     "stats a list": GOOD | {"stats": [1]},
     "seconds as text": GOOD | {"seconds": "1"},
