@@ -1,4 +1,4 @@
-"""SIGTERM, as a cluster sends it before it kills: taken like Ctrl-C."""
+"""SIGTERM, as a cluster sends it before it kills: taken like Ctrl-C. And what Ray needs around both."""
 
 import signal
 from collections.abc import Iterator
@@ -36,3 +36,20 @@ def answer_to_sigterm_kept() -> Iterator[None]:
         raise KeyboardInterrupt from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """For code that must not be cut short: SIGINT and SIGTERM that come meanwhile are answered after it."""
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, answer in before.items():
+        if answer != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, answer in before.items():
+            signal.signal(number, answer)
+        if came:
+            signal.raise_signal(came[0])

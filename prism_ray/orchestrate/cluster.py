@@ -12,7 +12,7 @@ import ray
 from prism_ray.config import Config, ElasticActors
 from prism_ray.errors import OrchestrateError
 from prism_ray.orchestrate.scaling import Shape
-from prism_ray.signals import answer_to_sigterm_kept
+from prism_ray.signals import answer_to_sigterm_kept, interrupts_held_back
 
 # Pixels never pass through Ray's object store, so a local one can be small.
 _OBJECT_STORE_BYTES = 128 * 2**20
@@ -43,7 +43,8 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
     try:
         yield _shape(config, num_threads)
     finally:
-        ray.shutdown()
+        with interrupts_held_back():  # cut short, it lets the process end with code 1 whatever its own is
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
