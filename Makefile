@@ -10,7 +10,7 @@ distill: $(READY)
 	$(BIN)/prism-ray distill jobs/digits.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

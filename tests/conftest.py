@@ -36,6 +36,13 @@ SMALL_OVERRIDES = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start Ray run one after the other, in one process; `make test` has a second for the rest."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Bytes on the CPU depend on the number of threads, and a test has no claim to every core."""

@@ -21,7 +21,7 @@ from prism_ray.store import StoreFiles, load_run, new_run, read_commit, save_run
 from prism_ray.store.images import ImageForm, read_images
 from prism_ray.units import STAGES
 from prism_ray.work.worker import Worker
-from tests.test_resume import committed
+from tests.stores import committed
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
@@ -52,10 +52,11 @@ def test_students_are_the_same_and_nothing_is_lost(
     digits_config: Path,
     small_options: list[str],
     small_overrides: tuple[str, ...],
+    calm: Path,
     tmp_path: Path,
 ) -> None:
     """Catches pixels that depend on how they are kept, images lost in a kill, and damage that goes unseen."""
-    plain, store = tmp_path / "plain", tmp_path / "png"
+    store = tmp_path / "png"
     png_overrides = (*small_overrides, "store.images=png")
     command = [sys.executable, "-m", "tests.test_png_job", store, digits_config, *png_overrides]
     worker = subprocess.Popen(command, cwd=Path(__file__).parents[1])
@@ -66,7 +67,6 @@ def test_students_are_the_same_and_nothing_is_lost(
         time.sleep(0.005)
     worker.send_signal(signal.SIGKILL)
     worker.wait(timeout=30)
-    work_through(plain, digits_config, small_overrides)
     options = [*small_options, "--set", "store.images=png", "--store", store]
     finished = cli("distill", digits_config, *options)
     assert finished.returncode == 0, finished.stderr
@@ -74,14 +74,14 @@ def test_students_are_the_same_and_nothing_is_lost(
     assert verified.returncode == 0, verified.stdout
     assert len(list(store.glob("images/*/*.png"))) == 40
 
-    theirs, ours = committed(plain), committed(store)
+    theirs, ours = committed(calm), committed(store)
     assert theirs.keys() == ours.keys()
     for unit, parts in theirs.items():
         if not unit.startswith("recover/"):
             assert parts == ours[unit]  # labels, students: to the byte
-    assert accuracies(plain) == accuracies(store) != {}
+    assert accuracies(calm) == accuracies(store) != {}
     found = []
-    for place in (plain, store):
+    for place in (calm, store):
         files = StoreFiles(str(place))
         run = load_run(files)
         commits = [read_commit(files, unit_id) for unit_id in run.plan.recover_ids("distilled")]

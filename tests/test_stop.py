@@ -20,7 +20,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Two batches, one after the other, of some seconds each.
 LONG = (
-    "recover.iterations=250",
+    "recover.iterations=150",
     "recover.iterations_step=0",
     "recover.ipc=2",
     "recover.ipc_indices_per_batch=1",
@@ -80,7 +80,7 @@ def test_a_batch_that_is_cut_off_goes_on_to_the_same_bytes(
         assert parts(rough) == parts(calm)
         assert not state.exists()
         commits = [json.loads(path.read_text()) for path in rough.glob("commits/recover/distilled/*.json")]
-        assert [0 < commit["stats"]["resumed_at"] < 250 for commit in commits].count(True) == 1
+        assert [0 < commit["stats"]["resumed_at"] < 150 for commit in commits].count(True) == 1
 
 
 @pytest.mark.timeout(120)

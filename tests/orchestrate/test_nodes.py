@@ -63,7 +63,9 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("fault", ["gone", "drained"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("gone", marks=pytest.mark.slow), "drained"]
+)  # tests/chaos has it, too
 def test_a_run_goes_on_without_a_machine(
     fault: str,
     cli: Run,

@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
-SLOW_S = 8.0
+SLOW_S = 4.0
 
 
 class Faulty:

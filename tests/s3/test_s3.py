@@ -47,7 +47,7 @@ def start_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
             ("AWS_ACCESS_KEY_ID", "nobody"),
             ("AWS_SECRET_ACCESS_KEY", "nothing"),
             ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("FSSPEC_S3", json.dumps({"config_kwargs": {"read_timeout": 4}})),
+            ("FSSPEC_S3", json.dumps({"config_kwargs": {"read_timeout": 2}})),
         ):
             monkeypatch.setenv(name, value)
         deadline = time.monotonic() + 60.0
@@ -139,14 +139,14 @@ def test_png_files_are_written_and_read_whatever_the_service_answers(start_serve
     """Catches images of a batch, written many at a time, that are lost or doubled with an answer."""
     url = start_server(before=5, after=7, taken=11)
     files = fresh("s3://bucket/run")
-    slots = tuple(Slot(label, 0) for label in range(40))
-    unit = RecoverUnit("distilled", "i00000-c00000", slots, (7,) * 40, (("a",),), 5)
-    images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8)
-    names = [str(label) for label in range(40)]
+    slots = tuple(Slot(label, 0) for label in range(12))
+    unit = RecoverUnit("distilled", "i00000-c00000", slots, (7,) * 12, (("a",),), 5)
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
+    names = [str(label) for label in range(12)]
     parts = write_images(files, unit, images, names, "png", 0.5, 0.25)
     again = write_images(files, unit, images, names, "png", 0.5, 0.25)
     assert {part.name.rpartition("/")[2] for part in parts[1:]} <= {"00000-0.png", "00000-1.png"}
-    form = ImageForm(channels=3, size=8, max_images=40, num_classes=40, ipc=1)
+    form = ImageForm(channels=3, size=8, max_images=12, num_classes=12, ipc=1)
     for attempt in (parts, again):
         commit = Commit(unit.id, "f", attempt, {}, 1.0, "here", "now")
         _, stored = read_batch(files, commit, form)
