@@ -32,15 +32,17 @@ SMALL_OVERRIDES = (
     "relabel.epochs_per_unit=3",
     "relabel.images_per_group=20",
     "evaluate.seeds=1",
+    "orchestrate.actors=1",  # an actor's start is most of the time
     "orchestrate.threads_per_actor=1",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray run one after the other, in one process; `make test` has a second for the rest."""
+    """Tests that start Ray run one after the other in one of the processes, those under fire in the other."""
     for item in items:
         if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+            is_under_fire = not {"chaos", "s3"}.isdisjoint(item.path.parts)
+            item.add_marker(pytest.mark.xdist_group("fire" if is_under_fire else "ray"))
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,8 @@ def test_killed_driver_resumes_byte_identically(
     tmp_path: Path,
 ) -> None:
     """Catches work done twice or lost, half a part that counts, and any draw that depends on history."""
-    arguments: list[str | Path] = ["distill", digits_config, *small_options]
+    two = ["--set", "orchestrate.actors=2"]
+    arguments: list[str | Path] = ["distill", digits_config, *small_options, *two]
     store = tmp_path / "rough"
     check_equal_after_kills(start_cli, cli, arguments, calm, store, num_kills=4)
 

@@ -24,7 +24,6 @@ LONG = (
     "recover.iterations_step=0",
     "recover.ipc=2",
     "recover.ipc_indices_per_batch=1",
-    "orchestrate.actors=1",
     "orchestrate.checkpoint_interval_s=1000",
     "relabel.images_per_group=10",
 )

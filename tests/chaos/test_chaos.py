@@ -20,10 +20,10 @@ SEED = (
     "PRISM_RAY_CHAOS_SEED"  # the environment's choice of faults and moments; without it the slow test rolls
 )
 
-# Batches of a second or two, labels in between, students: some 60 units.
+# Batches of a second or two, labels in between, students: some 50 units.
 MANY = (
     "teachers.squeeze.epochs=2",
-    "recover.ipc=12",
+    "recover.ipc=8",
     "recover.ipc_indices_per_batch=1",
     "recover.iterations=80",
     "recover.iterations_step=4",
