@@ -64,7 +64,7 @@ def recover(
 
     def run(fits: int) -> "CompletedProcess[str]":
         options = [*small_options, "--store", store_with_teachers, "--set", "recover.method=narrow"]
-        options += ["--set", f"recover.options.fits={fits}", "--set", "orchestrate.actors=1"]
+        options += ["--set", f"recover.options.fits={fits}"]
         return cli("recover", digits_config, *options, PYTHONPATH=str(site))
 
     return run

@@ -1,6 +1,7 @@
 """The pool on a real Ray: actors that die, units that fail, input that is wrong, a cluster too small."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ except PrismRayError as error:
 
 
 def run_pool(
-    fault: str, store: Path, config: Path, overrides: list[str], environment: dict[str, str]
+    fault: str, store: Path, config: Path, overrides: Sequence[str], environment: dict[str, str]
 ) -> dict[str, object]:
     arguments = (fault, str(store), str(config), *overrides)
     return run_program(PROGRAM, *arguments, environment=environment, timeout=150.0)
@@ -93,7 +94,7 @@ def test_a_failing_unit_is_set_aside_and_the_rest_goes_on(
     tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Catches a unit that fails for good stopping the others, retried for ever, or leaving no traceback."""
-    overrides = [*small_overrides, "orchestrate.actors=1", "orchestrate.max_attempts=2"]
+    overrides = [*small_overrides, "orchestrate.max_attempts=2"]
     result = run_pool("unit", tmp_path / "run", digits_config, overrides, environment)
     assert result["set_aside"] == ["recover/distilled/bad"]
     heard = result["heard"]
@@ -113,7 +114,7 @@ def test_a_killed_actor_is_replaced(
     tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Catches a pool that loses an actor's units with it, or ends when its only actor is killed."""
-    overrides = [*small_overrides, "orchestrate.actors=1", "recover.ipc_indices_per_batch=1"]
+    overrides = [*small_overrides, "recover.ipc_indices_per_batch=1"]
     result = run_pool("kill", tmp_path / "run", digits_config, overrides, environment)
     assert result["set_aside"] == []
     assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4
@@ -123,8 +124,7 @@ def test_an_actor_that_is_killed_before_it_works_is_replaced(
     tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Catches a run that ends because its first actor, or that one's machine, went while it started."""
-    overrides = [*small_overrides, "orchestrate.actors=1"]
-    assert run_pool("early", tmp_path / "run", digits_config, overrides, environment) == {"deaths": 1}
+    assert run_pool("early", tmp_path / "run", digits_config, small_overrides, environment) == {"deaths": 1}
 
 
 def test_wrong_architecture_is_found_before_any_work(
@@ -164,7 +164,7 @@ def test_an_actor_without_a_place_gets_no_units(
     tmp_path: Path, digits_config: Path, small_overrides: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Catches units that wait for ever at an actor which the cluster has no room for."""
-    overrides = [*small_overrides, "orchestrate.actors=1", "recover.ipc_indices_per_batch=1"]
+    overrides = [*small_overrides, "recover.ipc_indices_per_batch=1"]
     result = run_pool("crowded", tmp_path / "run", digits_config, overrides, environment)
     assert result["set_aside"] == []
     assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4

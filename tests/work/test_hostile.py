@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,6 @@ QUICK = (
 IMAGES, LABELS = "recover/edc/j0000000", "relabel/edc/g00000-e00000"
 STUDENT, MEASURE = "evaluate/edc/student/s000", "measure/edc"
 SCORES, STATISTICS = "collect/rded/resnet/c00000", "collect/statistics/resnet/c00000"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def open_run(store: Path) -> tuple[Run, StoreFiles]:

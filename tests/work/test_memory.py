@@ -40,15 +40,6 @@ QUICK = (
 BATCH = "recover/distilled/i00000-c00000"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Bytes on the CPU depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def open_run(store: Path, *overrides: str) -> tuple[Run, StoreFiles]:
     config = load_config(DIGITS, [*QUICK, *overrides], store=str(store))
     return new_run(config, open_data(config.data).facts(), num_threads=1), StoreFiles(config.store)

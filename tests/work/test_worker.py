@@ -6,7 +6,6 @@ Run as a script this file does all units of the run in the store given, for anot
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -58,15 +57,6 @@ QUICK = (
 )
 
 Digests = dict[str, list[tuple[str, str]]]  # unit -> name and SHA-256 of each of its files
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Bytes on the CPU depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def open_run(store: Path) -> tuple[Run, StoreFiles]:
