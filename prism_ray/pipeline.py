@@ -66,7 +66,7 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
         progress = read_progress(files, asked.run)
         _check_needs(progress, stages)
         if _complete(progress, stages):
-            return Outcome(save_run(files, asked.run), progress, {}, 0.0, None, None)
+            return Outcome(_save(asked, files, asked.run), progress, {}, 0.0, None, None)
         in_store = frozenset(
             unit.teacher for unit in asked.run.plan.squeeze_units() if unit.id in progress.done
         )
@@ -78,6 +78,13 @@ def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> 
 
 def _complete(progress: RunProgress, stages: tuple[Stage, ...]) -> bool:
     return all(stage.complete for stage in progress.stages if stage.stage in stages)
+
+
+def _save(asked: Asked, files: StoreFiles, run: Run) -> Run:
+    """Let the store hold the run; what a lost plan.json has left goes first."""
+    if asked.plan_is_lost:
+        files.delete(layout.PLAN)
+    return save_run(files, run)
 
 
 def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: frozenset[str]) -> Outcome:
@@ -102,9 +109,13 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
         ):
             pool.check(asked.facts.num_classes, in_store, display.message)
             start_seconds = time.monotonic() - started
-            run = save_run(files, new_run(config, asked.facts, shape.num_threads, asked.weights))
+            run = _save(asked, files, new_run(config, asked.facts, shape.num_threads, asked.weights))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
                 files.replace(layout.DATA_INDEX, asked.index.to_parquet())
+            if asked.plan_is_lost:
+                display.message(
+                    f"{layout.PLAN} was lost; the commits are of this config, so it is written anew"
+                )
             _warn_of_other_versions(run, display)
             _run_stages(run, files, stages, pool, display)
             used = sum(usage.peak_bytes for usage in pool.usage())

@@ -73,6 +73,9 @@ def test_killed_driver_resumes_byte_identically(
     assert "Nothing to do" in again.stdout
     assert time.monotonic() - started < 5.0
 
+    (store / "plan.json").unlink()
+    assert "plan.json is missing" in cli("status", store).stderr
+    assert cli(*arguments, "--store", store).returncode == 0
     status = cli("status", store)
     assert status.returncode == 0
     next((store / "commits" / "evaluate").rglob("*.json")).unlink()

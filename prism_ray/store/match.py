@@ -10,6 +10,7 @@ from prism_ray.fingerprint import clashes
 from prism_ray.plan import Plan
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.restore import restored_run
 from prism_ray.store.run import Run, bound_scopes, load_run, new_run
 from prism_ray.store.weights import weights_sha256
 
@@ -26,6 +27,7 @@ class Asked:
     held: Run | None
     weights: dict[str, str] = field(default_factory=dict)  # teacher -> SHA-256 of its file of weights
     bound: set[str] = field(default_factory=set)  # scopes with commits
+    plan_is_lost: bool = False  # the store's plan.json, to be written anew; `held` is what the commits prove
 
     @property
     def num_threads(self) -> int | None:
@@ -52,20 +54,21 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
 
     Raises UsageError if config and data do not fit, StoreError if the store is damaged.
     """
-    held = None
+    held = lost = None
     bound = bound_scopes(files)
     if bound:
-        if not files.exists(layout.PLAN):
-            raise StoreError(
-                f"{files.location} holds finished work but no {layout.PLAN} that says of which run; restore "
-                "that file, or use another store"
-            )
-        held = load_run(files)
-    index = _folder_index(config, files, held)
+        try:
+            held = load_run(files)
+        except StoreError as error:
+            lost = error
+    index = _folder_index(config, files, held, lost is not None)
     facts = open_data(config.data, index).facts()
     check_config(config, facts, origin)
     Plan(config, facts).check_size(origin)
-    return Asked(config, facts, index, held, _hash_weights(config, held, bound), bound)
+    weights = _hash_weights(config, held, bound)
+    if lost is not None:
+        held = restored_run(files, config, facts, weights, lost)
+    return Asked(config, facts, index, held, weights, bound, lost is not None)
 
 
 def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str, str]:
@@ -88,13 +91,15 @@ def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str
     return digests
 
 
-def _folder_index(config: Config, files: StoreFiles, held: Run | None) -> FolderIndex | None:
+def _folder_index(
+    config: Config, files: StoreFiles, held: Run | None, plan_is_lost: bool
+) -> FolderIndex | None:
     """Return the listing of an image folder: the held run's, unless other folders are asked for."""
     if config.data.source != "image-folder":
         return None
-    if held is not None and files.exists(layout.DATA_INDEX):
+    if (held is not None or plan_is_lost) and files.exists(layout.DATA_INDEX):
         asked_for = (config.data.path, config.data.test_path)
-        if asked_for == (held.config.data.path, held.config.data.test_path):
+        if held is None or asked_for == (held.config.data.path, held.config.data.test_path):
             return read_index(files)
     return index_folder(config.data)
 

@@ -152,7 +152,13 @@ def _to_json(run: Run) -> bytes:
 
 def load_run(files: StoreFiles) -> Run:
     """Read plan.json; raises StoreError if there is none, or if it is damaged."""
+    again = (
+        f"the config that the run was made with ({files.location}/{layout.CONFIG} is a copy of it) and "
+        f"`prism-ray distill CONFIG --store {files.location}` write it anew"
+    )
     if not files.exists(layout.PLAN):
+        if bound_scopes(files):
+            raise StoreError(f"{files.location} holds finished work, but {layout.PLAN} is missing; {again}")
         raise StoreError(
             f"{files.location} holds no run (no {layout.PLAN}); start one with "
             f"`prism-ray distill CONFIG --store {files.location}`"
@@ -183,7 +189,7 @@ def load_run(files: StoreFiles) -> Run:
         kept = {name: held.scopes[name] for name in held.scopes.keys() - run.scopes.keys()}
         run = replace(run, kept=kept)
     except (ValueError, TypeError, KeyError, AttributeError, PrismRayError) as error:
-        raise StoreError(f"{origin} is damaged: {error}; restore it, or use another store") from None
+        raise StoreError(f"{origin} is damaged: {error}; {again}") from None
     return run
 
 

@@ -55,12 +55,19 @@ def test_another_folder_is_another_run(digits_config: Path, folder: Path, tmp_pa
     assert not match(config_of(digits_config, moved, store), files, "config").fits
 
 
-def test_commits_without_a_plan_are_refused(digits_config: Path, folder: Path, tmp_path: Path) -> None:
-    """Catches a store that lost its plan.json being taken over, and all its work thrown away."""
+def test_a_lost_plan_is_restored_from_the_listing_of_the_store(
+    digits_config: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Catches a store without plan.json that cannot be gone on with because the folder has a new image."""
     config = config_of(digits_config, folder, tmp_path / "run")
     files = begin(config)
     files.delete(layout.PLAN)
-    with pytest.raises(StoreError, match=r"finished work but no plan\.json"):
+    (folder / "cat" / "new.png").write_bytes((folder / "cat" / "0.png").read_bytes())
+    asked = match(config, files, "config")
+    assert asked.plan_is_lost
+    assert asked.num_threads == 1
+    files.delete(layout.DATA_INDEX)
+    with pytest.raises(StoreError, match=r"plan\.json is missing.* is not that one"):
         match(config, files, "config")
 
 
