@@ -5,12 +5,13 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 
 from prism_ray.config import Config, ElasticActors
 from prism_ray.errors import OrchestrateError
+from prism_ray.orchestrate.guard import guarded_local_ray
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.signals import answer_to_sigterm_kept, interrupts_held_back
 
@@ -41,7 +42,8 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
             "set RAY_AUTH_MODE as the cluster has it (token by default)"
         ) from error
     try:
-        yield _shape(config, num_threads)
+        with nullcontext() if address else guarded_local_ray():
+            yield _shape(config, num_threads)
     finally:
         with interrupts_held_back():  # cut short, it lets the process end with code 1 whatever its own is
             ray.shutdown()
