@@ -56,7 +56,7 @@ cluster.shutdown()
 
 # Batches of some seconds, so that there are some on both machines when one goes.
 LONG = (
-    "recover.iterations=150",
+    "recover.iterations=400",
     "recover.iterations_step=0",
     "recover.ipc_indices_per_batch=1",
     "orchestrate.actors=2",
