@@ -109,18 +109,23 @@ def read_part(files: StoreFiles, part: PartFile, max_bytes: int = MAX_PART_BYTES
         )
     data = files.read_up_to(part.name, part.num_bytes + 1)
     if len(data) != part.num_bytes:
-        raise StoreError(
-            f"{files.location}/{part.name} has not the {part.num_bytes:,} bytes that its commit says"
-        )
+        raise _damaged(files, part, f"it has not the {part.num_bytes:,} bytes that its commit says")
     if hashlib.sha256(data).hexdigest() != part.sha256:
-        raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
+        raise _damaged(files, part, "its SHA-256 is not that of its commit")
     return data
 
 
 def check_part(files: StoreFiles, part: PartFile) -> None:
     """Read a large file piece by piece; raises StoreError if its bytes are not those committed."""
     if not _holds(files, part.name, part.num_bytes, part.sha256):
-        raise StoreError(f"{files.location}/{part.name}: its SHA-256 is not that of its commit")
+        raise _damaged(files, part, "its SHA-256 is not that of its commit")
+
+
+def _damaged(files: StoreFiles, part: PartFile, problem: str) -> StoreError:
+    return StoreError(
+        f"{files.location}/{part.name}: {problem}; `prism-ray verify --repair {files.location}` has it made "
+        "again"
+    )
 
 
 def write_commit(files: StoreFiles, commit: Commit) -> bool:
@@ -200,5 +205,5 @@ def revoke(files: StoreFiles, unit_id: str) -> None:
     files.delete(layout.commit(unit_id))
     for part in parts:
         whole = _holds(files, part.name, part.num_bytes, part.sha256)
-        if layout.is_part(part.name) and not whole:
+        if layout.is_part(part.name) and not whole and files.exists(part.name):
             files.delete(part.name)

@@ -89,14 +89,15 @@ class StoreFiles:
         return path
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a new file whole and durably; return False, changing nothing, if it is there.
+        """Write a new file whole and durably; return False, changing nothing, if something is there.
 
         Raises StoreError if it cannot be written (no space, no permission).
         """
         path = self._path_inside(name)
         try:
             if self.is_local:
-                return self._create_local(path, data)
+                created = self._create_local(path, data)
+                return created or (_removed_empty_folder(path) and self._create_local(path, data))
             try:
                 with_retries(lambda: self._fs.pipe_file(path, data, mode="create"))
             except FileExistsError:
@@ -128,8 +129,7 @@ class StoreFiles:
     def remove_empty(self, folder: str) -> None:
         """Remove a local folder if nothing is in it; elsewhere there are none."""
         if self.is_local:
-            with suppress(OSError):
-                os.rmdir(self._path_inside(folder))
+            _removed_empty_folder(self._path_inside(folder))
 
     def check_writable(self) -> None:
         """Write a file and delete it again; raises StoreError if that is not possible."""
@@ -143,6 +143,7 @@ class StoreFiles:
         try:
             if self.is_local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
+                _removed_empty_folder(path)
                 aside = self._write_aside(data)
                 try:
                     os.replace(aside, path)
@@ -224,11 +225,14 @@ class StoreFiles:
         """Return a file's size in bytes, None if there is no such file."""
         try:
             if self.is_local:
-                return os.stat(self.path(name)).st_size
+                status = os.stat(self.path(name))
+                return None if stat.S_ISDIR(status.st_mode) else status.st_size
             return int(self._call(self._fs.size, name))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None  # a link to itself
             raise StoreError(f"{self.location}/{name} cannot be looked at: {error}") from error
 
     def written_at(self, name: str) -> float:
@@ -255,9 +259,10 @@ class StoreFiles:
 
     def delete(self, name: str) -> None:
         """Delete a file; it may be gone already."""
-        self._path_inside(name)
+        path = self._path_inside(name)
         try:
-            self._call(self._fs.rm_file, name)
+            if not (self.is_local and _removed_empty_folder(path)):
+                self._call(self._fs.rm_file, name)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -280,15 +285,32 @@ def _walk(path: str, name: str) -> Iterator[tuple[str, int]]:
             yield from _walk(f"{path}/{entry[:-1]}", f"{name}/{entry[:-1]}")
             continue
         with suppress(FileNotFoundError):
-            yield f"{name}/{entry}", os.stat(f"{path}/{entry}").st_size
+            yield f"{name}/{entry}", _size(f"{path}/{entry}")
+
+
+def _size(path: str) -> int:
+    """Return a file's size in bytes, of a link that leads nowhere its own."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return os.lstat(path).st_size
 
 
 def _size_of_regular(path: str) -> int:
     """Return a file's size; raises OSError for a pipe, on which a reader waits, or a device without end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device where a file belongs; move it away")
     return status.st_size
+
+
+def _removed_empty_folder(path: str) -> bool:
+    """Remove a folder, if there is one and nothing is in it; return whether it was removed."""
+    try:
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 def _write_exclusively(path: str, data: bytes) -> bool:

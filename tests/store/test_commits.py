@@ -128,6 +128,19 @@ def test_a_revoked_unit_is_pending_again(files: StoreFiles) -> None:
     assert write_commit(files, commit_of(part, host="again"))
 
 
+def test_a_unit_whose_part_became_a_folder_is_done_again(local: StoreFiles) -> None:
+    """Catches a run that ends because it cannot delete what it need not delete."""
+    part = write_part(local, name_of, b"pixels")
+    write_commit(local, commit_of(part))
+    path = Path(local.path(part.name))
+    path.unlink()
+    (path / "mine").mkdir(parents=True)
+    assert damage(local, read_commit(local, UNIT)) == "images/part-0.parquet is missing"
+    revoke(local, UNIT)
+    assert write_part(local, name_of, b"pixels").name == "images/part-1.parquet"
+    assert (path / "mine").is_dir()
+
+
 def test_committed_units_are_listed_by_id(files: StoreFiles) -> None:
     """Ids with a suffix or a folder too many: finished units are done again."""
     units = ["squeeze/resnet", "recover/random-real/i0-c0", UNIT, "evaluate/distilled/s000"]

@@ -166,6 +166,26 @@ def test_a_name_below_a_file_is_refused(local: StoreFiles) -> None:
         local.create("a/b/c", b"x")
 
 
+def test_an_empty_folder_does_not_stand_in_the_way(local: StoreFiles) -> None:
+    """Catches a unit that can never be committed, however often it is repaired and tried again."""
+    for write in (local.create, local.replace):
+        folder = Path(local.path(f"commits/{write.__name__}.json"))
+        folder.mkdir(parents=True)
+        assert not local.exists(f"commits/{folder.name}")
+        write(f"commits/{folder.name}", b"new")
+        assert folder.read_bytes() == b"new"
+
+
+def test_a_folder_with_things_in_it_stays_and_is_named(local: StoreFiles) -> None:
+    """Catches a person's own files that are deleted, or taken for somebody else's commit."""
+    folder = Path(local.path("commits/unit.json"))
+    (folder / "mine").mkdir(parents=True)
+    assert not local.create("commits/unit.json", b"new")
+    with pytest.raises(StoreError, match=r"unit.json cannot be read: .*a folder.*move it away"):
+        local.read("commits/unit.json")
+    assert (folder / "mine").is_dir()
+
+
 def test_replacing_a_folder_is_refused_and_leaves_nothing_aside(local: StoreFiles) -> None:
     """A copy left in wip/ by each failed attempt."""
     local.create("folder/file", b"x")

@@ -77,6 +77,20 @@ def test_a_link_is_deleted_and_not_what_it_leads_to(local: StoreFiles, outside: 
     assert (outside / "sub" / "precious").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("target", ["nowhere", "unit.json"])
+def test_a_commit_that_is_a_link_to_nothing_is_found_and_deleted(local: StoreFiles, target: str) -> None:
+    """Catches a link in a circle that ends every command, and a unit that can never be committed."""
+    name = "commits/unit.json"
+    local.create("commits/other.json", b"x")
+    os.symlink(target, local.path(name))
+    assert [found for found, _ in local.list("commits")] == ["commits/other.json", name]
+    assert local.size(name) is None
+    with pytest.raises(StoreError, match=f"{name} cannot be"):
+        local.read(name)
+    local.delete(name)
+    assert local.create(name, b"x")
+
+
 @pytest.mark.parametrize("read", ["read", "open"])
 def test_pipes_devices_and_folders_are_not_read(local: StoreFiles, read: str, tmp_path: Path) -> None:
     """Catches a store whose plan.json is a pipe that never says anything, or a link to /dev/zero."""
@@ -84,7 +98,7 @@ def test_pipes_devices_and_folders_are_not_read(local: StoreFiles, read: str, tm
     os.mkfifo(f"{local.location}/pipe")
     os.symlink("/dev/zero", f"{local.location}/zero")
     for name in ("pipe", "zero", "images"):
-        with pytest.raises(StoreError, match=f"{name} cannot be .*not a regular file"):
+        with pytest.raises(StoreError, match=f"{name} cannot be .*a pipe or a device"):
             getattr(local, read)(name)
 
 
