@@ -84,9 +84,11 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
     """
     card = read_card(files, commit)
     key = f"teacher {card.name}"
+    data = read_part(files, commit.files[0])
     try:
         network_config = NetworkConfig.model_validate(card.network)
-        weights = safetensors.torch.load(read_part(files, commit.files[0]))
+        weights = safetensors.torch.load(data)
+        del data
         _check_shapes(weights, build_without_memory(network_config, card.num_classes, key))
         with torch.random.fork_rng(devices=[]):  # its first weights are overwritten at once
             network = build_network(network_config, card.num_classes, key)
@@ -95,7 +97,6 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
     except torch.OutOfMemoryError:  # no fault of the file's, but a RuntimeError
         raise
     except (
-        StoreError,
         ConfigError,
         SafetensorError,
         RuntimeError,
