@@ -25,7 +25,7 @@ class ParquetReader:
         self._schema = schema
         self._headers = PageHeaders(source)
         try:
-            self._parquet = pq.ParquetFile(source, page_checksum_verification=True)  # where there are any
+            self._parquet = self._open()
             held = self._parquet.schema_arrow
         except (pa.ArrowException, OSError, LookupError) as error:
             raise ValueError(f"no Parquet file: {str(error).strip()}") from None
@@ -34,6 +34,17 @@ class ParquetReader:
             if len(places) != 1 or held.field(places[0]).type != field.type:
                 found = [str(held.field(place).type) for place in places] or ["missing"]
                 raise ValueError(f"column {field.name} is {' and '.join(found)}, not {field.type}")
+
+    def _open(self, read_dictionary: list[str] | None = None) -> pq.ParquetFile:
+        """Open the file with checksums, where it has any, and so that only this thread touches it.
+
+        Threads of Arrow's let go of a Python file a little after the read, and a process that ends in between
+        is aborted or hangs (apache/arrow, issues 34314 and 50482). They are two: those that fetch ahead
+        (`pre_buffer`), and those that decode columns (`use_threads` of a read).
+        """
+        return pq.ParquetFile(
+            self._source, read_dictionary=read_dictionary, page_checksum_verification=True, pre_buffer=False
+        )
 
     @property
     def num_rows(self) -> int:
@@ -62,10 +73,11 @@ class ParquetReader:
         try:
             parquet = self._parquet
             if dictionaries:
-                parquet = pq.ParquetFile(
-                    self._source, read_dictionary=sorted(dictionaries), page_checksum_verification=True
-                )
-            tables = [parquet.read_row_group(number, columns=self._schema.names) for number in wanted]
+                parquet = self._open(read_dictionary=sorted(dictionaries))
+            tables = [
+                parquet.read_row_group(number, columns=self._schema.names, use_threads=False)
+                for number in wanted
+            ]
             chunks = (chunk for table in tables for column in table.columns for chunk in column.chunks)
             if sum(map(_unpacked_bytes, chunks)) > max_bytes:
                 raise _too_large(max_bytes)

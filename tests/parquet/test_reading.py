@@ -2,6 +2,7 @@
 
 import io
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,31 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         pa.table({"names": pa.ListArray.from_arrays([0, 10**6], pa.array(["x"] * 10**6))}), compression="zstd"
     ),
 }
+
+
+class NotedFile(io.BytesIO):
+    """A file that notes which threads touch it."""
+
+    def __init__(self, data: bytes, threads: set[int]) -> None:
+        super().__init__(data)
+        self._threads = threads
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._threads.add(threading.get_ident())
+        return super().read(size)
+
+    def __del__(self) -> None:
+        self._threads.add(threading.get_ident())
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_no_thread_of_arrows_touches_a_python_file(use_dictionary: bool) -> None:
+    """Catches commands that have done their work and are aborted as they end: one in thousands."""
+    threads: set[int] = set()
+    data = packed(table_of([b"one" * 1000] * 100), row_group_size=20, use_dictionary=use_dictionary)
+    for _ in range(20):
+        read_table(NotedFile(data, threads), SCHEMA, MIB)
+    assert threads == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS.keys())
