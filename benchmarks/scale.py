@@ -28,17 +28,8 @@ from prism_ray.orchestrate.cluster import connect
 from prism_ray.orchestrate.flow import Flow
 from prism_ray.orchestrate.pool import WorkerPool
 from prism_ray.orchestrate.scheduler import Policy, Scheduler
-from prism_ray.store import (
-    Commit,
-    Failure,
-    Ledger,
-    Run,
-    StoreFiles,
-    new_run,
-    read_progress,
-    save_run,
-    write_commit,
-)
+from prism_ray.run import Ledger, Run, new_run, read_progress, save_run
+from prism_ray.store import Commit, Failure, StoreFiles, write_commit
 from prism_ray.units import Unit
 
 _CLASSES = 1000

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
-from prism_ray.store import (
+from prism_ray.run import (
     Asked,
-    Lease,
     Run,
     RunProgress,
-    StoreFiles,
-    absolute,
-    is_url,
-    layout,
     match,
     new_run,
     package_versions,
     read_progress,
     refusal,
+    save_run,
+)
+from prism_ray.store import (
+    Lease,
+    StoreFiles,
+    absolute,
+    is_url,
+    layout,
     retry_after_store_errors,
     revoke,
-    save_run,
     units_set_aside,
 )
 from prism_ray.units import STAGES, Stage, stage_of

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, save_run, write_commit, write_part
-from prism_ray.store.images import encode_images
-from prism_ray.store.labels import EpochLabels, Views, encode_labels
+from prism_ray.parts.images import encode_images
+from prism_ray.parts.labels import EpochLabels, Views, encode_labels
+from prism_ray.run import Run, save_run
+from prism_ray.store import Commit, PartFile, StoreFiles, layout, write_commit, write_part
 from prism_ray.units import EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit, Slot, SqueezeUnit, Unit
 
 _STATS: dict[type, dict[str, Any]] = {

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from prism_ray.cli import main
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.store import Failure, Lease, StoreFiles, load_run, new_run, record_failure, save_run, set_aside
+from prism_ray.run import load_run, new_run, save_run
+from prism_ray.store import Failure, Lease, StoreFiles, record_failure, set_aside
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:

@@ -25,7 +25,8 @@ from PIL import Image
 from prism_ray.cli import main
 from prism_ray.config import parse_config
 from prism_ray.data import DataFacts
-from prism_ray.store import Run, StoreFiles, layout, new_run
+from prism_ray.run import Run, new_run
+from prism_ray.store import StoreFiles, layout
 from tests.filled import finish
 
 BATCH = "recover/distilled/i00000-c00000"

@@ -17,8 +17,9 @@ import timm
 import torch
 from PIL import Image
 
-from prism_ray.store import StoreFiles, load_run, read_commit, read_progress
-from prism_ray.store.images import ImageForm, read_images
+from prism_ray.parts.images import ImageForm, read_images
+from prism_ray.run import load_run, read_progress
+from prism_ray.store import StoreFiles, read_commit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURES = REPOSITORY / "runs" / "imagenet-photographs"

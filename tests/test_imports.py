@@ -16,13 +16,14 @@ LIGHT_MODULES = [
     "prism_ray.plan",
     "prism_ray.data",
     "prism_ray.store",
-    "prism_ray.store.images",
-    "prism_ray.store.labels",
+    "prism_ray.run",
+    "prism_ray.parts.images",
+    "prism_ray.parts.labels",
     "prism_ray.cli",
     "prism_ray.orchestrate.scheduler",
 ]
 ROOMS_WITHOUT_RAY = ["collect", "recover", "relabel", "evaluate", "teachers", "analyze"]
-PURE_ROOMS = ["config", "store", "parquet"]
+PURE_ROOMS = ["config", "store", "parts", "run", "parquet"]
 
 
 @pytest.mark.parametrize("module", LIGHT_MODULES)

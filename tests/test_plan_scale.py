@@ -9,9 +9,9 @@ import pytest
 
 from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL
+from prism_ray.parts.images import encode_images
+from prism_ray.parts.labels import EpochLabels, Views, encode_labels
 from prism_ray.plan import Plan
-from prism_ray.store.images import encode_images
-from prism_ray.store.labels import EpochLabels, Views, encode_labels
 from prism_ray.units import STAGES, RecoverUnit, RelabelUnit, Slot
 from tests.plans import config_of, facts_of
 

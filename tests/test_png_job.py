@@ -17,8 +17,9 @@ import torch
 
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.store import StoreFiles, load_run, new_run, read_commit, save_run
-from prism_ray.store.images import ImageForm, read_images
+from prism_ray.parts.images import ImageForm, read_images
+from prism_ray.run import load_run, new_run, save_run
+from prism_ray.store import StoreFiles, read_commit
 from prism_ray.units import STAGES
 from prism_ray.work.worker import Worker
 from tests.stores import committed

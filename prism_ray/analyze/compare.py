@@ -12,7 +12,7 @@ from typing import Any
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results, number_text, spread
 from prism_ray.errors import UsageError
 from prism_ray.fingerprint import RUN, differences
-from prism_ray.store import Run, RunProgress
+from prism_ray.run import Run, RunProgress
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from prism_ray.config import Config
 from prism_ray.plan import Plan
-from prism_ray.store import Asked, StoreFiles, match, read_progress
+from prism_ray.run import Asked, match, read_progress
+from prism_ray.store import StoreFiles
 from prism_ray.units import STAGES, RecoverUnit
 
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import ConfigDict
 
 from prism_ray.errors import StoreError
-from prism_ray.store import Commit, Run, RunProgress
+from prism_ray.run import Run, RunProgress
+from prism_ray.store import Commit
 from prism_ray.store.records import FINITE, record_of
 
 Figures = TypeVar("Figures")

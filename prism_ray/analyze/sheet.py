@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from prism_ray.errors import UsageError
+from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.plan import Plan
-from prism_ray.store import RunProgress, StoreFiles, read_commit
-from prism_ray.store.images import ImageForm, read_images
+from prism_ray.run import RunProgress
+from prism_ray.store import StoreFiles, read_commit
 from prism_ray.units import Slot
 
 _MIN_CELL = 48  # pixels: smaller images are enlarged by whole factors

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from prism_ray.analyze.results import Results, figures_of, number_text, read_results
 from prism_ray.config.layers import STUDENT
-from prism_ray.store import Run, RunProgress
+from prism_ray.run import Run, RunProgress
 from prism_ray.units import Stage, stage_of
 
 

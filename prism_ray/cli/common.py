@@ -83,7 +83,8 @@ def resume_command(files: Any) -> str:
 
 def existing_run(store: str) -> tuple[Any, Any]:
     """Return the files (StoreFiles) and the run (Run) of a store."""
-    from prism_ray.store import StoreFiles, load_run
+    from prism_ray.run import load_run
+    from prism_ray.store import StoreFiles
 
     if store.endswith((".yaml", ".yml")):
         raise UsageError(

@@ -113,7 +113,8 @@ def teachers(
 ) -> None:
     """Measure the networks of CONFIG's pool: size, work, time and memory per image, accuracy."""
     from prism_ray.config import load_config
-    from prism_ray.store import StoreFiles, match
+    from prism_ray.run import match
+    from prism_ray.store import StoreFiles
 
     settings = load_config(config, overrides, store)
     files = StoreFiles(settings.store_url)

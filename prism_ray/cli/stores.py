@@ -27,7 +27,7 @@ from prism_ray.errors import UsageError
 def status(store: str, as_json: bool) -> None:
     """Say how far the run in STORE is; needs the store, no cluster."""
     from prism_ray.analyze.summary import print_summary, summarise
-    from prism_ray.store import read_progress
+    from prism_ray.run import read_progress
 
     files, run = existing_run(store)
     summary = summarise(files.location, run, read_progress(files, run))
@@ -50,7 +50,8 @@ def status(store: str, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
 def verify(store: str, as_json: bool, repair: bool) -> None:
     """Read every committed file of STORE: its size and SHA-256, and what images and labels hold."""
-    from prism_ray.store import read_progress, revoke
+    from prism_ray.run import read_progress
+    from prism_ray.store import revoke
 
     files, run = existing_run(store)
     with alone_at(files, run) if repair else nullcontext():
@@ -162,7 +163,7 @@ def gc(store: str, hours: float, dry_run: bool) -> None:
 )
 def compact(store: str, max_mb: int) -> None:
     """Merge small files of images and labels in STORE into large ones, unless a run is at work on it."""
-    from prism_ray.store.compact import compact as merge_parts
+    from prism_ray.run.compact import compact as merge_parts
 
     files, run = existing_run(store)
     num_parts = num_files = 0
@@ -183,7 +184,7 @@ def compact(store: str, max_mb: int) -> None:
 def show(store: str, classes: int, ipc: int) -> None:
     """Write a contact sheet (PNG) of the images in STORE, beside those of the control."""
     from prism_ray.analyze.sheet import contact_sheet
-    from prism_ray.store import read_progress
+    from prism_ray.run import read_progress
 
     files, run = existing_run(store)
     sheet = contact_sheet(files, run.plan, read_progress(files, run), classes, ipc)
@@ -206,8 +207,8 @@ def show(store: str, classes: int, ipc: int) -> None:
 @click.option("--set", "image_set", metavar="SET", help="The image set; by default the first of the config.")
 def export(store: str, target: str, kind: str, image_set: str | None) -> None:
     """Write the images of STORE for others to use."""
+    from prism_ray.run.export import commits_of_set, export_dataset, export_folder
     from prism_ray.store import StoreFiles
-    from prism_ray.store.export import commits_of_set, export_dataset, export_folder
 
     files, run = existing_run(store)
     name = image_set or run.plan.image_sets[0]
@@ -233,7 +234,7 @@ def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     from prism_ray.analyze.compare import check_comparable, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
     from prism_ray.analyze.results import read_results
-    from prism_ray.store import read_progress
+    from prism_ray.run import read_progress
 
     runs = {}
     for store in stores:

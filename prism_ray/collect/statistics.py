@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prism_ray.checkpoints import fits
 from prism_ray.collect.files import ClassFile, Values, class_key, encode
 from prism_ray.collect.reading import read_pixels, side_of, training_indices
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
+from prism_ray.sealed import fits
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.layers import (
     LayerReference,

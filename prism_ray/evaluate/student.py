@@ -17,10 +17,10 @@ from prism_ray.evaluate.protocol import (
     make_optimizer,
     student_loss,
 )
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import EpochLabels, Views
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import render, to_device
-from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import EpochLabels, Views
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing
 from prism_ray.teachers.training import measure_accuracy, split_evenly

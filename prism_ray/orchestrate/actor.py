@@ -16,7 +16,8 @@ import ray
 
 from prism_ray.config import Config
 from prism_ray.errors import UnitStopped
-from prism_ray.store import Commit, Failure, Run, StoreFiles
+from prism_ray.run import Run
+from prism_ray.store import Commit, Failure, StoreFiles
 from prism_ray.units import Unit
 from prism_ray.work.checkpoints import Control
 

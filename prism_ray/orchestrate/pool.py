@@ -21,7 +21,8 @@ from prism_ray.orchestrate.patience import Patience
 from prism_ray.orchestrate.progress import Listener
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Policy, Scheduler, Source
-from prism_ray.store import Failure, Ledger, Run, StoreFiles, record_failure, set_aside
+from prism_ray.run import Ledger, Run
+from prism_ray.store import Failure, StoreFiles, record_failure, set_aside
 from prism_ray.units import Stage, Unit
 
 _TICK_S = 0.5

@@ -8,7 +8,8 @@ from typing import Protocol, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from prism_ray.store import Commit, Failure, StageProgress
+from prism_ray.run import StageProgress
+from prism_ray.store import Commit, Failure
 from prism_ray.units import Stage, Unit, stage_of
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from prism_ray.checkpoints import Checkpoints
 from prism_ray.config import RecoverConfig
 from prism_ray.device import let_go
 from prism_ray.errors import EngineError
@@ -20,6 +19,7 @@ from prism_ray.recover.augment import Augmentation
 from prism_ray.recover.objective import Losses, Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.state import LoopState
+from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.units import RecoverUnit
 

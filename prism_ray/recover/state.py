@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prism_ray.checkpoints import MOMENTS, fits, seal, under, unseal
 from prism_ray.recover.objective import Losses, Objective
+from prism_ray.sealed import MOMENTS, fits, seal, under, unseal
 
 _ITERATION = "iteration"
 _AVERAGES_BYTES = 2**28

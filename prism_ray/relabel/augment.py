@@ -16,8 +16,8 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
-from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import Views
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import Views
 
 Images = npt.NDArray[np.uint8]
 

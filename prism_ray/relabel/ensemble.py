@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import EngineError
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import ViewTensors, draw_views, render, to_device
 from prism_ray.seeds import derive_seed
-from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import EpochLabels
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.teachers.training import split_evenly

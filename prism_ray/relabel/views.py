@@ -10,8 +10,8 @@ from torch import Tensor
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
+from prism_ray.parts.labels import Views
 from prism_ray.seeds import derive_seed
-from prism_ray.store.labels import Views
 from prism_ray.teachers.teacher import to_pixels
 from prism_ray.units import Slot
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from prism_ray.checkpoints import Checkpoints
 from prism_ray.config import NetworkConfig, SqueezeConfig, TeacherConfig
 from prism_ray.data import RealImages, Split
+from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.build import build_network, count_parameters, input_size, network_of

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prism_ray.checkpoints import Checkpoints
 from prism_ray.config import SqueezeConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
+from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.checkpoint import encode_state, max_state_bytes, restore_state
+from prism_ray.teachers.squeeze_state import encode_state, max_state_bytes, restore_state
 from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 

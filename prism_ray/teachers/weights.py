@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.store.weights import open_weights
 from prism_ray.teachers.library import drop_auxiliary_heads
 from prism_ray.teachers.teacher import Triple, triple
+from prism_ray.teachers.weight_files import open_weights
 
 METADATA = "prism_ray"  # key in the metadata of safetensors
 _WRAPPERS = ("state_dict", "model", "model_state_dict")

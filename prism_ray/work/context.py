@@ -11,7 +11,8 @@ from prism_ray.config import Config
 from prism_ray.data import RealImages, open_data
 from prism_ray.errors import StoreError
 from prism_ray.plan import Plan
-from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, read_commit, read_index, write_part
+from prism_ray.run import Run, read_index
+from prism_ray.store import Commit, PartFile, StoreFiles, layout, read_commit, write_part
 from prism_ray.teachers.files import load_teacher, read_card
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher

@@ -9,10 +9,10 @@ import torch
 from prism_ray.errors import StoreError
 from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
 from prism_ray.evaluate.student import train_student
+from prism_ray.parts.images import ImageForm, StoredImages, read_images
+from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.seeds import derive_seed
 from prism_ray.store import Commit, layout
-from prism_ray.store.images import ImageForm, StoredImages, read_images
-from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.units import EvaluateUnit, MeasureUnit
 from prism_ray.work.context import Work, WorkContext
 

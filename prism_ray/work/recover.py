@@ -11,11 +11,11 @@ from torch import Tensor
 
 from prism_ray.config import AnyImageSet, RecoverConfig
 from prism_ray.device import let_go
+from prism_ray.parts.images import write_images
 from prism_ray.recover.engine import RecoveredBatch, largest_fit, recover_batch
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.store.images import write_images
 from prism_ray.units import CollectKind, RecoverUnit
 from prism_ray.work.collect import load_reference, load_scores
 from prism_ray.work.context import Finish, Work, WorkContext

@@ -3,10 +3,10 @@
 from functools import partial
 
 from prism_ray.errors import StoreError
+from prism_ray.parts.images import ImageForm, read_images
+from prism_ray.parts.labels import encode_labels
 from prism_ray.relabel.ensemble import label_group
 from prism_ray.store import layout
-from prism_ray.store.images import ImageForm, read_images
-from prism_ray.store.labels import encode_labels
 from prism_ray.units import RelabelUnit
 from prism_ray.work.context import Finish, Work, WorkContext
 

@@ -12,7 +12,8 @@ from functools import partial
 import torch
 
 from prism_ray.errors import EngineError, StoreError, UnitStopped
-from prism_ray.store import Commit, Run, StoreFiles, layout, read_commit, write_commit
+from prism_ray.run import Run
+from prism_ray.store import Commit, StoreFiles, layout, read_commit, write_commit
 from prism_ray.units import (
     CollectUnit,
     EvaluateUnit,

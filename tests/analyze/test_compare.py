@@ -10,7 +10,7 @@ from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
 from prism_ray.config import parse_config
 from prism_ray.data import DataFacts
 from prism_ray.errors import UsageError
-from prism_ray.store import Run, RunProgress, StageProgress, new_run
+from prism_ray.run import Run, RunProgress, StageProgress, new_run
 
 
 def results(accuracies: dict[str, tuple[float, ...]], hard: tuple[float, ...] | None = None) -> Results:

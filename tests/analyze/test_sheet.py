@@ -11,17 +11,9 @@ from prism_ray.analyze.sheet import contact_sheet
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import UsageError
-from prism_ray.store import (
-    Commit,
-    StoreFiles,
-    layout,
-    new_run,
-    read_progress,
-    save_run,
-    write_commit,
-    write_part,
-)
-from prism_ray.store.images import encode_images
+from prism_ray.parts.images import encode_images
+from prism_ray.run import new_run, read_progress, save_run
+from prism_ray.store import Commit, StoreFiles, layout, write_commit, write_part
 
 
 def test_every_image_stands_in_its_row_and_column(digits_config: Path, tmp_path: Path) -> None:

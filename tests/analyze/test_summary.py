@@ -9,7 +9,8 @@ from rich.console import Console
 from prism_ray.analyze.summary import print_summary, summarise
 from prism_ray.config import load_config
 from prism_ray.data import open_data
-from prism_ray.store import Commit, PartFile, StoreFiles, new_run, read_progress, save_run, write_commit
+from prism_ray.run import new_run, read_progress, save_run
+from prism_ray.store import Commit, PartFile, StoreFiles, write_commit
 
 
 def commit(unit: str, fingerprint: str, stats: dict[str, object], num_bytes: int, seconds: float) -> Commit:

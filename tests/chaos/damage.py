@@ -7,7 +7,8 @@ import secrets
 import time
 from pathlib import Path
 
-from prism_ray.store import StoreFiles, layout, load_run
+from prism_ray.run import load_run
+from prism_ray.store import StoreFiles, layout
 from tests.chaos.held import read_commits
 
 _RENAME_EXCHANGE = 2

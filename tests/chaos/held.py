@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.errors import StoreError
-from prism_ray.store import Commit, StoreFiles, layout, load_run, read_commit, read_part, read_progress
+from prism_ray.parts.images import ImageForm, read_images
+from prism_ray.run import load_run, read_progress
+from prism_ray.store import Commit, StoreFiles, layout, read_commit, read_part
 from prism_ray.store.commits import committed_units
-from prism_ray.store.images import ImageForm, read_images
 from prism_ray.units import STAGES, Slot
 
 _ATTEMPT = re.compile(r"-\d+(?=\.\w+$)")

@@ -16,7 +16,8 @@ import pytest
 from prism_ray.data import FolderIndex, index_folder, open_data
 from prism_ray.data.folder import image_formats
 from prism_ray.errors import DataError, StoreError
-from prism_ray.store import StoreFiles, layout, read_index
+from prism_ray.run import read_index
+from prism_ray.store import StoreFiles, layout
 from tests.data.folders import config_of
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"

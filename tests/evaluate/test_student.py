@@ -16,10 +16,10 @@ from prism_ray.data import RealImages, open_data
 from prism_ray.data.base import ArrayImages
 from prism_ray.errors import EngineError, StoreError
 from prism_ray.evaluate.student import StudentResult, train_student
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import EpochLabels, Views
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import draw_views
-from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import EpochLabels, Views
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.squeeze import measure_preprocessing
 from prism_ray.units import Slot

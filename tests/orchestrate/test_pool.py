@@ -26,7 +26,8 @@ from prism_ray.orchestrate.pool import WorkerPool
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Ready
 from prism_ray.units import RecoverUnit, Slot
-from prism_ray.store import StoreFiles, new_run, save_run
+from prism_ray.run import new_run, save_run
+from prism_ray.store import StoreFiles
 
 fault, store, path, *overrides = sys.argv[1:]
 config = load_config(path, overrides, store)

@@ -3,7 +3,8 @@
 import io
 
 from prism_ray.orchestrate.progress import ProgressDisplay
-from prism_ray.store import Commit, Failure, StageProgress
+from prism_ray.run import StageProgress
+from prism_ray.store import Commit, Failure
 from prism_ray.units import RecoverUnit, RelabelUnit
 
 

@@ -175,7 +175,7 @@ def test_a_forged_state_starts_anew(
 ) -> None:
     """Catches NaN pixels gone on from, images committed unoptimised, and a batch that never ends."""
     monkeypatch.setattr(
-        "prism_ray.checkpoints._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
+        "prism_ray.sealed._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
     )
     setting = setting_of("averaged")
     cut_off = Kept(3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from prism_ray.store.images import StoredImages
+from prism_ray.parts.images import StoredImages
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 from prism_ray.units import Slot
 

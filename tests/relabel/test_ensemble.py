@@ -15,11 +15,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import EngineError
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.ensemble import batch_statistics, label_group, norm_balanced_mean
 from prism_ray.relabel.views import render, to_device
-from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import EpochLabels
 from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.units import RelabelUnit, Slot
 

@@ -14,9 +14,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import Views
 from prism_ray.relabel.views import draw_views, render, swap_halves, to_device
-from prism_ray.store.images import StoredImages
-from prism_ray.store.labels import Views
 from prism_ray.units import Slot
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from prism_ray.errors import StoreError
+from prism_ray.parts.images import ImageForm, read_batch, write_images
 from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
 from prism_ray.store.commits import Commit, committed_units
-from prism_ray.store.images import ImageForm, read_batch, write_images
 from prism_ray.units import RecoverUnit, Slot
 from tests.ports import free_ports
 from tests.stores import committed, parts

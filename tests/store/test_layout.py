@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL
-from prism_ray.store import Run, StoreFiles, layout
+from prism_ray.run import Run
+from prism_ray.store import StoreFiles, layout
 from prism_ray.units import (
     STAGES,
     CollectUnit,

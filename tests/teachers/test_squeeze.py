@@ -197,7 +197,7 @@ def test_a_forged_checkpoint_starts_anew(
 ) -> None:
     """Catches weights of NaN gone on from, a teacher that was not trained to its end, and a KeyError."""
     monkeypatch.setattr(
-        "prism_ray.checkpoints._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
+        "prism_ray.sealed._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
     )
     cut_off = Kept(interrupt_at=1)
     with pytest.raises(KeyboardInterrupt):

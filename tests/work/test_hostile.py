@@ -18,7 +18,8 @@ import torch
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError
-from prism_ray.store import Run, StoreFiles, layout, new_run
+from prism_ray.run import Run, new_run
+from prism_ray.store import StoreFiles, layout
 from prism_ray.units import STAGES
 from prism_ray.work.worker import Worker
 

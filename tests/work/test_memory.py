@@ -14,7 +14,8 @@ from prism_ray.analyze.pool import LiveStorages
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import DeviceMemoryError, EngineError
-from prism_ray.store import Commit, Run, StoreFiles, new_run, revoke, write_commit
+from prism_ray.run import Run, new_run
+from prism_ray.store import Commit, StoreFiles, revoke, write_commit
 from prism_ray.units import STAGES, RecoverUnit, Unit
 from prism_ray.work.cache import num_bytes
 from prism_ray.work.worker import Worker

@@ -14,7 +14,8 @@ from prism_ray.data import open_data
 from prism_ray.errors import DeviceMemoryError, EngineError
 from prism_ray.recover.objective import Objective
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.store import Commit, Run, StoreFiles, new_run, revoke
+from prism_ray.run import Run, new_run
+from prism_ray.store import Commit, StoreFiles, revoke
 from prism_ray.teachers.teacher import freeze
 from prism_ray.work.worker import Worker
 from tests.recover.networks import LIBRARY, teacher_of

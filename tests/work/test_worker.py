@@ -16,7 +16,8 @@ import torch
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError, UnitStopped
-from prism_ray.store import Commit, Run, StoreFiles, layout, new_run, read_commit, read_progress, revoke
+from prism_ray.run import Run, new_run, read_progress
+from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke
 from prism_ray.units import (
     STAGES,
     CollectUnit,
@@ -140,7 +141,7 @@ def test_a_state_that_ends_its_unit_is_gone_on_from_once(
 ) -> None:
     """Catches a forged or odd state that fails every attempt at its unit, until it is set aside for good."""
     monkeypatch.setattr(
-        "prism_ray.checkpoints._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
+        "prism_ray.sealed._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
     )
     run, files = open_run(finished)
     unit = next(run.plan.recover_units("g-vbsm"))  # with moving averages

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 
 from prism_ray.config import ImageFiles
 from prism_ray.errors import StoreError
+from prism_ray.parts.png import decode_png, encode_png
+from prism_ray.parts.rows import open_rows
 from prism_ray.plan import Plan
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, PartFile, read_part, write_part
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.png import decode_png, encode_png
-from prism_ray.store.rows import open_rows
 from prism_ray.units import RecoverUnit, Slot
 
 IMAGE_SCHEMA = pa.schema(

@@ -3,11 +3,11 @@
 from collections import Counter
 
 from prism_ray.errors import StoreError
+from prism_ray.parts.images import ImageForm, read_batch
+from prism_ray.parts.labels import LabelForm, decode_epoch, read_labels
+from prism_ray.run.plan_file import Run
 from prism_ray.store.commits import Commit
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.images import ImageForm, read_batch
-from prism_ray.store.labels import LabelForm, decode_epoch, read_labels
-from prism_ray.store.run import Run
 from prism_ray.units import RecoverUnit, RelabelUnit, Slot, Unit
 
 

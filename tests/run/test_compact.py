@@ -10,23 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from prism_ray.errors import StoreError
-from prism_ray.store import (
-    Commit,
-    Run,
-    StoreFiles,
-    layout,
-    read_commit,
-    read_progress,
-    revoke,
-    save_run,
-    write_commit,
-    write_part,
-)
-from prism_ray.store.compact import compact
-from prism_ray.store.export import commits_of_set, export_dataset, export_folder
+from prism_ray.parts.images import ImageForm, encode_images, read_images
+from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
+from prism_ray.run import Run, read_progress, save_run
+from prism_ray.run.compact import compact
+from prism_ray.run.export import commits_of_set, export_dataset, export_folder
+from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke, write_commit, write_part
 from prism_ray.store.gc import find_orphans
-from prism_ray.store.images import ImageForm, encode_images, read_images
-from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
 from prism_ray.units import RecoverUnit, RelabelUnit, Slot
 
 LARGE = 10**6

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from prism_ray.store.png import decode_png, encode_png
+from prism_ray.parts.png import decode_png, encode_png
 
 
 def noise(channels: int, size: int) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prism_ray.store import Commit, Run, StoreFiles, layout, read_progress, save_run, write_commit, write_part
+from prism_ray.run import Run, read_progress, save_run
+from prism_ray.store import Commit, StoreFiles, layout, write_commit, write_part
 from prism_ray.units import STAGES, Unit
 
 

@@ -7,7 +7,8 @@ import pytest
 from prism_ray.config import Config, load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError
-from prism_ray.store import Commit, StoreFiles, layout, load_run, match, new_run, save_run, write_commit
+from prism_ray.run import load_run, match, new_run, save_run
+from prism_ray.store import Commit, StoreFiles, layout, write_commit
 
 Lost = bytes | None  # what is in place of plan.json
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from prism_ray.errors import StoreError
+from prism_ray.run.content import find_fault
+from prism_ray.run.ledger import LISTED_STAGES, Entry, read_ledger
+from prism_ray.run.plan_file import Run
 from prism_ray.store.commits import (
     Commit,
     PartFile,
@@ -14,10 +17,7 @@ from prism_ray.store.commits import (
     read_commit,
     sha256_of_file,
 )
-from prism_ray.store.content import find_fault
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.ledger import LISTED_STAGES, Entry, read_ledger
-from prism_ray.store.run import Run
 from prism_ray.units import STAGES, Stage, Unit, scope_of, stage_of
 
 _DONE = -1  # in place of a commit's size, once it counts

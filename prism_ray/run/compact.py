@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
+from prism_ray.parts.images import DRAWS, IMAGE_OPTIONS, IMAGE_SCHEMA, ImageForm, describe_columns
+from prism_ray.parts.labels import LABEL_OPTIONS, LabelForm, label_schema
+from prism_ray.parts.rows import open_rows
+from prism_ray.run.ledger import LISTED_STAGES, Ledger
+from prism_ray.run.plan_file import Run
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, PartFile, Piece, commit_sizes, encode_commit, read_commit
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.images import DRAWS, IMAGE_OPTIONS, IMAGE_SCHEMA, ImageForm, describe_columns
-from prism_ray.store.labels import LABEL_OPTIONS, LabelForm, label_schema
-from prism_ray.store.ledger import LISTED_STAGES, Ledger
-from prism_ray.store.rows import open_rows
-from prism_ray.store.run import Run
 from prism_ray.units import Stage, stage_of
 
 _LEDGER_ROWS = 100_000

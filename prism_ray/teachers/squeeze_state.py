@@ -7,7 +7,7 @@ moments and the number of epochs done, and a resumed training ends in the very b
 import torch
 from torch import Tensor, nn
 
-from prism_ray.checkpoints import MOMENTS, fits, seal, unseal
+from prism_ray.sealed import MOMENTS, fits, seal, unseal
 
 _EPOCH = "num_epochs"
 _NAMES_BYTES = 2**24

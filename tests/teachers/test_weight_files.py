@@ -9,7 +9,7 @@ import pytest
 
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.store.weights import weights_sha256
+from prism_ray.teachers.weight_files import weights_sha256
 
 
 def teacher(weights: str) -> TeacherConfig:
@@ -39,6 +39,6 @@ def test_a_missing_file_names_the_key(tmp_path: Path) -> None:
 
 def test_it_loads_no_torch() -> None:
     """Would catch `plan` and `status` waiting seconds for torch."""
-    code = "import sys, prism_ray.store.weights; print('torch' in sys.modules or 'timm' in sys.modules)"
+    code = "import sys, prism_ray.teachers.weight_files; print({'torch', 'timm'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "False"
+    assert answer.stdout.strip() == "set()"

@@ -8,11 +8,11 @@ from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, o
 from prism_ray.errors import ConfigError, StoreError
 from prism_ray.fingerprint import clashes
 from prism_ray.plan import Plan
+from prism_ray.run.plan_file import Run, bound_scopes, load_run, new_run
+from prism_ray.run.restore import restored_run
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.restore import restored_run
-from prism_ray.store.run import Run, bound_scopes, load_run, new_run
-from prism_ray.store.weights import weights_sha256
+from prism_ray.teachers.weight_files import weights_sha256
 
 _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
 

@@ -14,10 +14,11 @@ from torchvision.datasets import ImageFolder
 
 from prism_ray.config import ImageFiles
 from prism_ray.errors import StoreError
-from prism_ray.store import Commit, Run, StoreFiles, layout, read_commit, read_progress, revoke, write_commit
-from prism_ray.store.export import export_dataset, export_folder
+from prism_ray.parts.images import ImageForm, read_batch, read_images, write_images
+from prism_ray.run import Run, read_progress
+from prism_ray.run.export import export_dataset, export_folder
+from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke, write_commit
 from prism_ray.store.gc import find_orphans
-from prism_ray.store.images import ImageForm, read_batch, read_images, write_images
 from prism_ray.units import RecoverUnit
 
 SET = "distilled"

@@ -10,9 +10,9 @@ from prism_ray.config import Config
 from prism_ray.data import DataFacts
 from prism_ray.errors import StoreError
 from prism_ray.fingerprint import fingerprint, run_scopes
+from prism_ray.run.plan_file import Run, new_run
 from prism_ray.store.commits import committed_units, read_commit
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.run import Run, new_run
 from prism_ray.units import scope_of
 
 _MOST_THREADS = 256  # per actor, as `auto` may have settled them

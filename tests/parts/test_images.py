@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from prism_ray.errors import StoreError
+from prism_ray.parts.images import ImageForm, encode_images, read_images
 from prism_ray.store import Commit, StoreFiles, write_part
-from prism_ray.store.images import ImageForm, encode_images, read_images
 from prism_ray.units import RecoverUnit, Slot
 
 CLASSES = ("cat", "dög", "owl")

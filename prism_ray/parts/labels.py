@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
 from prism_ray.parquet import ParquetReader
+from prism_ray.parts.rows import open_rows
 from prism_ray.plan import Plan
 from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.rows import open_rows
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

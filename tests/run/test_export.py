@@ -8,9 +8,10 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from prism_ray.errors import StoreError, UsageError
-from prism_ray.store import Commit, PartFile, Run, StoreFiles, layout, write_part
-from prism_ray.store.export import export_dataset, export_folder
-from prism_ray.store.images import encode_images
+from prism_ray.parts.images import encode_images
+from prism_ray.run import Run
+from prism_ray.run.export import export_dataset, export_folder
+from prism_ray.store import Commit, PartFile, StoreFiles, layout, write_part
 from prism_ray.units import RecoverUnit, Slot
 
 datasets = pytest.importorskip("datasets")

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError, UsageError
+from prism_ray.parts.images import ImageForm, StoredImages, describe_columns, read_batch
+from prism_ray.run.plan_file import Run
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, read_commit
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.images import ImageForm, StoredImages, describe_columns, read_batch
-from prism_ray.store.run import Run
 
 _MAX_FILE_BYTES = 500 * 10**6
 

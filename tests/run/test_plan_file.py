@@ -9,8 +9,9 @@ import pytest
 
 from prism_ray.config import load_config
 from prism_ray.errors import FingerprintError, StoreError
-from prism_ray.store import Commit, Run, StoreFiles, layout, load_run, refusal, save_run, write_commit
-from prism_ray.store.run import bound_scopes, package_versions
+from prism_ray.run import Run, load_run, refusal, save_run
+from prism_ray.run.plan_file import bound_scopes, package_versions
+from prism_ray.store import Commit, StoreFiles, layout, write_commit
 
 
 def commit_something(files: StoreFiles, run: Run) -> None:

@@ -9,7 +9,8 @@ from PIL import Image
 from prism_ray.config import Config, load_config
 from prism_ray.data import open_data
 from prism_ray.errors import ConfigError, StoreError
-from prism_ray.store import StoreFiles, layout, load_run, match, new_run, revoke, save_run, write_part
+from prism_ray.run import load_run, match, new_run, save_run
+from prism_ray.store import StoreFiles, layout, revoke, write_part
 from prism_ray.store.commits import Commit, write_commit
 
 

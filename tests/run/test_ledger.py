@@ -12,19 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prism_ray.store import (
-    Commit,
-    Ledger,
-    Run,
-    RunProgress,
-    StoreFiles,
-    layout,
-    new_run,
-    read_progress,
-    revoke,
-)
+from prism_ray.run import Ledger, Run, RunProgress, new_run, read_progress
+from prism_ray.run.ledger import read_ledger
+from prism_ray.store import Commit, StoreFiles, layout, revoke
 from prism_ray.store.commits import write_commit, write_part
-from prism_ray.store.ledger import read_ledger
 from prism_ray.units import STAGES
 from tests.plans import config_of, facts_of
 

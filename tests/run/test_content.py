@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from prism_ray.errors import StoreError
-from prism_ray.store import Commit, Run, StoreFiles, layout, write_part
-from prism_ray.store.content import find_fault
-from prism_ray.store.images import encode_images
-from prism_ray.store.labels import EpochLabels, Views, encode_labels
+from prism_ray.parts.images import encode_images
+from prism_ray.parts.labels import EpochLabels, Views, encode_labels
+from prism_ray.run import Run
+from prism_ray.run.content import find_fault
+from prism_ray.store import Commit, StoreFiles, layout, write_part
 from prism_ray.units import RecoverUnit, RelabelUnit, Slot
 
 Change = Callable[[list[dict[str, Any]]], None]

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import prism_ray.store.labels
+import prism_ray.parts.labels
 from prism_ray.errors import StoreError
+from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
 from prism_ray.store import Commit, StoreFiles, write_part
-from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
 
 # float16 values that a detour through another type or a text would change: a subnormal, -0, the largest,
 # infinities and a NaN.
@@ -91,7 +91,7 @@ def test_labels_are_read_back_bit_for_bit(
 ) -> None:
     """An epoch mixed with its neighbours, logits rounded, or views beside other images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prism_ray.store.labels, "_ROWS_PER_ROW_GROUP", rows_per_row_group)
+        patch.setattr(prism_ray.parts.labels, "_ROWS_PER_ROW_GROUP", rows_per_row_group)
         epochs = [epoch_of(first_epoch + k, count, num_classes) for k in range(num_epochs)]
         files = StoreFiles(str(tmp_path_factory.mktemp("labels")))
         commit = commit_epochs(files, "part", epochs)
