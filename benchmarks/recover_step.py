@@ -23,10 +23,11 @@ from prism_ray.recover.objective import Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
 from prism_ray.recover.statistics import StatisticsAlignment
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
-from prism_ray.units import RecoverUnit, Slot
 
 Step = Callable[[], None]
 

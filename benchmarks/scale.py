@@ -29,8 +29,8 @@ from prism_ray.orchestrate.flow import Flow
 from prism_ray.orchestrate.pool import WorkerPool
 from prism_ray.orchestrate.scheduler import Policy, Scheduler
 from prism_ray.run import Ledger, Run, new_run, read_progress, save_run
+from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, StoreFiles, write_commit
-from prism_ray.units import Unit
 
 _CLASSES = 1000
 _PER_BATCH = 10
@@ -113,7 +113,7 @@ def run_threads(
 ) -> None:
     """Do the units with threads as actors; what the pool does, without Ray."""
     policy = Policy(max_attempts=3, straggler_factor=4.0, queued_stages=("recover",))
-    scheduler = Scheduler(flow, policy, run.plan.networks_of)
+    scheduler = Scheduler(flow, policy, run.plan.teachers_of)
     ledger = Ledger(files)
     answers: queue.SimpleQueue[tuple[str, Unit, Commit]] = queue.SimpleQueue()
     actors = {f"a{number}": ThreadPoolExecutor(1) for number in range(num_actors)}
@@ -130,7 +130,7 @@ def run_threads(
         dispatch(name)
     while not scheduler.finished:
         name, unit, commit = answers.get(timeout=60 + 10 * seconds)
-        scheduler.done(name, unit.id, time.monotonic(), run.plan.networks_of(unit))
+        scheduler.done(name, unit.id, time.monotonic(), run.plan.teachers_of(unit))
         ledger.add(commit)
         watch.done(commit)
         dispatch(name)

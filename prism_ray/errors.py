@@ -5,7 +5,8 @@
     │   ├── ConfigError           a key or value of the config; names file, key and value
     │   ├── DataError             the real images: missing, corrupt, too few
     │   ├── DeviceMemoryError     a batch too large for a device; says what fits
-    │   └── FingerprintError      the store belongs to another run
+    │   ├── FingerprintError      the store belongs to another run
+    │   └── NewerStoreError       a newer version of prism-ray made the store
     ├── StoreError                a damaged or unreadable store
     ├── LeaseError                another driver is at work on the store
     ├── EngineError               an optimisation that cannot go on (non-finite loss and the like)
@@ -45,8 +46,17 @@ class FingerprintError(UsageError):
     """The store was made by a run with other settings."""
 
 
+class NewerStoreError(UsageError):
+    """A newer version of prism-ray made a record of the store, which this version cannot read or extend."""
+
+
 class StoreError(PrismRayError):
     """An object of the store is damaged or cannot be read or written."""
+
+    def __init__(self, message: str, problem: str | None = None) -> None:
+        """`problem` is the message without the remedy, for a list of many; by default all of it."""
+        super().__init__(message)
+        self.problem = problem or message
 
 
 class LeaseError(PrismRayError):
@@ -79,6 +89,7 @@ BY_NAME: dict[str, type[PrismRayError]] = {
         DataError,
         DeviceMemoryError,
         FingerprintError,
+        NewerStoreError,
         StoreError,
         LeaseError,
         EngineError,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +11,17 @@ from prism_ray.config import Config
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
 from prism_ray.run import (
     Asked,
+    Ledger,
     Run,
     RunProgress,
     match,
-    new_run,
     package_versions,
     read_progress,
     refusal,
     save_run,
 )
+from prism_ray.stages import find_stage, stage_names, stage_of
+from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import (
     Lease,
     StoreFiles,
@@ -30,11 +32,14 @@ from prism_ray.store import (
     revoke,
     units_set_aside,
 )
-from prism_ray.units import STAGES, Stage, stage_of
+from prism_ray.store.lease import Holder, read_holder
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
+
+
+_UNKNOWN = Holder(0, "a driver that was at work", "", 0, 0.0, 0.0)  # nobody: what was read then may be old
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Outcome:
 
     run: Run
     progress: RunProgress
-    stage_seconds: dict[Stage, float]  # wall seconds of the stages worked on in this call
+    stage_seconds: dict[str, float]  # wall seconds of the stages worked on in this call
     seconds: float  # of the whole call
     start_seconds: float | None  # until Ray's first actor lived; None if nothing was left to do
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
@@ -51,46 +56,59 @@ class Outcome:
     num_loads: int = 0
 
 
-def distill(config: Config, origin: str, stages: tuple[Stage, ...] = STAGES) -> Outcome:
-    """Do what is missing of `stages` in the run of `config`, which was read from `origin`.
+def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> Outcome:
+    """Do what is missing of the stages `names`, by default of all, in the run of `config`, read from
+    `origin`.
 
-    Raises UsageError for wrong input, FingerprintError if the store holds another run, IncompleteError if
-    units failed for good, and the errors of the rooms.
+    The commits are listed once: what `match` found is handed on. Raises UsageError for wrong input,
+    FingerprintError if the store holds another run, IncompleteError if units failed for good, and the errors
+    of the rooms.
     """
+    names = stage_names() if names is None else names
     refuse_relative_paths_in_a_job(config, origin)
     config = with_absolute_paths(config)
     files = StoreFiles(config.store_url)
+    holder = read_holder(files)
+    alone = holder is None or holder.is_gone
     asked = match(config, files, origin)
-    in_store: frozenset[str] = frozenset()
+    ledger = Ledger(files)
+    progress = None
     if asked.held is not None:
         if not asked.fits:
             raise refusal(files, asked.held, asked.run, asked.bound)
-        progress = read_progress(files, asked.run)
-        _check_needs(progress, stages)
-        if _complete(progress, stages):
+        progress = read_progress(files, asked.run, asked.committed, take_down=ledger.add)
+        _check_needs(progress, names)
+        if _complete(progress, names):
             return Outcome(_save(asked, files, asked.run), progress, {}, 0.0, None, None)
-        in_store = frozenset(
-            unit.teacher for unit in asked.run.plan.squeeze_units() if unit.id in progress.done
-        )
-        del progress  # of a large run it is large, and what counts is read again when the store is ours
-    elif stages[0] != STAGES[0]:
-        raise StoreError(_nothing_before(stages[0], files.location))
-    return _work(asked, files, stages, in_store)
+    else:
+        _check_begins(names, files.location)
+    return _work(asked, files, names, ledger, progress, holder if alone else _UNKNOWN)
 
 
-def _complete(progress: RunProgress, stages: tuple[Stage, ...]) -> bool:
-    return all(stage.complete for stage in progress.stages if stage.stage in stages)
+def _complete(progress: RunProgress, names: Collection[str]) -> bool:
+    return all(stage.complete for stage in progress.stages if stage.stage in names)
 
 
 def _save(asked: Asked, files: StoreFiles, run: Run) -> Run:
-    """Let the store hold the run; what a lost plan.json has left goes first."""
+    """Let the store hold the run; a lost plan.json is deleted first."""
     if asked.plan_is_lost:
         files.delete(layout.PLAN)
-    return save_run(files, run)
+    return save_run(files, run, asked.bound)
 
 
-def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: frozenset[str]) -> Outcome:
-    """Start Ray and do the units that have no commit; `in_store` names the teachers that have one."""
+def _work(
+    asked: Asked,
+    files: StoreFiles,
+    names: Sequence[str],
+    ledger: Ledger,
+    progress: RunProgress | None,
+    holder: Holder | None,
+) -> Outcome:
+    """Start Ray and do the units that have no commit.
+
+    `progress` was read when `holder` was the last that had worked on the store; if another has since, it is
+    read again.
+    """
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
     prepare_for_local_ray()
@@ -107,11 +125,14 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
             connect(config, asked.num_threads) as shape,
-            WorkerPool(config, files, shape, lease.check) as pool,
+            WorkerPool(config, files, shape, ledger, lease.raise_if_lost) as pool,
         ):
+            names_of_pool = (teacher.name for teacher in config.teachers.pool)
+            done = progress.done if progress else frozenset()
+            in_store = {name for name in names_of_pool if scope_of_teacher(name) in done}
             pool.check(asked.facts.num_classes, in_store, display.message)
             start_seconds = time.monotonic() - started
-            run = _save(asked, files, new_run(config, asked.facts, shape.num_threads, asked.weights))
+            run = _save(asked, files, asked.run_with(shape.num_threads))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
                 files.replace(layout.DATA_INDEX, asked.index.to_parquet())
             if asked.plan_is_lost:
@@ -119,14 +140,10 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
                     f"{layout.PLAN} was lost; the commits are of this config, so it is written anew"
                 )
             _warn_of_other_versions(run, display)
-            _run_stages(run, files, stages, pool, display)
+            if progress is None or lease.followed != holder:
+                progress = read_progress(files, run, take_down=ledger.add)
+            _run_stages(run, files, names, progress, pool, display)
             used = sum(usage.peak_bytes for usage in pool.usage())
-    progress = read_progress(files, run)
-    if not _complete(progress, stages):
-        raise IncompleteError(
-            f"{files.location}: units that were done are not whole ({', '.join(progress.damaged)}); another "
-            "run may be writing into this store. Run the same command again"
-        )
     return Outcome(
         run,
         progress,
@@ -140,34 +157,38 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
 
 
 def _run_stages(
-    run: Run, files: StoreFiles, stages: tuple[Stage, ...], pool: "WorkerPool", display: "ProgressDisplay"
+    run: Run,
+    files: StoreFiles,
+    names: Sequence[str],
+    progress: RunProgress,
+    pool: "WorkerPool",
+    display: "ProgressDisplay",
 ) -> None:
     """Do the units of the stages that have no good commit; raise IncompleteError if some cannot be done.
 
-    Squeeze, then collect, then the others as one flow.
+    Stages that do not overlap come one after the other, then all others as one flow.
     """
-    from prism_ray.orchestrate.flow import OVERLAPPING, Flow
+    from prism_ray.orchestrate.flow import Flow
     from prism_ray.orchestrate.scheduler import Ready
 
-    progress = read_progress(files, run, take_down=pool.ledger.add)
     for unit_id, problem in progress.damaged.items():
         display.message(f"{unit_id} is done again: {problem}")
         revoke(files, unit_id)
-    display.expect(progress.stages)
+    progress.damaged.clear()
+    display.expect(progress)
     for unit_id in retry_after_store_errors(files):
         display.message(f"{unit_id} is tried again: it was set aside for an error of the store")
     left_out = set(units_set_aside(files)) - progress.done
     if left_out:  # of another config perhaps
-        left_out &= {unit_id for stage in stages for unit_id in run.plan.unit_ids(stage)}
-    for stage in stages:
-        if stage not in OVERLAPPING:
-            units = (unit for unit in run.plan.units(stage) if unit.id not in progress.done)
-            missing = (unit for unit in units if unit.id not in left_out)
-            left_out.update(pool.do(run, Ready(missing), display))
-            _check_none_left_out(files, (stage,), left_out)
-    overlapping = tuple(stage for stage in stages if stage in OVERLAPPING)
-    flow = Flow(run.plan, overlapping, progress.done, left_out)
-    left_out.update(pool.do(run, flow, display))
+        left_out &= {unit_id for name in names for unit_id in run.plan.unit_ids(name)}
+    wanted = [find_stage(name) for name in names]
+    for stage in wanted:
+        if not stage.overlaps:
+            units = stage.units(run.plan, without=progress.done | left_out)
+            left_out.update(pool.do(run, Ready(units), display))
+            _check_none_left_out(files, (stage.name,), left_out)
+    overlapping = tuple(stage.name for stage in wanted if stage.overlaps)
+    left_out.update(pool.do(run, Flow(run.plan, overlapping, progress.done, left_out), display))
     _check_none_left_out(files, overlapping, left_out)
 
 
@@ -210,24 +231,27 @@ def with_absolute_paths(config: Config) -> Config:
     return config.with_store(store).model_copy(update={"data": data, "teachers": teachers})
 
 
-def _check_needs(progress: RunProgress, stages: tuple[Stage, ...]) -> None:
-    """A single stage needs the stages before it to be complete."""
-    for stage in progress.stages:
-        if stage.stage == stages[0]:
-            return
+def _check_needs(progress: RunProgress, names: Sequence[str]) -> None:
+    """Raise StoreError if a stage builds on one that is neither complete nor among `names`."""
+    found = {stage.stage: stage for stage in progress.stages}
+    before = find_stage(names[0]).after
+    while before is not None:
+        stage = found[before]
         if not stage.complete:
             raise StoreError(
-                f"{stages[0]} needs a complete {stage.stage} stage, of which {stage.num_done} of "
-                f"{stage.num_units} units are done; run `prism-ray {stage.stage}` or `prism-ray "
-                "distill` first"
+                f"{names[0]} needs a complete {before} stage, of which {stage.num_done} of {stage.num_units} "
+                f"units are done; run `prism-ray {before}` or `prism-ray distill` first"
             )
+        before = find_stage(before).after
 
 
-def _nothing_before(stage: Stage, location: str) -> str:
-    return (
-        f"{stage} needs what the stages before it make, and {location} holds nothing yet; run "
-        "`prism-ray squeeze` or `prism-ray distill` first"
-    )
+def _check_begins(names: Sequence[str], location: str) -> None:
+    """Raise StoreError if the first of the stages builds on another, and the store holds nothing."""
+    if find_stage(names[0]).after is not None:
+        raise StoreError(
+            f"{names[0]} needs what the stages before it make, and {location} holds nothing yet; run "
+            "`prism-ray squeeze` or `prism-ray distill` first"
+        )
 
 
 def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
@@ -244,8 +268,8 @@ def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
         )
 
 
-def _check_none_left_out(files: StoreFiles, stages: tuple[Stage, ...], left_out: Collection[str]) -> None:
-    failed = sorted(unit_id for unit_id in left_out if stage_of(unit_id) in stages)
+def _check_none_left_out(files: StoreFiles, names: Collection[str], left_out: Collection[str]) -> None:
+    failed = sorted(unit_id for unit_id in left_out if stage_of(unit_id) in names)
     if not failed:
         return
     named = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")

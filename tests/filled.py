@@ -9,8 +9,14 @@ import numpy as np
 from prism_ray.parts.images import encode_images
 from prism_ray.parts.labels import EpochLabels, Views, encode_labels
 from prism_ray.run import Run, save_run
-from prism_ray.store import Commit, PartFile, StoreFiles, layout, write_commit, write_part
-from prism_ray.units import EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit, Slot, SqueezeUnit, Unit
+from prism_ray.stages import Unit
+from prism_ray.stages.evaluate import EvaluateUnit
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.measure import MeasureUnit
+from prism_ray.stages.recover import RecoverUnit, image_part
+from prism_ray.stages.relabel import RelabelUnit, label_part
+from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
+from prism_ray.store import Commit, PartFile, StoreFiles, write_commit, write_part
 
 _STATS: dict[type, dict[str, Any]] = {
     SqueezeUnit: {
@@ -28,7 +34,7 @@ _STATS: dict[type, dict[str, Any]] = {
 def finish(files: StoreFiles, run: Run) -> None:
     """Commit every unit of a run, of grey images and labels of zeros."""
     save_run(files, run)
-    for stage in ("squeeze", "recover", "relabel", "evaluate"):
+    for stage in ("squeeze", "recover", "relabel", "measure", "evaluate"):
         for unit in run.plan.units(stage):
             commit_unit(files, run, unit, _parts(files, run, unit))
 
@@ -44,23 +50,23 @@ def commit_unit(files: StoreFiles, run: Run, unit: Unit, parts: Sequence[PartFil
 def _parts(files: StoreFiles, run: Run, unit: Unit) -> list[PartFile]:
     if isinstance(unit, SqueezeUnit):
         return [
-            write_part(files, lambda attempt: layout.weights(unit.teacher, attempt), b"weights"),
-            write_part(files, lambda attempt: layout.teacher_card(unit.teacher, attempt), b"{}"),
+            write_part(files, lambda attempt: weights_part(unit.teacher, attempt), b"weights"),
+            write_part(files, lambda attempt: card_part(unit.teacher, attempt), b"{}"),
         ]
     if isinstance(unit, RecoverUnit):
-        data = image_part(run, unit)
-        return [write_part(files, lambda attempt: layout.image_part(unit, attempt), data, len(unit.slots))]
+        data = image_bytes(run, unit)
+        return [write_part(files, lambda attempt: image_part(unit, attempt), data, len(unit.slots))]
     if isinstance(unit, RelabelUnit):
-        slots = list(run.plan.group_slots(unit.image_set, unit.group))
+        slots = list(run.plan.formation(unit.image_set).group_slots(unit.group))
         epochs = range(unit.first_epoch, unit.first_epoch + unit.num_epochs)
         data = encode_labels(epochs_of(slots, list(epochs), run))
         num_rows = len(slots) * unit.num_epochs
-        return [write_part(files, lambda attempt: layout.label_part(unit, attempt), data, num_rows)]
+        return [write_part(files, lambda attempt: label_part(unit, attempt), data, num_rows)]
     assert isinstance(unit, EvaluateUnit | MeasureUnit)
     return [write_part(files, lambda attempt: f"students/{unit.id}-{attempt}.json", b"{}")]
 
 
-def image_part(run: Run, unit: RecoverUnit) -> bytes:
+def image_bytes(run: Run, unit: RecoverUnit) -> bytes:
     """Return the file of a batch of black images."""
     size = run.config.data.image_size
     pixels = np.zeros((len(unit.slots), run.facts.channels, size, size), np.uint8)

@@ -142,7 +142,7 @@ def test_images_of_real_teachers_are_classified_as_their_class(
     progress = read_progress(files, run)
     for name in ("lite0", "lite1"):  # each photograph is seen as what it is
         assert progress.commits[f"squeeze/{name}"].stats["test_accuracy"] == 1.0
-    (batch,) = run.plan.recover_units("prism")
+    (batch,) = run.plan.units("recover", "prism")
     commit = read_commit(files, batch.id)
     stats = commit.stats
     for name in ("lite0", "lite1"):

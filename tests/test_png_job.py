@@ -19,8 +19,8 @@ from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.run import load_run, new_run, save_run
+from prism_ray.stages import stage_names
 from prism_ray.store import StoreFiles, read_commit
-from prism_ray.units import STAGES
 from prism_ray.work.worker import Worker
 from tests.stores import committed
 
@@ -36,7 +36,7 @@ def work_through(store: Path, config: Path, overrides: tuple[str, ...]) -> None:
     files = StoreFiles(settings.store_url)
     save_run(files, run)
     worker = Worker(run, files, torch.device("cpu"))
-    for stage in STAGES:
+    for stage in stage_names():
         for unit in run.plan.units(stage):
             worker.do(unit)
 
@@ -85,7 +85,7 @@ def test_students_are_the_same_and_nothing_is_lost(
     for place in (calm, store):
         files = StoreFiles(str(place))
         run = load_run(files)
-        commits = [read_commit(files, unit_id) for unit_id in run.plan.recover_ids("distilled")]
+        commits = [read_commit(files, unit_id) for unit_id in run.plan.unit_ids("recover", "distilled")]
         found.append(read_images(files, commits, ImageForm.of(run.plan, "distilled")))
     assert found[0].slots == found[1].slots
     assert np.array_equal(found[0].images, found[1].images)

@@ -11,8 +11,10 @@ from typing import Any
 
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results, number_text, spread
 from prism_ray.errors import UsageError
-from prism_ray.fingerprint import RUN, differences
+from prism_ray.plan.fingerprint import differences, run_scopes
+from prism_ray.plan.versions import PLAN_VERSION, View
 from prism_ray.run import Run, RunProgress
+from prism_ray.stages.squeeze import RUN
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
     first, *others = runs
     seeds = {runs[first][0].config.seed: first}
     for store in others:
-        lines = differences(_settings(runs[first][0]), _settings(runs[store][0]))
+        lines = _differences(_settings(runs[first][0]), _settings(runs[store][0]))
         if lines:
             shown = [
                 line.replace("the store has", "the first has").replace(", now", ", the second")
@@ -91,9 +93,19 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
         seeds[seed] = store
 
 
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Say in one line each where the settings of two runs differ, scope by scope."""
+    lines = [f"{scope}: only one of them has it" for scope in sorted(one.keys() ^ other.keys())]
+    view = View(PLAN_VERSION)
+    for scope in one.keys() & other.keys():
+        lines += [f"{line} ({scope})" for line in differences(one[scope], other[scope], view)]
+    return lines
+
+
 def _settings(run: Run) -> dict[str, Any]:
     """Return what binds the results of a run, scope by scope, but for its seed and its threads."""
-    scopes = {scope: inputs["settings"] for scope, inputs in run.scopes.items() if scope not in run.kept}
+    derived = run_scopes(run.config, run.facts, run.num_threads, run.weights)  # in one plan version for all
+    scopes = {scope: inputs["settings"] for scope, inputs in derived.items()}
     free = ("seed", "orchestrate")
     return scopes | {RUN: {key: value for key, value in scopes[RUN].items() if key not in free}}
 

@@ -12,8 +12,9 @@ from rich.table import Table
 from prism_ray.config import Config
 from prism_ray.plan import Plan
 from prism_ray.run import Asked, match, read_progress
+from prism_ray.stages import recover, stages
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import StoreFiles
-from prism_ray.units import STAGES, RecoverUnit
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     asked = match(config, files, origin)
     plan = Plan(config, asked.facts)
     state, done = _hold_against(files, asked)
-    every_batch = (unit for name in plan.image_sets for unit in plan.recover_units(name))
+    every_batch = recover.STAGE.units(plan)
     return Preview(
         num_classes=asked.facts.num_classes,
         image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
         evaluations={key: len(config.sets_of(key)) * e.seeds for key, e in config.evaluations.items()},
-        stages={stage: (done.get(stage, 0), plan.num_units(stage)) for stage in STAGES},
+        stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
         estimated_image_bytes=plan.estimated_image_bytes(),
         estimated_label_bytes=plan.estimated_label_bytes(),
         batches=tuple(islice(every_batch, max_batches)),
@@ -78,14 +79,14 @@ def _preview_set(plan: Plan, name: str) -> ImageSetPreview:
     config = plan.config.image_sets[name]
     draws: Counter[str] = Counter()
     fewest, most = sys.maxsize, 0
-    for unit in plan.recover_units(name):
+    for unit in recover.STAGE.units(plan, name):
         fewest, most = min(fewest, unit.num_iterations), max(most, unit.num_iterations)
         draws.update(teacher for draw in unit.draws for teacher in draw)
     return ImageSetPreview(
         name=name,
         method=config.method,
         num_images=plan.num_images(name),
-        num_batches=plan.num_batches(name),
+        num_batches=plan.formation(name).num_batches,
         iterations=(fewest, most),
         num_draws=dict(draws),
     )
@@ -97,9 +98,9 @@ def _hold_against(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]
         return "nothing done yet", {}
     if not asked.fits:
         return "another run: distill would refuse it", {}
-    progress = read_progress(files, asked.run)
+    progress = read_progress(files, asked.run, asked.committed)
     return (
-        "complete" if progress.complete else "begun: distill would go on with it",
+        "complete" if progress.complete else "begun: distill would resume it",
         {stage.stage: stage.num_done for stage in progress.stages},
     )
 

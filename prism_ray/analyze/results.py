@@ -7,10 +7,11 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
-from prism_ray.errors import StoreError
 from prism_ray.run import Run, RunProgress
-from prism_ray.store import Commit
+from prism_ray.stages.evaluate import students
+from prism_ray.store import Commit, StoreFiles
 from prism_ray.store.records import FINITE, record_of
+from prism_ray.store.remedy import unfit
 
 Figures = TypeVar("Figures")
 
@@ -83,15 +84,15 @@ class _MeasureFigures:
     verified: dict[str, float] = field(default_factory=dict)
 
 
-def figures_of(commit: Commit, kind: type[Figures], **given: Any) -> Figures:
-    """Return what a commit notes of its unit, and the values `given`; raises StoreError if it does not."""
+def figures_of(files: StoreFiles, commit: Commit, kind: type[Figures], **given: Any) -> Figures:
+    """Return the figures that a commit notes of its unit, and those `given`.
+
+    Raises StoreError if some are missing.
+    """
     try:
         return record_of(kind, commit.stats | given)
     except ValueError as error:
-        raise StoreError(
-            f"commits/{commit.unit}.json has not the figures of such a unit: {error}; delete it, and its "
-            "unit is done again"
-        ) from None
+        raise unfit(files, commit.unit, f"its commit lacks figures: {error}") from None
 
 
 def spread(values: Sequence[float]) -> float | None:
@@ -104,28 +105,28 @@ def number_text(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def read_results(run: Run, progress: RunProgress) -> Results:
+def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
     """Draw the rows from the commits; what is not done yet is left out.
 
-    Raises StoreError if a commit has not the figures of its unit.
+    Raises StoreError if a commit does not have the figures of its unit.
     """
     plan, commits = run.plan, progress.commits
     rows = []
     for key, evaluation in run.config.evaluations.items():
         for name in run.config.sets_of(key):
-            done = [unit for unit in plan.evaluate_units(name, key) if unit.id in commits]
+            done = [commits[unit.id] for unit in students(plan, name, key) if unit.id in commits]
             if done:
-                accuracies = tuple(figures_of(commits[unit.id], _StudentFigures).accuracy for unit in done)
+                accuracies = tuple(figures_of(files, commit, _StudentFigures).accuracy for commit in done)
                 rows.append(ResultRow(name, key, evaluation.labels, evaluation.split, accuracies))
     sets = []
     for name, config in run.config.image_sets.items():
         made = progress.figures.get(f"recover/{name}")
         if made is None:
             continue
-        collected = [unit for what in plan.collections_of(config) for unit in plan.collection(*what)]
-        seconds = sum(commits[unit.id].seconds for unit in collected if unit.id in commits)
-        measure = commits.get(plan.measure_unit(name).id)
-        measured = figures_of(measure, _MeasureFigures) if measure else _MeasureFigures()
+        collected = plan.unit_ids("collect", name)
+        seconds = sum(commits[unit_id].seconds for unit_id in collected if unit_id in commits)
+        measure = next((commits.get(unit_id) for unit_id in plan.unit_ids("measure", name)), None)
+        measured = figures_of(files, measure, _MeasureFigures) if measure else _MeasureFigures()
         sets.append(
             ImageSetFigures(
                 name=name,

@@ -10,7 +10,9 @@ from rich.table import Table
 from prism_ray.analyze.results import Results, figures_of, number_text, read_results
 from prism_ray.config.layers import STUDENT
 from prism_ray.run import Run, RunProgress
-from prism_ray.units import Stage, stage_of
+from prism_ray.stages import stage_of
+from prism_ray.stages.squeeze import scope_of_teacher
+from prism_ray.store import StoreFiles
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TeacherFigures:
 class StageFigures:
     """A stage over all calls of the command."""
 
-    stage: Stage
+    stage: str
     num_done: int
     num_units: int
     actor_seconds: float  # sum over the units
@@ -56,9 +58,9 @@ class Summary:
         return asdict(self) | {"results": self.results.to_json()}
 
 
-def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
-    """Draw the figures from the commits; raises StoreError if one has not those of its unit."""
-    plan, commits = run.plan, progress.commits
+def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
+    """Draw the figures from the commits; raises StoreError if one does not have those of its unit."""
+    commits = progress.commits
     stages = []
     for stage in progress.stages:
         figures = [figures for scope, figures in progress.figures.items() if stage_of(scope) == stage.stage]
@@ -66,21 +68,21 @@ def summarise(location: str, run: Run, progress: RunProgress) -> Summary:
         num_bytes = sum(each.num_bytes for each in figures)
         stages.append(StageFigures(stage.stage, stage.num_done, stage.num_units, seconds, num_bytes))
     teachers = [
-        figures_of(commits[unit.id], TeacherFigures, name=unit.teacher)
-        for unit in plan.squeeze_units()
-        if unit.id in commits
+        figures_of(files, commits[unit_id], TeacherFigures, name=teacher.name)
+        for teacher in run.config.teachers.pool
+        if (unit_id := scope_of_teacher(teacher.name)) in commits
     ]
     return Summary(
-        store=location,
+        store=files.location,
         complete=progress.complete,
         stages=tuple(stages),
         teachers=tuple(teachers),
-        results=read_results(run, progress),
+        results=read_results(files, run, progress),
         damaged=progress.damaged,
     )
 
 
-def print_summary(summary: Summary, console: Console, wall_seconds: dict[Stage, float] | None = None) -> None:
+def print_summary(summary: Summary, console: Console, wall_seconds: dict[str, float] | None = None) -> None:
     """Print the tables; `wall_seconds` are the stages' in this call, if it worked on any."""
     tables = [_stage_table(summary, wall_seconds or {})]
     if summary.teachers:
@@ -112,7 +114,7 @@ def _teacher_table(summary: Summary) -> Table:
     return table
 
 
-def _stage_table(summary: Summary, wall_seconds: dict[Stage, float]) -> Table:
+def _stage_table(summary: Summary, wall_seconds: dict[str, float]) -> Table:
     table = _table("Stages", "stage", "units", "wall s, this call", "actor s, in all", "bytes written")
     for stage in summary.stages:
         wall = wall_seconds.get(stage.stage)

@@ -75,10 +75,10 @@ def console() -> Any:
 
 
 def resume_command(files: Any) -> str:
-    from prism_ray.store import layout
+    """Return the command that resumes the run of a store."""
+    from prism_ray.store.remedy import resume_command as command_of
 
-    config = f"{files.location}/config.yaml" if files.exists(layout.CONFIG) else "CONFIG"
-    return f"prism-ray distill {config} --store {files.location}"
+    return command_of(files)
 
 
 def existing_run(store: str) -> tuple[Any, Any]:

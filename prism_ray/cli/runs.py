@@ -3,40 +3,40 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main
 from prism_ray.signals import sigterm_interrupts
-from prism_ray.units import STAGES, Stage
+from prism_ray.stages import stages
 
 
 @main.command()
 @config_options
 def distill(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
     """Run all stages of CONFIG; the same command again goes on where it was."""
-    _run_stages(config, store, overrides, STAGES)
+    _run_stages(config, store, overrides, None)
 
 
-def _stage_command(stage: Stage, help_text: str) -> None:
-    @main.command(name=stage, help=help_text)
+def _stage_command(stage: str, help_text: str) -> None:
+    @main.command(name=stage, help=f"Run one stage of CONFIG: {help_text}.")
     @config_options
     def command(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
         _run_stages(config, store, overrides, (stage,))
 
 
-_stage_command("squeeze", "Run one stage of CONFIG: train the teachers.")
-_stage_command("collect", "Run one stage of CONFIG: one pass over the real images (needs squeeze).")
-_stage_command("recover", "Run one stage of CONFIG: make the images (needs collect).")
-_stage_command("relabel", "Run one stage of CONFIG: make the soft labels (needs recover).")
-_stage_command("evaluate", "Run one stage of CONFIG: train and test students (needs relabel).")
+for _stage in stages():
+    _stage_command(_stage.name, _stage.help)
 
 
-def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]) -> None:
+def _run_stages(
+    path: Path, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
+) -> None:
     try:
         with sigterm_interrupts():
-            _do_and_report(path, store, overrides, stages)
+            _do_and_report(path, store, overrides, names)
     except KeyboardInterrupt:
         click.echo("\ninterrupted; everything done is kept. Go on with the same command:", err=True)
         click.echo(f"  {_same_command()}", err=True)
@@ -44,7 +44,7 @@ def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stage
 
 
 def _do_and_report(
-    path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]
+    path: Path, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
 ) -> None:
     from prism_ray.analyze.summary import print_summary, summarise
     from prism_ray.config import load_config
@@ -52,9 +52,10 @@ def _do_and_report(
     from prism_ray.store import StoreFiles
 
     config = load_config(path, overrides, store)
-    outcome = run_pipeline(config, str(path), stages)
-    location = StoreFiles(config.store_url).location
-    summary = summarise(location, outcome.run, outcome.progress)
+    outcome = run_pipeline(config, str(path), names)
+    files = StoreFiles(config.store_url)
+    location = files.location
+    summary = summarise(files, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
         click.echo("Nothing to do: every unit is committed already.")

@@ -30,7 +30,7 @@ def status(store: str, as_json: bool) -> None:
     from prism_ray.run import read_progress
 
     files, run = existing_run(store)
-    summary = summarise(files.location, run, read_progress(files, run))
+    summary = summarise(files, run, read_progress(files, run))
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
@@ -50,29 +50,33 @@ def status(store: str, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
 def verify(store: str, as_json: bool, repair: bool) -> None:
     """Read every committed file of STORE: its size and SHA-256, and what images and labels hold."""
-    from prism_ray.run import read_progress
+    from prism_ray.run import find_damaged_records, read_progress
     from prism_ray.store import revoke
 
     files, run = existing_run(store)
     with alone_at(files, run) if repair else nullcontext():
         progress = read_progress(files, run, deep=True)
+        records = find_damaged_records(files, run)
         if repair:
             for unit_id in progress.damaged:
                 revoke(files, unit_id)
-    whole = progress.complete and (repair or not progress.damaged)
+            for name in records:
+                files.delete(name)
+    damaged = progress.damaged | records
+    whole = progress.complete and (repair or not damaged)
     if as_json:
         stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
-        click.echo(json.dumps({"complete": progress.complete, "stages": stages, "damaged": progress.damaged}))
+        click.echo(json.dumps({"complete": progress.complete, "stages": stages, "damaged": damaged}))
     else:
         for stage in progress.stages:
             click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
         if progress.num_others:
             click.echo(f"beside    {progress.num_others} units of what the config no longer names are whole")
-        for unit_id, problem in progress.damaged.items():
-            say(f"damaged: {unit_id}: {problem}")
+        for name, problem in damaged.items():
+            say(f"damaged: {name}: {problem}")
         if whole:
             click.echo("Complete and whole.")
-        elif progress.damaged and not repair:
+        elif damaged and not repair:
             click.echo(f"Next: prism-ray verify --repair {files.location}")
         else:
             click.echo(f"Next: {resume_command(files)}")
@@ -105,21 +109,26 @@ def failures(store: str, as_json: bool) -> None:
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
 @click.option("--failed", is_flag=True, help="All that were set aside.")
 def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
-    """Set units of STORE that were set aside back to pending."""
+    """Set units of STORE back to pending: those set aside, or by name any that is done."""
+    from prism_ray.store import layout, revoke, units_set_aside
     from prism_ray.store import retry as set_back
-    from prism_ray.store import units_set_aside
 
-    files, _ = existing_run(store)
+    files, run = existing_run(store)
     aside = units_set_aside(files)
     if bool(units) == failed:
         raise UsageError("retry takes the units to set back, or --failed for all that were set aside")
+    committed = [unit_id for unit_id in units if files.exists(layout.commit(unit_id))]
     for unit_id in units:
-        if unit_id not in aside:
+        if unit_id not in aside and unit_id not in committed:
             raise UsageError(
-                f"{unit_id!r} is not set aside; there are {', '.join(aside) or 'none'} (prism-ray failures)"
+                f"{unit_id!r} is neither done nor set aside; set aside are {', '.join(aside) or 'none'} "
+                "(prism-ray failures)"
             )
     chosen = units or aside
-    set_back(files, chosen)
+    with alone_at(files, run) if committed else nullcontext():
+        for unit_id in committed:
+            revoke(files, unit_id)
+        set_back(files, chosen)
     click.echo(f"{len(chosen)} {'unit is' if len(chosen) == 1 else 'units are'} pending again")
     click.echo(f"Next: {resume_command(files)}")
 
@@ -236,12 +245,13 @@ def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     from prism_ray.analyze.results import read_results
     from prism_ray.run import read_progress
 
-    runs = {}
+    runs, results = {}, []
     for store in stores:
         files, run = existing_run(store)
         if files.location in runs:
             raise UsageError(f"{store!r} is given twice")
         runs[files.location] = run, read_progress(files, run)
+        results.append(read_results(files, *runs[files.location]))
     check_comparable(runs)
-    comparison = compare_runs([read_results(run, progress) for run, progress in runs.values()], baseline)
+    comparison = compare_runs(results, baseline)
     click.echo(json.dumps(comparison.to_json()) if as_json else to_markdown(comparison))

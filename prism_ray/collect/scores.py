@@ -23,9 +23,9 @@ from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.collect import CollectUnit
 from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.teachers.training import split_evenly
-from prism_ray.units import CollectUnit
 
 # The arrays of one class by name, as above.
 ClassScores = Mapping[str, npt.NDArray[Any]]

@@ -27,6 +27,7 @@ from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
 from prism_ray.sealed import fits
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.collect import CollectUnit
 from prism_ray.teachers.layers import (
     LayerReference,
     TeacherReference,
@@ -36,7 +37,6 @@ from prism_ray.teachers.layers import (
 )
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.teachers.training import split_evenly
-from prism_ray.units import CollectUnit
 
 CHANNELS, PATCHES = "", "patch_"  # what is pooled; begins the names of its figures in the files
 

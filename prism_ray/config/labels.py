@@ -14,6 +14,7 @@ from prism_ray.config.base import (
     check_crop_scale,
 )
 from prism_ray.config.networks import NetworkConfig
+from prism_ray.encodings import ENCODINGS
 from prism_ray.methods.protocols import PROTOCOLS
 
 
@@ -62,6 +63,17 @@ class RelabelConfig(Section):
     epochs_per_unit: PositiveInt = Field(
         default=100, description="Epochs that one unit of work labels for its group."
     )
+
+    encoding: str = Field(
+        default="fp16", description="How the logits are stored; fp16: every logit as a float16 number."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, name: str) -> str:
+        if name not in ENCODINGS:
+            raise ValueError(f"there is no encoding {name!r}; there are {', '.join(ENCODINGS)}")
+        return name
 
     @model_validator(mode="after")
     def _check_teachers(self) -> Self:

@@ -77,6 +77,26 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
         raise ConfigError("\n".join(lines)) from None
 
 
+def parse_stored_config(values: Any, origin: str) -> Config:
+    """Return the resolved config of a store; keys of later versions, which this one does not know, are left
+    out.
+
+    Raises ConfigError if a value is wrong; `origin` names it.
+    """
+    held = copy.deepcopy(values)
+    try:
+        Config.model_validate_json(json.dumps(held), strict=True)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] == "extra_forbidden":
+                *sections, key = _location(detail, held)
+                node = held
+                for section in sections:
+                    node = node[section]
+                node.pop(key, None)
+    return parse_config(held, origin)
+
+
 def dump_config(config: Config) -> str:
     """Return the resolved config as YAML that `load_config` reads back to an equal Config."""
     return to_yaml(config.model_dump(mode="json"))

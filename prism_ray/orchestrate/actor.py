@@ -17,8 +17,8 @@ import ray
 from prism_ray.config import Config
 from prism_ray.errors import UnitStopped
 from prism_ray.run import Run
+from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, StoreFiles
-from prism_ray.units import Unit
 from prism_ray.work.checkpoints import Control
 
 if TYPE_CHECKING:

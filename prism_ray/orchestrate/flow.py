@@ -1,132 +1,95 @@
-"""Recover, relabel and evaluate as one flow: a unit can begin once what it builds on is committed. Pure.
+"""The stages that overlap, as one flow: a unit can begin once what it builds on is committed. Pure.
 
-A label group's units once its batches are there, the students of an image set once its labels are, its
-measures once its images are. Units are made as they are asked for; held are only those of groups in work.
+Each stage says what its units build on (`Stage.after`) and how much of that must be done (`Stage.waits_for`):
+a label group's batches for its labels, all labels of an image set for its students. A *span* is what is
+waited for: a group of an image set, or all of it. Units are made as they are asked for; only those of spans
+in work are held.
 """
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from prism_ray.plan import Plan
-from prism_ray.units import RecoverUnit, RelabelUnit, Stage, Unit, recover_id
+from prism_ray.stages import Stage, Unit, find_stage, stage_of, stages
 
-OVERLAPPING: tuple[Stage, ...] = ("recover", "relabel", "evaluate")
-
-
-@dataclass
-class _Group:
-    """A label group of which batches are missing."""
-
-    num_missing: int = 0
-    is_listed: bool = False  # every batch of it has been looked at
-
-
-@dataclass
-class _ImageSet:
-    """How far an image set is."""
-
-    num_groups: int = 0  # whose batches are not all there
-    num_label_units: int = 0  # that are not committed, of groups whose batches are
-    is_listed: bool = False  # every group of it has been looked at
-    has_images: bool = False
-    has_labels: bool = False
+_Span = tuple[str, int | None]  # image set, group; without a group, all of the set
 
 
 class Flow:
-    """A source of the units of `stages`, those that are neither `committed` nor `left_out`."""
+    """A source of the units of stages that overlap, without those `committed` or `left_out`."""
 
     def __init__(
         self,
         plan: Plan,
-        stages: Collection[Stage],
+        names: Collection[str],
         committed: Collection[str],
         left_out: Collection[str] = (),
     ) -> None:
         self._plan = plan
-        self._stages = stages
+        self._names = names
         self._committed = committed
         self._left_out = left_out  # what builds on these is not begun
-        self._sets = {name: _ImageSet() for name in plan.image_sets}
-        self._groups: dict[tuple[str, int], _Group] = {}
-        self._group_of: dict[str, tuple[str, int]] = {}  # of each batch in work
-        self._labels: deque[RelabelUnit] = deque()
-        self._evaluations: deque[Unit] = deque()
-        self._batches = self._walk()
+        overlapping = [stage for stage in stages() if stage.overlaps]
+        self._first = next(stage for stage in overlapping if stage.waits_for == "stage")
+        self._followers = {
+            stage.name: [other for other in overlapping if other.after == stage.name] for stage in overlapping
+        }
+        self._num_missing: dict[tuple[str, _Span], int] = {}  # units of a stage and a span that are not done
+        self._span_of: dict[str, _Span] = {}  # of each unit that is missing, by its id
+        self._num_open: dict[
+            tuple[str, str], int
+        ] = {}  # groups of a stage and an image set that are not done
+        self._ready: dict[str, deque[Unit]] = {stage.name: deque() for stage in reversed(overlapping)}
+        self._walk = self._open_groups()
 
     def take(self) -> Unit | None:
         """Return the next unit that can be begun, those of later stages first; None if there is none now."""
         while True:
-            if self._evaluations:
-                return self._evaluations.popleft()
-            if self._labels:
-                return self._labels.popleft()
-            try:
-                unit = next(self._batches)
-            except StopIteration:
+            for ready in self._ready.values():
+                if ready:
+                    return ready.popleft()
+            if next(self._walk, None) is None:
                 return None
-            if unit is not None:
-                return unit
 
     def done(self, unit: Unit) -> None:
         """A unit is committed: what waits for it may be begun."""
-        if isinstance(unit, RecoverUnit):
-            key = self._group_of.pop(unit.id)
-            self._groups[key].num_missing -= 1
-            self._look_at_group(key)
-        elif isinstance(unit, RelabelUnit):
-            self._sets[unit.image_set].num_label_units -= 1
-            self._look_at_set(unit.image_set)
+        stage, span = find_stage(stage_of(unit.id)), self._span_of.pop(unit.id)
+        self._num_missing[stage.name, span] -= 1
+        if self._num_missing[stage.name, span] == 0:
+            del self._num_missing[stage.name, span]
+            self._close(stage, span)
 
-    def _walk(self) -> Iterator[RecoverUnit | None]:
-        """Yield the batches that are missing, and None after each group: its labels may be ready."""
-        for name in self._plan.image_sets:
-            for number in range(self._plan.num_groups(name)):
-                key = (name, number)
-                group = self._groups[key] = _Group()
-                self._sets[name].num_groups += 1
-                for place in self._plan.group_batches(name, number):
-                    unit_id = recover_id(name, self._plan.batch_key(name, place))
-                    if unit_id in self._committed:
-                        continue
-                    group.num_missing += 1
-                    self._group_of[unit_id] = key
-                    if "recover" in self._stages and unit_id not in self._left_out:
-                        yield self._plan.batch(name, place)
-                group.is_listed = True
-                self._look_at_group(key)
-                yield None
-            self._sets[name].is_listed = True
-            self._look_at_set(name)
-            yield None
+    def _open_groups(self) -> Iterator[bool]:
+        """Open the groups of the first stage one by one, as the units before them are used up."""
+        for image_set in self._plan.image_sets:
+            num_groups = self._plan.formation(image_set).num_groups
+            for name in self._followers:
+                self._num_open[name, image_set] = num_groups
+            for group in range(num_groups):
+                self._open(self._first, (image_set, group))
+                yield True
 
-    def _look_at_group(self, key: tuple[str, int]) -> None:
-        group, (name, number) = self._groups[key], key
-        if not group.is_listed or group.num_missing > 0:
+    def _open(self, stage: Stage, span: _Span) -> None:
+        """What the units of a stage and a span build on is done: they can be begun."""
+        missing = list(stage.units(self._plan, *span, without=self._committed))
+        if not missing:
+            self._close(stage, span)
             return
-        del self._groups[key]
-        missing = [unit for unit in self._plan.relabel_group(name, number) if unit.id not in self._committed]
-        self._sets[name].num_groups -= 1
-        self._sets[name].num_label_units += len(missing)
-        if "relabel" in self._stages:
-            self._labels.extend(unit for unit in missing if unit.id not in self._left_out)
-        self._look_at_set(name)
+        self._num_missing[stage.name, span] = len(missing)
+        self._span_of |= {unit.id: span for unit in missing}
+        if stage.name in self._names:
+            self._ready[stage.name].extend(unit for unit in missing if unit.id not in self._left_out)
 
-    def _look_at_set(self, name: str) -> None:
-        """Begin what an image set's images, and its labels, were missing for."""
-        state = self._sets[name]
-        if not state.is_listed or state.num_groups > 0:
-            return
-        if not state.has_images:
-            state.has_images = True
-            self._begin(self._plan.measure_unit(name))
-        if not state.has_labels and state.num_label_units == 0:
-            state.has_labels = True
-            for key in self._plan.config.evaluations:
-                if name in self._plan.config.sets_of(key):
-                    self._begin(*self._plan.evaluate_units(name, key))
-
-    def _begin(self, *units: Unit) -> None:
-        if "evaluate" in self._stages:
-            known = (self._committed, self._left_out)
-            self._evaluations += [unit for unit in units if not any(unit.id in ids for ids in known)]
+    def _close(self, stage: Stage, span: _Span) -> None:
+        """The units of a stage and a span are done: open what waits for that."""
+        image_set, group = span
+        if group is not None:
+            for follower in self._followers[stage.name]:
+                if follower.waits_for == "group":
+                    self._open(follower, span)
+            self._num_open[stage.name, image_set] -= 1
+            if self._num_open[stage.name, image_set] > 0:
+                return
+        for follower in self._followers[stage.name]:
+            if follower.waits_for == "image set":
+                self._open(follower, (image_set, None))

@@ -8,7 +8,7 @@ import ray
 from prism_ray.config import OrchestrateConfig
 from prism_ray.errors import OrchestrateError
 from prism_ray.orchestrate.scaling import Shape
-from prism_ray.units import Unit
+from prism_ray.stages import Unit
 
 
 class Patience:

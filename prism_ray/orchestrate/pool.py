@@ -22,15 +22,13 @@ from prism_ray.orchestrate.progress import Listener
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Policy, Scheduler, Source
 from prism_ray.run import Ledger, Run
+from prism_ray.stages import Unit, stages
 from prism_ray.store import Failure, StoreFiles, record_failure, set_aside
-from prism_ray.units import Stage, Unit
 
 _TICK_S = 0.5
 _CHECK_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 1.5  # for actors to keep the state of their units; a Ray job has 3 s to end
 _USAGE_EVERY_S = 10.0
-_QUEUED: tuple[Stage, ...] = ("recover", "relabel")  # many and alike: one waits at each actor
-_LABELS: tuple[Stage, ...] = ("relabel", "evaluate")
 
 
 @dataclass
@@ -53,6 +51,7 @@ class WorkerPool:
         config: Config,
         files: StoreFiles,
         shape: Shape,
+        ledger: Ledger,
         check: Callable[[], None] = lambda: None,
         actor_class: Any = WorkerActor,
     ) -> None:
@@ -61,7 +60,7 @@ class WorkerPool:
         self._config = config
         self._settings = config.orchestrate
         self._files = files
-        self.ledger = Ledger(files)
+        self._ledger = ledger
         self._shape = shape
         self._check = check
         self._nodes = NodeWatch()
@@ -102,8 +101,9 @@ class WorkerPool:
         Raises the error of a unit that failed because of the user's input, OrchestrateError if actors cannot
         start, keep dying or get nothing done, IncompleteError if more units failed than the budget allows.
         """
-        policy = Policy(self._settings.max_attempts, self._settings.straggler_factor, _QUEUED)
-        scheduler = Scheduler(source, policy, run.plan.networks_of)
+        many = [stage.name for stage in stages() if stage.many]
+        policy = Policy(self._settings.max_attempts, self._settings.straggler_factor, many)
+        scheduler = Scheduler(source, policy, run.plan.teachers_of)
         held_run = ray.put(run)
         for name, member in self._members.items():
             if member.info and not member.is_leaving:
@@ -147,7 +147,7 @@ class WorkerPool:
         for member in self._members.values():
             ray.kill(member.handle)
         self._members.clear()
-        self.ledger.close()
+        self._ledger.close()
 
     # Actors come and go
 
@@ -166,10 +166,11 @@ class WorkerPool:
 
     def _introduce(self, name: str, scheduler: Scheduler) -> None:
         """Let the scheduler know an actor, and what it is for."""
-        prefers: tuple[Stage, ...] = ()
+        prefers: tuple[str, ...] = ()
         if self._settings.label_actors:
             num_before = list(self._members).index(name)
-            prefers = _LABELS if num_before < self._settings.label_actors else ("recover",)
+            for_labels = num_before < self._settings.label_actors
+            prefers = tuple(stage.name for stage in stages() if stage.labels == for_labels)
         scheduler.add_actor(name, prefers)
 
     def _remove(self, name: str) -> None:
@@ -292,7 +293,7 @@ class WorkerPool:
             self.num_loads += result.num_loads
             others = scheduler.done(name, unit.id, now, result.teachers)
             if others is not None:
-                self.ledger.add(result.commit)
+                self._ledger.add(result.commit)
                 listener.done(result.commit)
             for other in others or ():
                 self._members[other].handle.stop.remote(unit.id)

@@ -8,9 +8,9 @@ from typing import Protocol, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from prism_ray.run import StageProgress
+from prism_ray.run import RunProgress, StageProgress
+from prism_ray.stages import Unit, stage_of
 from prism_ray.store import Commit, Failure
-from prism_ray.units import Stage, Unit, stage_of
 
 
 class Listener(Protocol):
@@ -58,9 +58,9 @@ class ProgressDisplay:
                 TextColumn("{task.fields[note]}"),
                 console=Console(file=self._stream),
             )
-        self._tasks: dict[Stage, TaskID] = {}
-        self._expected: dict[Stage, StageProgress] = {}
-        self._stages: dict[Stage, _StageWork] = {}  # those begun
+        self._tasks: dict[str, TaskID] = {}
+        self._expected: dict[str, StageProgress] = {}
+        self._stages: dict[str, _StageWork] = {}  # those begun
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class ProgressDisplay:
             self._bars.stop()
 
     @property
-    def stage_seconds(self) -> dict[Stage, float]:
+    def stage_seconds(self) -> dict[str, float]:
         """Seconds from the first unit of a stage that was begun to the last one done, in this call."""
         return {stage: work.seconds for stage, work in self._stages.items()}
 
@@ -84,9 +84,10 @@ class ProgressDisplay:
         else:
             print(text, file=self._stream, flush=True)
 
-    def expect(self, stages: tuple[StageProgress, ...]) -> None:
-        """Say how far the stages are that this call works on."""
-        self._expected = {progress.stage: progress for progress in stages}
+    def expect(self, progress: RunProgress) -> None:
+        """Say how far the run is; units that are done from now on are added to `progress`."""
+        self._progress = progress
+        self._expected = {stage.stage: stage for stage in progress.stages}
 
     def began(self, unit: Unit) -> None:
         """A unit was given to an actor."""
@@ -102,6 +103,8 @@ class ProgressDisplay:
             self._line(stage, "started")
 
     def done(self, commit: Commit) -> None:
+        """Count a unit that was committed."""
+        self._progress.add(commit)
         stage = stage_of(commit.unit)
         work = self._stages[stage]
         work.num_done += 1
@@ -127,7 +130,7 @@ class ProgressDisplay:
                 self._line(stage, "running")
         self._last_line = time.monotonic()
 
-    def _line(self, stage: Stage, event: str) -> None:
+    def _line(self, stage: str, event: str) -> None:
         work = self._stages[stage]
         self.message(
             f"stage={stage} event={event} done={work.num_done} total={work.num_units} "

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Protocol
 
 from prism_ray.orchestrate.window import SIZE, Task, Window
-from prism_ray.units import Stage, Unit, scope_of, stage_of
+from prism_ray.stages import Unit, scope_of, stage_of
 
 _REMEMBERED = 101  # seconds of finished units, of each kind
 _FEW = 5  # finished units of a kind before any of it is called slow
@@ -48,14 +48,14 @@ class Policy:
 
     max_attempts: int  # failed attempts at a unit before it is set aside
     straggler_factor: float = 0.0  # times the median after which a unit is run a second time; 0: never
-    queued_stages: Collection[Stage] = ()  # of many like units: at each actor one waits
+    queued_stages: Collection[str] = ()  # of many like units: at each actor one waits
 
 
 @dataclass
 class _Actor:
     """An actor as the scheduler sees it."""
 
-    prefers: Collection[Stage]
+    prefers: Collection[str]
     held: deque[Task] = field(default_factory=deque)  # the first runs, the other waits
     running_since: float = 0.0
     networks: frozenset[str] = frozenset()  # that it has loaded
@@ -108,7 +108,7 @@ class Scheduler:
         self._fill()
         return len(self._window)
 
-    def add_actor(self, name: str, prefers: Collection[Stage] = ()) -> None:
+    def add_actor(self, name: str, prefers: Collection[str] = ()) -> None:
         """A new actor takes units of the stages it `prefers` before any others."""
         self._actors[name] = _Actor(prefers)
 

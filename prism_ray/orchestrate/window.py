@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from prism_ray.units import STAGES, Stage, Unit
+from prism_ray.stages import Unit, stage_names
 
 SIZE = 256  # units looked at
 _PATIENCE = 64  # units that may go before one that came earlier
@@ -20,7 +20,7 @@ class Task:
     """A unit on its way."""
 
     unit: Unit
-    stage: Stage
+    stage: str
     networks: frozenset[str]  # that it needs loaded
     num_failed: int = 0
     failed_at: set[str] = field(default_factory=set)
@@ -33,8 +33,9 @@ class Window:
     """Tasks that no actor holds."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[Stage, frozenset[str]], deque[Task]] = {}
+        self._lines: dict[tuple[str, frozenset[str]], deque[Task]] = {}
         self._returned: list[Task] = []  # each may be barred from other actors
+        self._order = stage_names()
         self._size = self._num_added = self._num_returned = self._num_taken = 0
 
     def __len__(self) -> int:
@@ -56,7 +57,7 @@ class Window:
         self._size += 1
 
     def take(
-        self, loaded: Collection[str], prefers: Collection[Stage], may_have: Callable[[Task], bool]
+        self, loaded: Collection[str], prefers: Collection[str], may_have: Callable[[Task], bool]
     ) -> Task | None:
         """Return the task that suits best an actor that has the networks `loaded`; None if it may have none.
 
@@ -69,7 +70,7 @@ class Window:
                 self._num_taken - task.place < _PATIENCE,  # in turn it would be the next
                 task.stage not in prefers,
                 len(task.networks.difference(loaded)),
-                -STAGES.index(task.stage),
+                -self._order.index(task.stage),
                 task.place,
             )
 

@@ -20,14 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.config import ImageFiles
-from prism_ray.errors import StoreError
 from prism_ray.parts.png import decode_png, encode_png
-from prism_ray.parts.rows import open_rows
+from prism_ray.parts.rows import RowLayout, open_rows
 from prism_ray.plan import Plan
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit, image_file, image_part
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, PartFile, read_part, write_part
 from prism_ray.store.files import StoreFiles
-from prism_ray.units import RecoverUnit, Slot
+from prism_ray.store.remedy import damaged
 
 IMAGE_SCHEMA = pa.schema(
     [
@@ -131,12 +132,12 @@ def write_images(
         data = _encode(unit, cells, class_names, loss_ce, loss_bn)
     else:
         data = encode_images(unit, images, class_names, loss_ce, loss_bn)
-    part = write_part(files, partial(layout.image_part, unit), data, len(unit.slots))
+    part = write_part(files, partial(image_part, unit), data, len(unit.slots))
     return part, *pngs
 
 
 def _write_png(files: StoreFiles, unit: RecoverUnit, slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
-    return write_part(files, partial(layout.image_file, unit, slot), encode_png(image))
+    return write_part(files, partial(image_file, unit, slot), encode_png(image))
 
 
 def encode_images(
@@ -195,7 +196,7 @@ def read_batch(
     PNG of the run's size.
     """
     if not commit.files:
-        raise StoreError(f"{files.location}: the commit of {commit.unit} names no file")
+        raise damaged(files, layout.commit(commit.unit), "it names no file")
     part, *pngs = commit.files
     try:
         if part.piece is None and part.num_bytes > form.max_part_bytes:
@@ -215,7 +216,7 @@ def read_batch(
         for slot, image, cell in zip(slots, images, cells, strict=True):
             image[:] = _decode(slot, cell, form)
     except ValueError as error:
-        raise StoreError(f"{files.location}/{part.name} is damaged: {error}") from None
+        raise damaged(files, part.name, error) from None
     return table, StoredImages(slots, images)
 
 
@@ -262,24 +263,25 @@ def read_images(files: StoreFiles, commits: Sequence[Commit], form: ImageForm) -
     slots: list[Slot] = []
     images: list[npt.NDArray[np.uint8]] = [np.empty((0, form.channels, form.size, form.size), np.uint8)]
     for commit in commits:
-        try:
-            _, found = read_batch(files, commit, form)
-        except StoreError as error:
-            raise StoreError(
-                f"{error}; delete commits/{commit.unit}.json, and its batch is made again"
-            ) from None
+        _, found = read_batch(files, commit, form)
         slots += found.slots
         images.append(found.images)
     return StoredImages(tuple(slots), np.concatenate(images))
 
 
 def _pack_draws(unit: RecoverUnit) -> dict[str, Any]:
-    """Return the draws of S, one after each redraw, as places among the teachers."""
-    places = {name: place for place, name in enumerate(unit.teachers)}
+    """Return the draws of S, one after each redraw, as indices among the teachers."""
+    indices = {name: index for index, name in enumerate(unit.teachers)}
     return {
         "teachers": unit.teachers,
-        "draws": [[places[name] for name in draw] for draw in unit.draws],
+        "draws": [[indices[name] for name in draw] for draw in unit.draws],
     }
+
+
+def image_rows(plan: Plan, image_set: str) -> RowLayout:
+    """Return how the image files of a set are written."""
+    max_bytes = ImageForm.of(plan, image_set).max_part_bytes
+    return RowLayout(IMAGE_SCHEMA, describe_columns(plan.facts.class_names), IMAGE_OPTIONS, max_bytes)
 
 
 def describe_columns(class_names: Sequence[str]) -> dict[str, str]:

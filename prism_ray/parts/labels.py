@@ -1,4 +1,6 @@
-"""The label codec: float16 logits keyed by (image, epoch), each with the parameters of its view.
+"""Soft labels in files: keyed by (image, epoch), each with the parameters of its view.
+
+How the logits themselves stand in a file is the business of an encoding (prism_ray.encodings).
 
 A part holds one group of images over a range of epochs in order. Its row groups hold whole epochs, as few
 as make about 4,096 rows, so that a student can read epoch after epoch in little memory and in whatever
@@ -16,15 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from prism_ray.encodings import ENCODINGS, LabelEncoding
 from prism_ray.errors import StoreError
 from prism_ray.parquet import ParquetReader
-from prism_ray.parts.rows import open_rows
+from prism_ray.parts.rows import RowLayout, open_rows
 from prism_ray.plan import Plan
 from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.remedy import damaged
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+
+_FP16 = ENCODINGS["fp16"]
 
 
 @dataclass(frozen=True)
@@ -75,18 +81,33 @@ class LabelForm:
     num_images: int  # of the set
     num_classes: int
     size: int  # pixels of a side
+    encoding: LabelEncoding = _FP16
 
     @classmethod
     def of(cls, plan: Plan, image_set: str) -> Self:
         """Return the form of the labels of an image set of a run."""
-        return cls(plan.num_images(image_set), plan.facts.num_classes, plan.config.data.image_size)
+        return cls(
+            plan.num_images(image_set),
+            plan.facts.num_classes,
+            plan.config.data.image_size,
+            ENCODINGS[plan.config.relabel.encoding],
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of a file: epoch, view, logits."""
+        return label_schema(self.num_classes, self.encoding)
+
+    def max_bytes(self, num_rows: int) -> int:
+        """Return the bytes of rows, unpacked."""
+        return num_rows * (_VIEW_BYTES + self.encoding.max_bytes_per_view(self.num_classes))
 
     @property
     def max_row_group_bytes(self) -> int:
         """Bytes of a row group, unpacked."""
-        return max(_ROWS_PER_ROW_GROUP, self.num_images) * (_VIEW_BYTES + _LOGIT_BYTES * self.num_classes)
+        return self.max_bytes(max(_ROWS_PER_ROW_GROUP, self.num_images))
 
-    def check(self, labels: EpochLabels) -> None:
+    def validate(self, labels: EpochLabels) -> None:
         """Raise ValueError if a view reaches beyond its image or comes twice, or a logit is not finite."""
         views = labels.views
         for what in ("crop", "box"):
@@ -109,7 +130,6 @@ _FLAGS = ("flip", "swap_columns", "swap_rows")
 _KEYS = ("label", "ipc_index", "partner_label", "partner_ipc_index")
 _SEEDS = ("augment_seed",)
 _VIEW_BYTES = 512  # of a row beside its logits, with room for pages
-_LOGIT_BYTES = 16  # 2 of a logit, its place in the list, and pages
 
 
 _EPOCHS = pa.schema([("epoch", pa.int32())])
@@ -123,35 +143,38 @@ def _type_of(name: str) -> pa.DataType:
     return pa.int32() if name in _KEYS else pa.int16()  # int16: pixels
 
 
-def label_schema(num_classes: int) -> pa.Schema:
-    return pa.schema(
-        [("epoch", pa.int32())]
-        + [(field.name, _type_of(field.name)) for field in fields(Views)]
-        + [("logits", pa.list_(pa.float16(), num_classes))]
-    )
+def label_schema(num_classes: int, encoding: LabelEncoding = _FP16) -> pa.Schema:
+    """Return the columns of a file: epoch, view, logits as encoded."""
+    views = [(field.name, _type_of(field.name)) for field in fields(Views)]
+    return pa.schema([("epoch", pa.int32()), *views, *encoding.fields(num_classes)])
 
 
-def encode_labels(epochs: Sequence[EpochLabels]) -> bytes:
+def label_rows(plan: Plan, image_set: str) -> RowLayout:
+    """Return how the label files of a set are written."""
+    form = LabelForm.of(plan, image_set)
+    return RowLayout(form.schema, {}, LABEL_OPTIONS, form.max_row_group_bytes)
+
+
+def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16) -> bytes:
     """Return the Parquet file of a group's labels in a range of epochs."""
-    schema = label_schema(epochs[0].logits.shape[1])
+    schema = label_schema(epochs[0].logits.shape[1], encoding)
     num_images = len(epochs[0].views)
     step = max(1, _ROWS_PER_ROW_GROUP // num_images)
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, **LABEL_OPTIONS) as writer:
         for first in range(0, len(epochs), step):
-            table = _to_table(epochs[first : first + step], schema)
+            table = _to_table(epochs[first : first + step], schema, encoding)
             writer.write_table(table, row_group_size=len(table))
     return sink.getvalue()
 
 
-def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema) -> pa.Table:
+def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema, encoding: LabelEncoding) -> pa.Table:
     epoch_column = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
     columns = [pa.array(epoch_column.astype(np.int32))]
     for field in fields(Views):
         values = np.concatenate([getattr(labels.views, field.name) for labels in epochs])
         columns.append(pa.array(values).cast(_type_of(field.name)))
-    logits = np.concatenate([labels.logits for labels in epochs])
-    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1]))
+    columns += encoding.encode(np.concatenate([labels.logits for labels in epochs]))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -167,7 +190,7 @@ class LabelReader:
         """Return the labels of every image of the set in one epoch.
 
         Raises StoreError if there are none, or if a part is damaged. What views and logits say is for
-        `LabelForm.check`.
+        `LabelForm.validate`.
         """
         found = [labels for part in self._parts if (labels := part.epoch(epoch)) is not None]
         if not found:
@@ -183,14 +206,15 @@ class _PartReader:
     """One part, of which the row group read last stays in memory."""
 
     def __init__(self, files: StoreFiles, part: PartFile, form: LabelForm) -> None:
-        self._where = f"{files.location}/{part.name}"
+        self._files = files
+        self._name = part.name
         self._form = form
         try:
-            self._reader, groups = open_rows(files, part, label_schema(form.num_classes))
+            self._reader, groups = open_rows(files, part, form.schema)
             epochs = ParquetReader(files.open(part.name), _EPOCHS)
             self._epochs = {number: self._bounds(epochs, number) for number in groups}
-        except (StoreError, ValueError) as error:
-            raise self._damaged(error) from error
+        except ValueError as error:
+            raise damaged(files, part.name, error) from error
         self._held: tuple[int, pa.Table] | None = None
 
     def _bounds(self, epochs: ParquetReader, row_group: int) -> tuple[int, int]:
@@ -206,9 +230,9 @@ class _PartReader:
         for row_group, (first, last) in self._epochs.items():
             if first <= epoch <= last:
                 try:
-                    return decode_epoch(epoch, self._read(row_group))
+                    return decode_epoch(epoch, self._read(row_group), self._form)
                 except (ValueError, pa.ArrowException, OSError) as error:
-                    raise self._damaged(error) from error
+                    raise damaged(self._files, self._name, error) from error
         self._held = None  # a student reads epochs in order: this part is not needed for now
         return None
 
@@ -217,18 +241,14 @@ class _PartReader:
             self._held = (row_group, self._reader.read([row_group], self._form.max_row_group_bytes))
         return self._held[1]
 
-    def _damaged(self, why: object) -> StoreError:
-        return StoreError(f"{self._where} is damaged: {why}; run `prism-ray verify`")
-
 
 def read_labels(files: StoreFiles, part: PartFile, form: LabelForm, num_rows: int) -> pa.Table:
     """Return the rows of a whole part that must have `num_rows`; raises StoreError, or ValueError."""
-    max_bytes = num_rows * (_VIEW_BYTES + _LOGIT_BYTES * form.num_classes)
-    reader, groups = open_rows(files, part, label_schema(form.num_classes))
-    return reader.read(groups, max_bytes)
+    reader, groups = open_rows(files, part, form.schema)
+    return reader.read(groups, form.max_bytes(num_rows))
 
 
-def decode_epoch(epoch: int, table: pa.Table) -> EpochLabels:
+def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
     """Return the labels of one epoch among those of a table; raises ValueError if some are missing."""
     table = table.filter(pc.equal(table["epoch"], epoch))
     if any(column.null_count for column in table.columns):
@@ -237,6 +257,4 @@ def decode_epoch(epoch: int, table: pa.Table) -> EpochLabels:
         field.name: table[field.name].to_numpy().astype(np.bool_ if field.name in _FLAGS else np.int64)
         for field in fields(Views)
     }
-    logits = table["logits"].combine_chunks()
-    values = logits.flatten().to_numpy(zero_copy_only=False)
-    return EpochLabels(epoch, Views(**views), values.reshape(len(table), logits.type.list_size))
+    return EpochLabels(epoch, Views(**views), form.encoding.decode(table, form.num_classes))

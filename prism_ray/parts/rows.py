@@ -1,12 +1,24 @@
 """The rows of a unit: all of its Parquet file, or its own of one that it shares with others (compact.py)."""
 
 import io
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from prism_ray.parquet import ParquetReader
 from prism_ray.store.commits import PartFile, check_part, read_part
 from prism_ray.store.files import StoreFiles
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """How the Parquet files of a stage are written, for `compact`."""
+
+    schema: pa.Schema
+    metadata: dict[str, str]
+    options: dict[str, Any]  # of pyarrow.parquet.ParquetWriter
+    max_bytes: int  # of a row group, unpacked
 
 
 def open_rows(

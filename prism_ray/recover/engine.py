@@ -21,7 +21,7 @@ from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.state import LoopState
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
-from prism_ray.units import RecoverUnit
+from prism_ray.stages.recover import RecoverUnit
 
 _CHECK_EVERY = (
     50  # iterations between two looks at whether the loss is finite; each look waits for the device

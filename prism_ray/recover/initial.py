@@ -13,7 +13,7 @@ from prism_ray.collect.scores import ClassScores, median_order
 from prism_ray.config import AnyImageSet
 from prism_ray.data import RealImages
 from prism_ray.seeds import derive_seed
-from prism_ray.units import Slot
+from prism_ray.stages.formation import Slot
 
 Images = npt.NDArray[np.uint8]  # B, channels, H, W
 

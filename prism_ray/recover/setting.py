@@ -8,9 +8,9 @@ from torch import Tensor
 
 from prism_ray.config import RecoverConfig
 from prism_ray.recover.space import ReferenceSpace
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import RecoverUnit
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import ViewTensors, draw_views, render, to_device
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.relabel import RelabelUnit
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.teachers.training import split_evenly
-from prism_ray.units import RelabelUnit
 
 
 def norm_balanced_mean(logits: Sequence[Tensor]) -> Tensor:

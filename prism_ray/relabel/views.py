@@ -12,8 +12,8 @@ from prism_ray.errors import StoreError
 from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
 from prism_ray.parts.labels import Views
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.formation import Slot
 from prism_ray.teachers.teacher import to_pixels
-from prism_ray.units import Slot
 
 
 def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:

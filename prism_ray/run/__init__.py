@@ -1,7 +1,7 @@
 """One run in a store: what it is, how far it is, what is asked of it. No torch, no Ray."""
 
 from prism_ray.run.ledger import Ledger
-from prism_ray.run.match import Asked, match, read_index
+from prism_ray.run.match import Asked, find_damaged_records, match, read_index
 from prism_ray.run.plan_file import (
     Run,
     bound_scopes,
@@ -20,6 +20,7 @@ __all__ = [
     "RunProgress",
     "StageProgress",
     "bound_scopes",
+    "find_damaged_records",
     "load_run",
     "match",
     "new_run",

@@ -1,36 +1,47 @@
 """What the files of a unit must hold beside the right bytes: its slots, whole images, finite labels."""
 
 from collections import Counter
+from pkgutil import resolve_name
 
-from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_batch
 from prism_ray.parts.labels import LabelForm, decode_epoch, read_labels
 from prism_ray.run.plan_file import Run
+from prism_ray.stages import Unit, find_stage, stage_of
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.relabel import RelabelUnit
 from prism_ray.store.commits import Commit
 from prism_ray.store.files import StoreFiles
-from prism_ray.units import RecoverUnit, RelabelUnit, Slot, Unit
+from prism_ray.store.remedy import damaged
 
 
 def find_fault(files: StoreFiles, run: Run, unit: Unit, commit: Commit) -> str | None:
-    """Say what is wrong with what a unit's files hold, None if nothing; images and labels are looked into.
+    """Say what is wrong with what a unit's files hold, None if nothing; `Stage.content` knows how.
 
     Raises StoreError if a file cannot be read, or is not of the shape that the run's files have.
     """
-    if isinstance(unit, RecoverUnit):
-        _, stored = read_batch(files, commit, ImageForm.of(run.plan, unit.image_set))
-        if stored.slots != unit.slots:
-            what = _difference(list(stored.slots), list(unit.slots))
-            return f"{commit.files[0].name} is not of the plan's images: {what}"
-    elif isinstance(unit, RelabelUnit):
-        return _fault_of_labels(files, run, unit, commit)
-    return None
+    reference = find_stage(stage_of(unit.id)).content
+    if reference is None:
+        return None
+    fault: str | None = resolve_name(reference)(files, run, unit, commit)
+    return fault
 
 
-def _fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Commit) -> str | None:
+def fault_of_images(files: StoreFiles, run: Run, unit: RecoverUnit, commit: Commit) -> str | None:
+    """Say what is wrong with the images of a batch, None if nothing; see `find_fault`."""
+    _, stored = read_batch(files, commit, ImageForm.of(run.plan, unit.image_set))
+    if stored.slots == unit.slots:
+        return None
+    what = _difference(list(stored.slots), list(unit.slots))
+    return f"{commit.files[0].name} does not hold the images of the plan: {what}"
+
+
+def fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Commit) -> str | None:
+    """Say what is wrong with the labels of a unit, None if nothing; see `find_fault`."""
     if len(commit.files) != 1:
         return f"its commit names {len(commit.files)} files, not 1"
     (part,) = commit.files
-    expected = Counter(run.plan.group_slots(unit.image_set, unit.group))
+    expected = Counter(run.plan.formation(unit.image_set).group_slots(unit.group))
     num_rows = expected.total() * unit.num_epochs
     form = LabelForm.of(run.plan, unit.image_set)
     if part.num_rows != num_rows:
@@ -38,15 +49,15 @@ def _fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Com
     try:
         table = read_labels(files, part, form, num_rows)
         for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
-            labels = decode_epoch(epoch, table)
+            labels = decode_epoch(epoch, table, form)
             columns = (labels.views.label.tolist(), labels.views.ipc_index.tolist())
             found = Counter(Slot(*pair) for pair in zip(*columns, strict=True))
             if found != expected:
                 what = _difference(list(found.elements()), list(expected.elements()))
-                return f"{part.name}, epoch {epoch}, is not of the group's images: {what}"
-            form.check(labels)
+                return f"{part.name}, epoch {epoch}, does not hold the images of the group: {what}"
+            form.validate(labels)
     except ValueError as error:
-        raise StoreError(f"{files.location}/{part.name} is damaged: {error}") from error
+        raise damaged(files, part.name, error) from error
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prism_ray.errors import StoreError, UsageError
+from prism_ray.errors import UsageError
 from prism_ray.parts.images import ImageForm, StoredImages, describe_columns, read_batch
 from prism_ray.run.plan_file import Run
 from prism_ray.store import layout
@@ -29,7 +29,7 @@ def commits_of_set(files: StoreFiles, run: Run, image_set: str) -> list[Commit]:
         raise UsageError(
             f"{files.location} has no image set {image_set!r}; it has {', '.join(run.plan.image_sets)}"
         )
-    return [read_commit(files, unit_id) for unit_id in run.plan.recover_ids(image_set)]
+    return [read_commit(files, unit_id) for unit_id in run.plan.unit_ids("recover", image_set)]
 
 
 def export_folder(
@@ -98,12 +98,7 @@ def _batches(
 ) -> Iterator[tuple[pa.Table, StoredImages]]:
     form = ImageForm.of(run.plan, image_set)
     for commit in commits:
-        try:
-            yield read_batch(files, commit, form, with_history=True)
-        except StoreError as error:
-            raise StoreError(
-                f"{error}; run `prism-ray verify --repair {files.location}` and `prism-ray distill` again"
-            ) from None
+        yield read_batch(files, commit, form, with_history=True)
 
 
 def _create(target: StoreFiles, name: str, data: bytes) -> None:

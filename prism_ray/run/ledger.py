@@ -2,7 +2,7 @@
 
 It is a copy, never the truth: a row counts only while its commit is there, with the size it had. What the
 ledger lacks, or has otherwise, is read from the commit itself, so a ledger that is lost, old or damaged costs
-time and nothing else. Only batches and labels are in it: of all other units there are few.
+time and nothing else. Only units of stages that may have a million are in it (`Stage.many`).
 """
 
 import hashlib
@@ -17,12 +17,10 @@ import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
 from prism_ray.parquet import read_table
+from prism_ray.stages import stage_of, stages
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, encode_commit
 from prism_ray.store.files import StoreFiles
-from prism_ray.units import Stage, stage_of
-
-LISTED_STAGES: tuple[Stage, ...] = ("recover", "relabel")
 
 _ROWS = 5000  # in one file
 _MAX_BYTES = 2**27  # of a file, unpacked: a kilobyte for each of the 100,000 rows that `compact` writes
@@ -42,6 +40,12 @@ _SCHEMA = pa.schema(
 )
 
 
+def is_listed(unit_id: str) -> bool:
+    """Return whether the ledger lists a unit."""
+    name = stage_of(unit_id)
+    return any(stage.many and stage.name == name for stage in stages())
+
+
 class Entry(NamedTuple):
     """What a commit says, as far as it is needed to count it."""
 
@@ -56,10 +60,11 @@ class Entry(NamedTuple):
     sizes: list[int]  # of each in bytes
 
     @classmethod
-    def of(cls, commit: Commit) -> "Entry":
+    def of(cls, commit: Commit, commit_bytes: int | None = None) -> "Entry":
+        """Return the entry of a commit of `commit_bytes`; by default as many as this version writes."""
         return cls(
             commit.unit,
-            len(encode_commit(commit)),
+            len(encode_commit(commit)) if commit_bytes is None else commit_bytes,
             commit.fingerprint,
             json.dumps(commit.weights, sort_keys=True),
             commit.seconds,
@@ -80,11 +85,11 @@ class Ledger:
         self._entries: list[Entry] = []
         self.names: set[str] = set()  # of the files that it wrote
 
-    def add(self, commit: Commit) -> None:
-        """Take down a commit that is in the store."""
-        if stage_of(commit.unit) not in LISTED_STAGES:
+    def add(self, commit: Commit, commit_bytes: int | None = None) -> None:
+        """Take down a commit that is in the store; see `Entry.of`."""
+        if not is_listed(commit.unit):
             return
-        self._entries.append(Entry.of(commit))
+        self._entries.append(Entry.of(commit, commit_bytes))
         if len(self._entries) >= self._num_rows:
             self._write()
 

@@ -6,12 +6,16 @@ from functools import cached_property
 from prism_ray.config import Config
 from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
 from prism_ray.errors import ConfigError, StoreError
-from prism_ray.fingerprint import clashes
 from prism_ray.plan import Plan
-from prism_ray.run.plan_file import Run, bound_scopes, load_run, new_run
+from prism_ray.plan.fingerprint import clashes
+from prism_ray.plan.versions import PLAN_VERSION
+from prism_ray.run.plan_file import Run, bound_scopes, check_resumable, load_run, new_run
 from prism_ray.run.restore import restored_run
 from prism_ray.store import layout
+from prism_ray.store.commits import list_commits
+from prism_ray.store.failures import damaged_failures
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.remedy import damaged
 from prism_ray.teachers.weight_files import weights_sha256
 
 _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
@@ -25,8 +29,9 @@ class Asked:
     facts: DataFacts
     index: FolderIndex | None  # of an image folder
     held: Run | None
-    weights: dict[str, str] = field(default_factory=dict)  # teacher -> SHA-256 of its file of weights
+    committed: dict[str, int] = field(default_factory=dict)  # unit id -> bytes of its commit
     bound: set[str] = field(default_factory=set)  # scopes with commits
+    weights: dict[str, str] = field(default_factory=dict)  # teacher -> SHA-256 of its file of weights
     plan_is_lost: bool = False  # the store's plan.json, to be written anew; `held` is what the commits prove
 
     @property
@@ -41,7 +46,12 @@ class Asked:
     def run(self) -> Run:
         """The run that is asked for, once the threads are settled."""
         assert self.num_threads is not None
-        return new_run(self.config, self.facts, self.num_threads, self.weights)
+        return self.run_with(self.num_threads)
+
+    def run_with(self, num_threads: int) -> Run:
+        """Return the run that is asked for, in the plan version of the held one."""
+        version = self.held.plan_version if self.held else PLAN_VERSION
+        return new_run(self.config, self.facts, num_threads, self.weights, version)
 
     @property
     def fits(self) -> bool:
@@ -52,23 +62,27 @@ class Asked:
 def match(config: Config, files: StoreFiles, origin: str) -> Asked:
     """Read the store and the data; `origin` names the config in errors. Writes nothing.
 
-    Raises UsageError if config and data do not fit, StoreError if the store is damaged.
+    Raises UsageError if config and data do not fit, or a newer version made the store; StoreError if it is
+    damaged.
     """
     held = lost = None
-    bound = bound_scopes(files)
+    committed = list_commits(files)
+    bound = bound_scopes(committed)
     if bound:
         try:
             held = load_run(files)
         except StoreError as error:
             lost = error
+    if held is not None:
+        check_resumable(files, held)
     index = _folder_index(config, files, held, lost is not None)
     facts = open_data(config.data, index).facts()
     check_config(config, facts, origin)
     Plan(config, facts).check_size(origin)
     weights = _hash_weights(config, held, bound)
     if lost is not None:
-        held = restored_run(files, config, facts, weights, lost)
-    return Asked(config, facts, index, held, weights, bound, lost is not None)
+        held = restored_run(files, committed, config, facts, weights, lost)
+    return Asked(config, facts, index, held, committed, bound, weights, lost is not None)
 
 
 def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str, str]:
@@ -110,7 +124,15 @@ def read_index(files: StoreFiles) -> FolderIndex:
     try:
         return FolderIndex.from_parquet(data)
     except ValueError as error:
-        raise StoreError(
-            f"{files.location}/{layout.DATA_INDEX} is damaged: {error}; delete it, and the folder is listed "
-            "again"
-        ) from None
+        raise damaged(files, layout.DATA_INDEX, error) from None
+
+
+def find_damaged_records(files: StoreFiles, run: Run) -> dict[str, str]:
+    """Return the records beside the commits that are damaged: name -> what is wrong. All can be deleted."""
+    found = damaged_failures(files)
+    if run.config.data.source == "image-folder" and files.exists(layout.DATA_INDEX):
+        try:
+            read_index(files)
+        except StoreError as error:
+            found[layout.DATA_INDEX] = error.problem
+    return found

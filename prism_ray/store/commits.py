@@ -7,16 +7,26 @@ deterministic, so an attempt that finds its very bytes already written takes the
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
+from pydantic_core import from_json
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.records import MAX_RECORD_BYTES, STRICT, Count, Figures, decode_record, record_bytes
+from prism_ray.store.records import (
+    FINITE,
+    FORMAT,
+    MAX_RECORD_BYTES,
+    Count,
+    Figures,
+    decode_record,
+    record_bytes,
+)
+from prism_ray.store.remedy import damaged
 
 _PIECE_BYTES = 2**22
 MAX_PART_BYTES = 2**33  # of one that is read into memory at once: weights of two billion parameters
@@ -26,7 +36,7 @@ MAX_PART_BYTES = 2**33  # of one that is read into memory at once: weights of tw
 class Piece:
     """Which rows of a file that several units share are one's."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     first_row: Count
     num_bytes: Count  # that they take in the file
@@ -36,7 +46,7 @@ class Piece:
 class PartFile:
     """A file that a commit names."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     name: str
     num_bytes: Annotated[Count, Field(le=2**38)]  # more, of holes perhaps, would be hashed for hours
@@ -49,7 +59,7 @@ class PartFile:
 class Commit:
     """A finished unit."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     unit: str
     fingerprint: str
@@ -58,6 +68,7 @@ class Commit:
     seconds: float  # the actor was busy with the unit
     host: str
     finished_at: str  # UTC, ISO 8601
+    format: int = FORMAT
 
     @property
     def weights(self) -> dict[str, str]:
@@ -103,29 +114,20 @@ def read_part(files: StoreFiles, part: PartFile, max_bytes: int = MAX_PART_BYTES
     Raises StoreError if they are not those committed, or more than `max_bytes`.
     """
     if part.num_bytes > max_bytes:
-        raise StoreError(
-            f"{files.location}/{part.name}: its commit says {part.num_bytes:,} bytes, and such a file has "
-            f"{max_bytes:,} at most"
-        )
+        problem = f"its commit says {part.num_bytes:,} bytes, and such a file has {max_bytes:,} at most"
+        raise damaged(files, part.name, problem)
     data = files.read_up_to(part.name, part.num_bytes + 1)
     if len(data) != part.num_bytes:
-        raise _damaged(files, part, f"it has not the {part.num_bytes:,} bytes that its commit says")
+        raise damaged(files, part.name, f"it does not have the {part.num_bytes:,} bytes that its commit says")
     if hashlib.sha256(data).hexdigest() != part.sha256:
-        raise _damaged(files, part, "its SHA-256 is not that of its commit")
+        raise damaged(files, part.name, "its SHA-256 is not that of its commit")
     return data
 
 
 def check_part(files: StoreFiles, part: PartFile) -> None:
     """Read a large file piece by piece; raises StoreError if its bytes are not those committed."""
     if not _holds(files, part.name, part.num_bytes, part.sha256):
-        raise _damaged(files, part, "its SHA-256 is not that of its commit")
-
-
-def _damaged(files: StoreFiles, part: PartFile, problem: str) -> StoreError:
-    return StoreError(
-        f"{files.location}/{part.name}: {problem}; `prism-ray verify --repair {files.location}` has it made "
-        "again"
-    )
+        raise damaged(files, part.name, "its SHA-256 is not that of its commit")
 
 
 def write_commit(files: StoreFiles, commit: Commit) -> bool:
@@ -144,33 +146,38 @@ def encode_commit(commit: Commit) -> bytes:
     return json.dumps(vars(commit), default=vars, indent=1, allow_nan=False).encode()
 
 
+def recode_commit(files: StoreFiles, commit: Commit) -> bytes:
+    """Return a commit that replaces the one in the store, whose keys of later versions are kept."""
+    held = from_json(record_bytes(files, layout.commit(commit.unit)))
+    values = json.loads(encode_commit(commit))
+    return json.dumps({**held, **values}, indent=1, allow_nan=False).encode()
+
+
 def read_commit(files: StoreFiles, unit_id: str) -> Commit:
     """Read a unit's commit; raises StoreError if it is missing or damaged."""
     name = layout.commit(unit_id)
     data = record_bytes(files, name)
     try:
-        commit = decode_record(Commit, data)
+        commit = decode_record(Commit, data, f"{files.location}/{name}")
         for part in commit.files:
             files.path(part.name)
         if commit.unit != unit_id:
             raise ValueError(f"it is the commit of {commit.unit!r}")
     except (ValueError, StoreError) as error:
-        raise StoreError(
-            f"{files.location}/{name} is not a commit: {error}; delete it, and its unit is done again"
-        ) from None
+        raise damaged(files, name, error) from None
     return commit
 
 
-def committed_units(files: StoreFiles) -> Iterator[str]:
-    """Yield the ids of all units that have a commit, in sorted order, without reading any."""
-    return (unit_id for unit_id, _ in commit_sizes(files))
+def list_commits(files: StoreFiles) -> dict[str, int]:
+    """Return the size of each commit in bytes by the id of its unit, in sorted order, without reading any.
 
-
-def commit_sizes(files: StoreFiles) -> Iterator[tuple[str, int]]:
-    """Yield the ids of all units that have a commit, in sorted order, and its size in bytes."""
-    for name, num_bytes in files.list(layout.COMMITS):
-        if name.endswith(".json"):
-            yield name[len(layout.COMMITS) + 1 : -len(".json")], num_bytes
+    A command lists once and hands the result on: behind a network each listing costs money and minutes.
+    """
+    return {
+        name[len(layout.COMMITS) + 1 : -len(".json")]: num_bytes
+        for name, num_bytes in files.list(layout.COMMITS)
+        if name.endswith(".json")
+    }
 
 
 def find_damage(

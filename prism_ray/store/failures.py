@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.records import decode_record, record_bytes
+from prism_ray.store.records import FORMAT, decode_record, record_bytes
+from prism_ray.store.remedy import damaged
 
 _MAX_TEXT = 100_000  # characters of a message or a traceback that are kept
 
@@ -31,6 +32,7 @@ class Failure:
     traceback: str
     host: str
     failed_at: str = field(default_factory=_now)  # UTC, ISO 8601
+    format: int = FORMAT
 
 
 def record_failure(files: StoreFiles, failure: Failure) -> None:
@@ -79,15 +81,29 @@ def read_failures(files: StoreFiles) -> Iterator[Failure]:
         yield _read(files, name)
 
 
+def damaged_failures(files: StoreFiles) -> dict[str, str]:
+    """Return the names of the records that cannot be read, and what is wrong; nothing depends on them."""
+    found = {}
+    for name, _ in [*files.list(layout.FAILURES), *files.list(layout.ASIDE)]:
+        try:
+            _read(files, name)
+        except StoreError as error:
+            found[name] = error.problem
+    return found
+
+
 def _read(files: StoreFiles, name: str) -> Failure:
     try:
-        return decode_record(Failure, record_bytes(files, name))
+        return decode_record(Failure, record_bytes(files, name), f"{files.location}/{name}")
     except ValueError as error:
-        raise StoreError(f"{files.location}/{name} is no record of a failure: {error}; delete it") from None
+        raise damaged(files, name, error) from None
 
 
 def _to_json(failure: Failure) -> bytes:
-    return json.dumps({key: _shortened(text) for key, text in asdict(failure).items()}, indent=1).encode()
+    values = {
+        key: _shortened(value) if isinstance(value, str) else value for key, value in asdict(failure).items()
+    }
+    return json.dumps(values, indent=1).encode()
 
 
 def _shortened(text: str) -> str:

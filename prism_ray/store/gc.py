@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
-from prism_ray.store.commits import committed_units, read_commit
+from prism_ray.store.commits import list_commits, read_commit
 from prism_ray.store.files import StoreFiles
 
 
@@ -24,11 +24,11 @@ def find_orphans(files: StoreFiles, older_than_s: float) -> Iterator[Orphan]:
     The states of units that are not committed are needed. Raises StoreError if a commit is damaged: what it
     named is not known then.
     """
-    committed = list(committed_units(files))
+    committed = list_commits(files)
     named = {part.name for unit_id in committed for part in read_commit(files, unit_id).files}
     done = {layout.checkpoint(unit_id) for unit_id in committed}
     latest = time.time() - older_than_s
-    for folder in (*layout.PART_FOLDERS, layout.WIP):
+    for folder in (*layout.part_folders(), layout.WIP):
         for name, num_bytes in files.list(folder):
             is_state = folder == layout.WIP and name.endswith(layout.STATE_SUFFIX)
             needed = name in named or (is_state and name not in done)

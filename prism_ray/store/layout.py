@@ -21,8 +21,7 @@ RUN/
                                             delete when no run is alive
 """
 
-from prism_ray.config.layers import DISTILLED
-from prism_ray.units import CollectUnit, EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit, Slot
+from prism_ray.stages import stages
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"
@@ -35,12 +34,16 @@ LEASES = "lease"
 
 WIP = "wip"
 STATE_SUFFIX = ".safetensors"
-PART_FOLDERS = ("teachers", "collected", "images", "labels", "sets", "students", "measures")
+
+
+def part_folders() -> tuple[str, ...]:
+    """Return the folders that hold the files of units; stages/ says which."""
+    return tuple(dict.fromkeys(folder for stage in stages() for folder in stage.folders))
 
 
 def is_part(name: str) -> bool:
-    """True for a name that a unit's file can have, false for the run's own files."""
-    return name.split("/")[0] in PART_FOLDERS
+    """Return whether a unit's file can have this name; the run's own files cannot."""
+    return name.split("/")[0] in part_folders()
 
 
 def commit(unit_id: str) -> str:
@@ -73,46 +76,6 @@ def checkpoint(unit_id: str) -> str:
     return f"{WIP}/{unit_id}{STATE_SUFFIX}"
 
 
-def weights(teacher: str, attempt: int) -> str:
-    return f"teachers/{teacher}/weights-{attempt}.safetensors"
-
-
-def teacher_card(teacher: str, attempt: int) -> str:
-    return f"teachers/{teacher}/teacher-{attempt}.json"
-
-
-def image_part(unit: RecoverUnit, attempt: int) -> str:
-    return f"{_set_folder(unit.image_set)}images/part-{unit.key}-{attempt}.parquet"
-
-
-def image_file(unit: RecoverUnit, slot: Slot, attempt: int) -> str:
-    name = f"{slot.label:05d}/{slot.ipc_index:05d}-{attempt}.png"
-    return f"{_set_folder(unit.image_set)}images/{name}"
-
-
-def label_part(unit: RelabelUnit, attempt: int) -> str:
-    key = unit.id.rsplit("/", 1)[-1]
-    return f"{_set_folder(unit.image_set)}labels/part-{key}-{attempt}.parquet"
-
-
 def merged_part(digest: str) -> str:
     """Name, in its folder, of a file that was made of several parts, by what it holds."""
     return f"merged-{digest[:32]}.parquet"
-
-
-def student_card(unit: EvaluateUnit, attempt: int) -> str:
-    key = unit.id.rsplit("/", 1)[-1]
-    return f"students/{unit.image_set}/{unit.evaluation}/{key}-{attempt}.json"
-
-
-def measure_card(unit: MeasureUnit, attempt: int) -> str:
-    return f"measures/{unit.image_set}-{attempt}.json"
-
-
-def collected_part(unit: CollectUnit, what: str, attempt: int) -> str:
-    key = unit.id.rsplit("/", 1)[-1]
-    return f"collected/{unit.kind}/{unit.teacher}/{what}-{key}-{attempt}.safetensors"
-
-
-def _set_folder(image_set: str) -> str:
-    return "" if image_set == DISTILLED else f"sets/{image_set}/"

@@ -24,7 +24,7 @@ from prism_ray.config.orchestrate import MAX_LEASE_TTL_S
 from prism_ray.errors import LeaseError, StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.records import FINITE, Count, decode_record, record_bytes
+from prism_ray.store.records import FINITE, FORMAT, Count, decode_record, record_bytes
 
 _POLL_S = 0.25
 _NUM_DIGITS = 15  # of a lease's number at most; what is longer was not written here
@@ -44,6 +44,7 @@ class Holder:
     ttl_s: Annotated[float, Field(ge=0.0, le=MAX_LEASE_TTL_S)]
     beat: Count = 0
     released: bool = False
+    format: int = FORMAT
 
     @property
     def is_gone(self) -> bool:
@@ -71,7 +72,10 @@ def read_holder(files: StoreFiles) -> Holder | None:
         return None
     number = max(numbers)
     try:
-        return replace(decode_record(Holder, record_bytes(files, layout.lease(number))), number=number)
+        name = layout.lease(number)
+        return replace(
+            decode_record(Holder, record_bytes(files, name), f"{files.location}/{name}"), number=number
+        )
     except (StoreError, ValueError):
         return Holder(number, "unknown", "", 0, 0.0, 0.0, released=True)
 
@@ -113,6 +117,7 @@ class Lease:
         self._me = Holder(0, socket.gethostname(), _place(), os.getpid(), me.create_time(), ttl_s)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self.followed: Holder | None = None  # the driver that held the store before
         self.lost_to: Holder | None = None  # another driver that took it, because this one stood still
 
     def __enter__(self) -> Self:
@@ -121,6 +126,7 @@ class Lease:
         if other is None:
             self._me = replace(self._me, number=last.number + 1 if last else 1)
             if self._files.create(layout.lease(self._me.number), self._to_json()):
+                self.followed = last
                 if last is not None:
                     self._files.delete(layout.lease(last.number))
                 self._thread.start()
@@ -139,7 +145,7 @@ class Lease:
             with suppress(StoreError):  # why the work ends is what counts; the lease runs out by itself
                 self._files.replace(layout.lease(self._me.number), self._to_json())
 
-    def check(self) -> None:
+    def raise_if_lost(self) -> None:
         """Raise LeaseError if another driver has taken the store over."""
         if self.lost_to is not None:
             raise LeaseError(

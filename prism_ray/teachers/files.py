@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from prism_ray.config import NetworkConfig, TeacherConfig
-from prism_ray.errors import ConfigError, StoreError
+from prism_ray.errors import ConfigError
 from prism_ray.store import Commit, StoreFiles, read_part
-from prism_ray.store.records import FINITE, MAX_RECORD_BYTES, Count, decode_record
+from prism_ray.store.records import FINITE, FORMAT, MAX_RECORD_BYTES, Count, decode_record
+from prism_ray.store.remedy import unfit
 from prism_ray.teachers.build import build_network, build_without_memory, network_of
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 from prism_ray.teachers.weights import METADATA
@@ -41,6 +42,7 @@ class TeacherCard:
     class_indices: tuple[Count, ...] | None = None  # output for each class of the data; None: the same
     source: str = SQUEEZED  # or where the weights came from, as the config names it
     source_sha256: str | None = None  # of the file the weights came from, if it was one
+    format: int = FORMAT
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -48,7 +50,7 @@ class TeacherCard:
     @classmethod
     def from_json(cls, data: bytes) -> "TeacherCard":
         """Read what `to_json` returned; raises ValueError if `data` is anything else."""
-        card = decode_record(cls, data)
+        card = decode_record(cls, data, "the card of a teacher")
         figures = (*card.preprocessing.mean, *card.preprocessing.std)
         if not all(map(math.isfinite, figures)) or min(card.preprocessing.std) <= 0.0:
             raise ValueError(f"preprocessing: mean and std are {figures}")
@@ -105,10 +107,7 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
         TypeError,
         ArithmeticError,
     ) as error:
-        raise StoreError(
-            f"{files.location}: teacher {commit.unit} cannot be loaded: {error}; delete "
-            f"commits/{commit.unit}.json, and it is squeezed again"
-        ) from error
+        raise unfit(files, commit.unit, error) from error
     return Teacher(card.name, freeze(network, device), card.preprocessing, indices)
 
 
@@ -134,7 +133,4 @@ def read_card(files: StoreFiles, commit: Commit) -> TeacherCard:
             raise ValueError(f"its commit names {len(commit.files)} files, not weights and card")
         return TeacherCard.from_json(read_part(files, commit.files[1], MAX_RECORD_BYTES))
     except ValueError as error:
-        raise StoreError(
-            f"{files.location}: the card of teacher {commit.unit} is damaged: {error}; delete "
-            f"commits/{commit.unit}.json, and it is squeezed again"
-        ) from error
+        raise unfit(files, commit.unit, f"its card is damaged: {error}") from error

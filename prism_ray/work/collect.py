@@ -5,10 +5,10 @@ from functools import partial
 
 from prism_ray.collect.scores import ClassScores, collect_scores, read_scores
 from prism_ray.collect.statistics import check_layers, collect_statistics, read_reference
-from prism_ray.errors import StoreError
-from prism_ray.store import Commit, layout, read_part
+from prism_ray.stages.collect import CollectKind, CollectUnit, collected_part, collection
+from prism_ray.store import Commit, read_part
+from prism_ray.store.remedy import unfit
 from prism_ray.teachers.layers import TeacherReference
-from prism_ray.units import CollectKind, CollectUnit
 from prism_ray.work.context import Work, WorkContext
 
 # Files of a unit, in the order in which its commit names them.
@@ -23,9 +23,7 @@ def collect(context: WorkContext, unit: CollectUnit) -> Work:
         made = {_TOTALS: statistics.totals, _CLASSES: statistics.classes}
     else:
         made = {_SCORES: collect_scores(unit, teacher, context.data, config, context.device)}
-    parts = tuple(
-        context.write(partial(layout.collected_part, unit, what), data) for what, data in made.items()
-    )
+    parts = tuple(context.write(partial(collected_part, unit, what), data) for what, data in made.items())
     return Work(parts, {"weights": context.weights_of([unit.teacher])})
 
 
@@ -36,7 +34,7 @@ def load_scores(
 
     `held` keeps the files read so far, by unit, for the other classes of a batch.
     """
-    unit = next(unit for unit in context.plan.collection(kind, teacher) if label in _classes_of(unit))
+    unit = next(unit for unit in collection(context.plan, kind, teacher) if label in unit.classes)
     if unit.id not in held:
         (commit,) = context.commits_of([unit.id])
         held[unit.id] = read_part(context.files, commit.files[0])
@@ -46,7 +44,7 @@ def load_scores(
     try:
         return read_scores(held[unit.id], label, num_images, context.config.data.image_size)
     except ValueError as error:
-        raise _damaged(context, unit.id, error) from None
+        raise unfit(context.files, unit.id, error) from None
 
 
 def load_reference(
@@ -57,7 +55,7 @@ def load_reference(
     Those over all images are the same for every batch: they are read and merged once. Raises StoreError if
     they cannot be read, or are not of the teacher.
     """
-    units = list(context.plan.collection("statistics", teacher))
+    units = list(collection(context.plan, "statistics", teacher))
     network = context.teacher(teacher).network
     last = units[0].id  # read
 
@@ -74,23 +72,12 @@ def load_reference(
             check_layers(layers, network)
             context.references[teacher] = layers
         wanted = set(labels) if with_classes else set()
-        holding = context.commits_of(unit.id for unit in units if wanted.intersection(_classes_of(unit)))
+        holding = context.commits_of(unit.id for unit in units if wanted.intersection(unit.classes))
         rows = read_reference((), read(holding, 1), wanted, context.device).classes
         for row in rows.values():
             if row.keys() != context.references[teacher].keys():
                 raise ValueError("the classes have other layers than all images")
             check_layers(row, network)
     except ValueError as error:
-        raise _damaged(context, last, error) from None
+        raise unfit(context.files, last, error) from None
     return TeacherReference(context.references[teacher], rows)
-
-
-def _damaged(context: WorkContext, unit_id: str, error: ValueError) -> StoreError:
-    return StoreError(
-        f"{context.files.location}: what {unit_id} collected is damaged: {error}; delete "
-        f"{layout.commit(unit_id)}, and it is collected again"
-    )
-
-
-def _classes_of(unit: CollectUnit) -> range:
-    return range(unit.first_class, unit.first_class + unit.num_classes)

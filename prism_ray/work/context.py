@@ -1,6 +1,6 @@
 """What the units of a run share in one process: the real images, the teachers, the way into the store."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,17 +9,18 @@ import torch
 
 from prism_ray.config import Config
 from prism_ray.data import RealImages, open_data
-from prism_ray.errors import StoreError
+from prism_ray.parts.images import ImageForm, StoredImages, read_images
 from prism_ray.plan import Plan
 from prism_ray.run import Run, read_index
+from prism_ray.stages import find_stage, stage_of
+from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import Commit, PartFile, StoreFiles, layout, read_commit, write_part
+from prism_ray.store.remedy import damaged, unfit
 from prism_ray.teachers.files import load_teacher, read_card
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.work.cache import TeacherCache
 from prism_ray.work.checkpoints import Control, StoreCheckpoints
-
-_OF_TWO_FILES = ("squeeze/", "collect/statistics/")
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,25 @@ class WorkContext:
 
     def _commit_of(self, unit_id: str) -> Commit:
         commit = read_commit(self.files, unit_id)
-        num_files = 2 if unit_id.startswith(_OF_TWO_FILES) else 1
+        num_files = find_stage(stage_of(unit_id)).num_files(unit_id)
         if len(commit.files) < num_files:
-            raise StoreError(
-                f"{self.files.location}/{layout.commit(unit_id)} names {len(commit.files)} files, and such a "
-                f"unit has {num_files}; delete it, and its unit is done again"
-            )
+            problem = f"its commit names {len(commit.files)} files, and such a unit has {num_files}"
+            raise unfit(self.files, unit_id, problem)
         return commit
+
+    def images_of_set(self, image_set: str, batches: Sequence[Commit]) -> StoredImages:
+        """Read every image of a set from its batches' commits.
+
+        Raises StoreError if they are not those planned.
+        """
+        stored = read_images(self.files, batches, ImageForm.of(self.plan, image_set))
+        expected = self.plan.num_images(image_set)
+        if len(set(stored.slots)) != expected or len(stored.slots) != expected:
+            problem = (
+                f"{len(set(stored.slots))} different images in {len(stored.slots)} rows instead of {expected}"
+            )
+            raise damaged(self.files, f"{layout.COMMITS}/recover/{image_set}", problem)
+        return stored
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""
@@ -84,10 +97,7 @@ class WorkContext:
             card = read_card(self.files, commit)
             card.check_against(self.config.teacher(name), self.config.data.image_size)
         except ValueError as error:
-            raise StoreError(
-                f"{self.files.location}: the card of teacher {name} is not of this run: {error}; delete "
-                f"{layout.commit(commit.unit)}, and it is squeezed again"
-            ) from None
+            raise unfit(self.files, commit.unit, f"its card is not of this run: {error}") from None
         return load_teacher(self.files, commit, self.device)
 
     def teacher_stats(self, name: str) -> dict[str, Any]:
@@ -106,7 +116,7 @@ class WorkContext:
 
     def _squeeze_of(self, name: str) -> Commit:
         if name not in self._squeezed:
-            self._squeezed[name] = self._commit_of(f"squeeze/{name}")
+            self._squeezed[name] = self._commit_of(scope_of_teacher(name))
         return self._squeezed[name]
 
     def checkpoints(self, unit_id: str, made_with: object = ()) -> StoreCheckpoints:

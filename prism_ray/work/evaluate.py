@@ -1,28 +1,25 @@
-"""The units of evaluate: a student trained on an image set, and the measures of the images themselves."""
+"""The unit of evaluate: a student trained on an image set, and tested on real images."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 
-import torch
-
-from prism_ray.errors import StoreError
-from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
 from prism_ray.evaluate.student import train_student
-from prism_ray.parts.images import ImageForm, StoredImages, read_images
 from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.evaluate import EvaluateUnit, student_card
 from prism_ray.store import Commit, layout
-from prism_ray.units import EvaluateUnit, MeasureUnit
+from prism_ray.store.remedy import damaged
 from prism_ray.work.context import Work, WorkContext
 
 
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
     """Train and test one student."""
-    labels = context.commits_of(group.id for group in context.plan.relabel_units(unit.image_set))
-    batches = context.commits_of(context.plan.recover_ids(unit.image_set))
+    labels = context.commits_of(context.plan.unit_ids("relabel", unit.image_set))
+    batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
     result = train_student(
-        _all_images(context, unit.image_set, batches),
+        context.images_of_set(unit.image_set, batches),
         _epoch_reader(context, unit.image_set, labels),
         context.config.relabel.epochs,
         context.config.evaluations[unit.evaluation],
@@ -33,45 +30,8 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
     )
     card = {"unit": unit.id, "seed": unit.seed, **asdict(result)}
     text = json.dumps(card, indent=1).encode()
-    part = context.write(lambda attempt: layout.student_card(unit, attempt), text)
+    part = context.write(partial(student_card, unit), text)
     return Work((part,), asdict(result) | {"weights": context.weights_of([context.config.primary], labels)})
-
-
-def measure(context: WorkContext, unit: MeasureUnit) -> Work:
-    """Measure the diversity of a set's images, and what the verifiers make of them."""
-    config = context.config
-    batches = context.commits_of(context.plan.recover_ids(unit.image_set))
-    stored = _all_images(context, unit.image_set, batches)
-    labels = torch.tensor([slot.label for slot in stored.slots])
-    features = penultimate_features(context.teacher(config.feature_teacher), stored.images, context.device)
-    cosine = intra_class_cosine(features, labels)
-    verified = {
-        name: verifier_accuracy(context.teacher(name), stored.images, labels, context.device)
-        for name in config.analyze.verifiers
-    }
-    stats = {
-        "feature_teacher": config.feature_teacher,
-        "cosine_mean": cosine.mean,
-        "cosine_variance": cosine.variance,
-        "verified": verified,
-        "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
-    }
-    card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
-    text = json.dumps(card, indent=1).encode()
-    part = context.write(lambda attempt: layout.measure_card(unit, attempt), text)
-    return Work((part,), stats)
-
-
-def _all_images(context: WorkContext, image_set: str, batches: Sequence[Commit]) -> StoredImages:
-    """Read every image of a set from its batches' commits; raises StoreError if some are missing."""
-    stored = read_images(context.files, batches, ImageForm.of(context.plan, image_set))
-    expected = context.plan.num_images(image_set)
-    if len(set(stored.slots)) != expected or len(stored.slots) != expected:
-        raise StoreError(
-            f"{context.files.location}: image set {image_set} has {len(set(stored.slots))} different images "
-            f"in {len(stored.slots)} rows instead of {expected}; run `prism-ray verify --repair`"
-        )
-    return stored
 
 
 def _epoch_reader(
@@ -84,12 +44,10 @@ def _epoch_reader(
     def read_epoch(epoch: int) -> EpochLabels:
         labels = reader.epoch(epoch)
         try:
-            form.check(labels)
+            form.validate(labels)
         except ValueError as error:
-            raise StoreError(
-                f"{context.files.location}: the soft labels of {image_set} in epoch {epoch} are damaged: "
-                f"{error}; run `prism-ray verify --repair`"
-            ) from None
+            problem = f"epoch {epoch}: {error}"
+            raise damaged(context.files, f"{layout.COMMITS}/relabel/{image_set}", problem) from None
         return labels
 
     return read_epoch

@@ -8,7 +8,8 @@ from collections.abc import Container
 from prism_ray.config import RecoverConfig
 from prism_ray.device import bytes_of_others, describe_device, let_go
 from prism_ray.errors import DeviceMemoryError, EngineError, PrismRayError
-from prism_ray.units import CollectUnit, EvaluateUnit, RecoverUnit, RelabelUnit, SqueezeUnit, Unit
+from prism_ray.stages import Unit, find_stage, stage_of
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.work.context import WorkContext
 
 _LARGER_DEVICE = "give actors GPUs with more memory (orchestrate.accelerator_type)"
@@ -56,25 +57,8 @@ def batch_too_large(
 
 def out_of_memory(context: WorkContext, unit: Unit) -> EngineError:
     """Return the error of a unit for which its device's memory is too small."""
+    smaller = find_stage(stage_of(unit.id)).smaller(context.config, unit)
     return EngineError(
         f"{unit.id} does not fit into the memory of {describe_device(context.device)}; "
-        f"{_smaller(context, unit)}{_LARGER_DEVICE}"
+        f"{f'{smaller}, or ' if smaller else ''}{_LARGER_DEVICE}"
     )
-
-
-def _smaller(context: WorkContext, unit: Unit) -> str:
-    """Name the setting that makes a unit smaller, if there is one."""
-    config = context.config
-    if isinstance(unit, SqueezeUnit):
-        return f"lower teachers.squeeze.batch_size (now {config.teachers.squeeze.batch_size}), or "
-    if isinstance(unit, CollectUnit):
-        return f"lower collect.batch_size (now {config.collect.batch_size}), or "
-    if isinstance(unit, RelabelUnit):
-        return (
-            f"lower relabel.teacher_batch_size (now {config.relabel.teacher_batch_size}) or "
-            f"relabel.images_per_group (now {config.relabel.images_per_group}), or "
-        )
-    if isinstance(unit, EvaluateUnit):
-        size = config.evaluations[unit.evaluation].batch_size
-        return f"lower evaluate.batch_size (now {size} for {unit.evaluation}), or "
-    return ""

@@ -16,7 +16,8 @@ from prism_ray.recover.engine import RecoveredBatch, largest_fit, recover_batch
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.units import CollectKind, RecoverUnit
+from prism_ray.stages.collect import CollectKind, collections_of
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.work.collect import load_reference, load_scores
 from prism_ray.work.context import Finish, Work, WorkContext
 from prism_ray.work.memory import batch_too_large, make_room
@@ -43,7 +44,7 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     else:
         losses = ()
         images = _real_images(context, unit, config)
-        scorers = [teacher for _, teacher in context.plan.collections_of(config)]
+        scorers = [teacher for _, teacher in collections_of(context.config, config)]
         stats = {"weights": context.weights_of(scorers)} if scorers else {}
 
     def finish() -> Work:

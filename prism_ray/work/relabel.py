@@ -2,12 +2,13 @@
 
 from functools import partial
 
-from prism_ray.errors import StoreError
+from prism_ray.encodings import ENCODINGS
 from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.parts.labels import encode_labels
 from prism_ray.relabel.ensemble import label_group
+from prism_ray.stages.relabel import RelabelUnit, label_part
 from prism_ray.store import layout
-from prism_ray.units import RelabelUnit
+from prism_ray.store.remedy import damaged
 from prism_ray.work.context import Finish, Work, WorkContext
 
 
@@ -16,11 +17,9 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     config = context.config
     batches = context.commits_of(unit.batch_ids)
     stored = read_images(context.files, batches, ImageForm.of(context.plan, unit.image_set))
-    if sorted(stored.slots) != sorted(context.plan.group_slots(unit.image_set, unit.group)):
-        raise StoreError(
-            f"{context.files.location}: {unit.id} finds other images than those of its group; run `prism-ray "
-            "verify --repair`"
-        )
+    if sorted(stored.slots) != sorted(context.plan.formation(unit.image_set).group_slots(unit.group)):
+        problem = f"its batches do not hold the images of group {unit.group}"
+        raise damaged(context.files, f"{layout.COMMITS}/recover/{unit.image_set}", problem)
     teachers = [context.teacher(name) for name in config.label_teachers]
     epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
     stats = {
@@ -31,7 +30,9 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
 
     def finish() -> Work:
         num_rows = len(stored.slots) * unit.num_epochs
-        name_of = partial(layout.label_part, unit)
-        return Work((context.write(name_of, encode_labels(epochs), num_rows),), stats)
+        encoding = ENCODINGS[config.relabel.encoding]
+        return Work(
+            (context.write(partial(label_part, unit), encode_labels(epochs, encoding), num_rows),), stats
+        )
 
     return finish

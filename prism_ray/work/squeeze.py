@@ -1,9 +1,10 @@
 """The unit of squeeze: one teacher, trained or brought in, into the store."""
 
+from functools import partial
+
 from prism_ray.errors import DataError
-from prism_ray.store import layout
+from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
 from prism_ray.teachers.prepare import prepare_teacher
-from prism_ray.units import SqueezeUnit
 from prism_ray.work.context import Work, WorkContext
 
 
@@ -26,6 +27,6 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
             f"teacher {unit.teacher}: the file of weights {path} is not the one that the run began with; put "
             "that one back, or use another --store"
         )
-    weights = context.write(lambda attempt: layout.weights(unit.teacher, attempt), prepared.weights)
-    card = context.write(lambda attempt: layout.teacher_card(unit.teacher, attempt), prepared.card.to_json())
+    weights = context.write(partial(weights_part, unit.teacher), prepared.weights)
+    card = context.write(partial(card_part, unit.teacher), prepared.card.to_json())
     return Work((weights, card), prepared.stats)

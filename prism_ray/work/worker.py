@@ -8,30 +8,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pkgutil import resolve_name
 
 import torch
 
 from prism_ray.errors import EngineError, StoreError, UnitStopped
 from prism_ray.run import Run
+from prism_ray.stages import Unit, find_stage, stage_of
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, write_commit
-from prism_ray.units import (
-    CollectUnit,
-    EvaluateUnit,
-    MeasureUnit,
-    RecoverUnit,
-    RelabelUnit,
-    SqueezeUnit,
-    Unit,
-)
 from prism_ray.work.cache import TeacherCache
 from prism_ray.work.checkpoints import Control
-from prism_ray.work.collect import collect
-from prism_ray.work.context import Finish, Work, WorkContext
-from prism_ray.work.evaluate import evaluate, measure
+from prism_ray.work.context import Finish, WorkContext
 from prism_ray.work.memory import make_room, out_of_memory
-from prism_ray.work.recover import recover
-from prism_ray.work.relabel import relabel
-from prism_ray.work.squeeze import squeeze
 
 _OF_THE_UNIT = (EngineError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
 
@@ -64,7 +52,8 @@ class Worker:
         torch.manual_seed(unit.seed)  # first weights, dropout; all else draws from generators of its own
         self._context.control = control
         try:
-            finish = self._work(unit)
+            work = resolve_name(find_stage(stage_of(unit.id)).work)(self._context, unit)
+            finish = work if callable(work) else lambda: work
         except UnitStopped:
             if self._context.files.exists(layout.commit(unit.id)):  # stopped because another was first
                 self._context.checkpoints(unit.id).delete()
@@ -94,7 +83,7 @@ class Worker:
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         is_first = write_commit(files, commit)
-        if isinstance(unit, SqueezeUnit | RecoverUnit):
+        if find_stage(stage_of(unit.id)).checkpoints:
             self._context.checkpoints(unit.id).delete()
         if is_first:
             return commit
@@ -105,21 +94,3 @@ class Worker:
                 "end one of the two runs, and give it another --store"
             )
         return first
-
-    def _work(self, unit: Unit) -> Finish:
-        if isinstance(unit, RecoverUnit):
-            return recover(self._context, unit)
-        if isinstance(unit, RelabelUnit):
-            return relabel(self._context, unit)
-        work = self._whole(unit)
-        return lambda: work
-
-    def _whole(self, unit: SqueezeUnit | CollectUnit | EvaluateUnit | MeasureUnit) -> Work:
-        """Do a unit that has nothing worth waiting for to write."""
-        if isinstance(unit, SqueezeUnit):
-            return squeeze(self._context, unit)
-        if isinstance(unit, CollectUnit):
-            return collect(self._context, unit)
-        if isinstance(unit, MeasureUnit):
-            return measure(self._context, unit)
-        return evaluate(self._context, unit)

@@ -10,7 +10,8 @@ from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
 from prism_ray.config import parse_config
 from prism_ray.data import DataFacts
 from prism_ray.errors import UsageError
-from prism_ray.run import Run, RunProgress, StageProgress, new_run
+from prism_ray.run import Run, RunProgress, new_run
+from prism_ray.stages import stages
 
 
 def results(accuracies: dict[str, tuple[float, ...]], hard: tuple[float, ...] | None = None) -> Results:
@@ -80,8 +81,10 @@ def run_of(seed: int, complete: bool = True, **recover: Any) -> tuple[Run, RunPr
         "evaluate": {"student": {"arch": "timm:x"}},
     }
     facts = DataFacts(("x", "y"), (5, 5), num_test_images=3, channels=1, identity="some data")
-    progress = RunProgress(set(), {}, {}, {}, (StageProgress("evaluate", 1 if complete else 0, 1),))
-    return new_run(parse_config(values, "test"), facts, 1), progress
+    run = new_run(parse_config(values, "test"), facts, 1)
+    progress = RunProgress(run.plan, {})
+    progress.num_done.update({stage.name: stage.count(run.plan) for stage in stages() if complete})
+    return run, progress
 
 
 def test_runs_of_one_config_and_other_seeds_are_compared() -> None:

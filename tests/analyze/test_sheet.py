@@ -13,7 +13,8 @@ from prism_ray.data import open_data
 from prism_ray.errors import UsageError
 from prism_ray.parts.images import encode_images
 from prism_ray.run import new_run, read_progress, save_run
-from prism_ray.store import Commit, StoreFiles, layout, write_commit, write_part
+from prism_ray.stages.recover import batch, image_part
+from prism_ray.store import Commit, StoreFiles, write_commit, write_part
 
 
 def test_every_image_stands_in_its_row_and_column(digits_config: Path, tmp_path: Path) -> None:
@@ -23,11 +24,11 @@ def test_every_image_stands_in_its_row_and_column(digits_config: Path, tmp_path:
     run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
     with pytest.raises(UsageError, match="no committed images"):
         contact_sheet(files, run.plan, read_progress(files, run), 10, 10)
-    unit = run.plan.batch("distilled", 1)  # IPC index 1 only
+    unit = batch(run.plan, "distilled", 1)  # IPC index 1 only
     grey = np.array([20 * slot.label + 5 for slot in unit.slots], dtype=np.uint8)
     images = np.broadcast_to(grey[:, None, None, None], (10, 1, 32, 32))
     data = encode_images(unit, images, run.facts.class_names)
-    part = write_part(files, lambda attempt: layout.image_part(unit, attempt), data, 10)
+    part = write_part(files, lambda attempt: image_part(unit, attempt), data, 10)
     write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (part,), {}, 1.0, "host", "now"))
 
     png = contact_sheet(files, run.plan, read_progress(files, run), max_classes=3, max_ipc=10)

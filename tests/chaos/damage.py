@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from prism_ray.run import load_run
+from prism_ray.stages.recover import image_part
 from prism_ray.store import StoreFiles, layout
 from tests.chaos.held import read_commits
 
@@ -54,10 +55,10 @@ def plant_garbage(store: Path, rng: random.Random) -> str:
     files = StoreFiles(str(store))
     if files.exists(layout.PLAN):
         run, commits = load_run(files), read_commits(store)
-        pending = [unit for unit in run.plan.recover_units("distilled") if unit.id not in commits]
+        pending = [unit for unit in run.plan.units("recover", "distilled") if unit.id not in commits]
         for unit in rng.sample(pending, min(3, len(pending))):
             planted.append(store / layout.checkpoint(unit.id))
-            planted.append(store / layout.image_part(unit, 0))
+            planted.append(store / image_part(unit, 0))
     for path in planted:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(rng.randbytes(rng.randrange(2000)))

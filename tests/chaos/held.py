@@ -10,9 +10,10 @@ from typing import Any
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.run import load_run, read_progress
+from prism_ray.stages import stage_names
+from prism_ray.stages.formation import Slot
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, read_part
-from prism_ray.store.commits import committed_units
-from prism_ray.units import STAGES, Slot
+from prism_ray.store.commits import list_commits
 
 _ATTEMPT = re.compile(r"-\d+(?=\.\w+$)")
 
@@ -28,14 +29,14 @@ class Held:
 
 def num_committed(store: Path) -> int:
     """Count the units that have a commit."""
-    return sum(1 for _ in committed_units(StoreFiles(str(store))))
+    return sum(1 for _ in list_commits(StoreFiles(str(store))))
 
 
 def read_commits(store: Path) -> dict[str, Commit]:
     """Return the commits of a store by unit, whole ones only; their files may be damaged."""
     files = StoreFiles(str(store))
     commits = {}
-    for unit in committed_units(files):
+    for unit in list_commits(files):
         with suppress(StoreError):
             commits[unit] = read_commit(files, unit)
     return commits
@@ -50,7 +51,7 @@ def read_held(store: Path) -> Held:
     run = load_run(files)
     progress = read_progress(files, run, deep=True)
     assert not progress.damaged
-    assert progress.done == {unit for stage in STAGES for unit in run.plan.unit_ids(stage)}
+    assert progress.done == {unit for stage in stage_names() for unit in run.plan.unit_ids(stage)}
     commits = read_commits(store)
     assert commits.keys() == progress.done
     names = Counter(part.name for commit in commits.values() for part in commit.files)
@@ -63,7 +64,7 @@ def read_held(store: Path) -> Held:
         figures[unit] = {key: value for key, value in commit.stats.items() if key != "resumed_at"}
     slots = {}
     for name in run.plan.image_sets:
-        made = [commits[unit] for unit in run.plan.recover_ids(name)]
+        made = [commits[unit] for unit in run.plan.unit_ids("recover", name)]
         slots[name] = Counter(read_images(files, made, ImageForm.of(run.plan, name)).slots)
     assert all(set(found.values()) == {1} for found in slots.values())
     assert all(found.total() == run.plan.num_images(name) for name, found in slots.items())

@@ -17,8 +17,8 @@ from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import resize
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.collect import CollectUnit
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import CollectUnit
 
 CPU = torch.device("cpu")
 SEED = 11

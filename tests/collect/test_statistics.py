@@ -20,9 +20,9 @@ from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
 from prism_ray.errors import DataError, EngineError
+from prism_ray.stages.collect import CollectUnit
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import CollectUnit
 
 CPU = torch.device("cpu")
 WHOLE = {"crop_scale": (1.0, 1.0), "flip": False}  # every image is seen as it is

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prism_ray.config import dump_config, load_config
-from prism_ray.fingerprint import run_scopes
+from prism_ray.plan.fingerprint import run_scopes
 from tests.config.loading import complaint, write
 from tests.plans import facts_of
 

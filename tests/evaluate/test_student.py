@@ -20,9 +20,9 @@ from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels, Views
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import draw_views
+from prism_ray.stages.formation import Slot
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.squeeze import measure_preprocessing
-from prism_ray.units import Slot
 
 CPU = torch.device("cpu")
 SIZE = 32

@@ -1,16 +1,22 @@
 """The flow of recover, relabel and evaluate: nothing begins before what it builds on, nor waits longer."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prism_ray.orchestrate.flow import OVERLAPPING, Flow
+from prism_ray.orchestrate.flow import Flow
 from prism_ray.plan import Plan
-from prism_ray.units import EvaluateUnit, MeasureUnit, RecoverUnit, RelabelUnit, Stage, Unit
+from prism_ray.stages import Unit, relabel, stages
+from prism_ray.stages.evaluate import EvaluateUnit, students
+from prism_ray.stages.measure import MeasureUnit
+from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.relabel import RelabelUnit
 from tests.plans import config_of, facts_of
+
+OVERLAPPING = tuple(stage.name for stage in stages() if stage.overlaps)
 
 
 def plan_of(epochs_per_unit: int = 4, images_per_group: int = 20, formation: str = "cross-class") -> Plan:
@@ -32,14 +38,14 @@ def needs(plan: Plan, unit: Unit) -> set[str]:
     if isinstance(unit, RelabelUnit):
         return set(unit.batch_ids)
     if isinstance(unit, MeasureUnit):
-        return set(plan.recover_ids(unit.image_set))
+        return set(plan.unit_ids("recover", unit.image_set))
     if isinstance(unit, EvaluateUnit):
-        return {label.id for label in plan.relabel_units(unit.image_set)}
+        return {label.id for label in plan.units("relabel", unit.image_set)}
     return set()
 
 
-def all_units(plan: Plan, stages: tuple[Stage, ...] = OVERLAPPING) -> dict[str, Unit]:
-    return {unit.id: unit for stage in stages for unit in plan.units(stage)}
+def all_units(plan: Plan, names: Sequence[str] = OVERLAPPING) -> dict[str, Unit]:
+    return {unit.id: unit for stage in names for unit in plan.units(stage)}
 
 
 @given(
@@ -109,16 +115,16 @@ def test_what_waits_for_a_failed_unit_is_not_begun() -> None:
     missing = all_units(plan).keys() - set(taken)
     assert missing == {
         "measure/a",
-        *(unit.id for unit in plan.evaluate_units("a", "student")),
-        *(unit.id for unit in plan.relabel_group("a", 1)),
+        *(unit.id for unit in students(plan, "a", "student")),
+        *(unit.id for unit in relabel.STAGE.units(plan, "a", 1)),
     }
 
 
 @pytest.mark.parametrize("stage", OVERLAPPING)
-def test_one_stage_alone_takes_the_units_of_no_other(stage: Stage) -> None:
+def test_one_stage_alone_takes_the_units_of_no_other(stage: str) -> None:
     """Catches `prism-ray relabel` that goes on to train students."""
     plan = plan_of()
-    before = OVERLAPPING[: OVERLAPPING.index(stage)]
+    before = [name for name in OVERLAPPING if name != stage]
     committed = frozenset(all_units(plan, before))
     taken = run(Flow(plan, (stage,), committed), lambda unit: True)
     assert sorted(taken) == sorted(unit.id for unit in plan.units(stage))
@@ -134,10 +140,10 @@ def test_memory_does_not_grow_with_the_plan() -> None:
             held.append(unit)
         if unit is None or len(held) > 2:
             flow.done(held.pop(0))
-        most = max(most, len(flow._groups) + len(flow._group_of) + len(flow._labels))
-    assert most <= 10
-    assert not flow._group_of
-    assert not flow._groups
+        most = max(most, len(flow._num_missing) + len(flow._span_of))
+    assert most <= 16  # units and their spans, of 40 in all
+    assert not flow._span_of
+    assert not flow._num_missing
 
 
 def test_a_run_that_is_done_has_nothing_left() -> None:

@@ -25,7 +25,8 @@ from prism_ray.orchestrate.cluster import connect
 from prism_ray.orchestrate.pool import WorkerPool
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Ready
-from prism_ray.units import RecoverUnit, Slot
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.run import new_run, save_run
 from prism_ray.store import StoreFiles
 
@@ -72,10 +73,10 @@ try:
                 pool.check(10, frozenset(), print)
             elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), (5,), (("resnet",),), 1)
-                good = next(u for u in run.plan.recover_units("random-real"))
+                good = next(u for u in run.plan.units("recover", "random-real"))
                 print(json.dumps({"set_aside": pool.do(run, Ready([bad, good]), Listener()), "heard": heard}))
             elif fault in ("kill", "crowded"):
-                units = run.plan.recover_units("random-real")
+                units = run.plan.units("recover", "random-real")
                 print(json.dumps({"set_aside": pool.do(run, Ready(units), Listener()), "heard": heard}))
             else:
                 pool.do(run, Ready(run.plan.units("squeeze")), Listener())

@@ -3,9 +3,12 @@
 import io
 
 from prism_ray.orchestrate.progress import ProgressDisplay
-from prism_ray.run import StageProgress
+from prism_ray.plan import Plan
+from prism_ray.run import RunProgress
+from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.relabel import RelabelUnit
 from prism_ray.store import Commit, Failure
-from prism_ray.units import RecoverUnit, RelabelUnit
+from tests.plans import config_of, facts_of
 
 
 class Terminal(io.StringIO):
@@ -17,10 +20,19 @@ def commit(unit: str) -> Commit:
     return Commit(unit, "f", (), {}, 1.0, "host", "now")
 
 
+def progress() -> RunProgress:
+    """Four batches of which two are done, and two label units."""
+    plan = Plan(config_of(image_sets={"distilled": {}}, relabel__epochs_per_unit=150), facts_of())
+    found = RunProgress(plan, {})
+    for unit_id in ("recover/distilled/i00000-c00000", "recover/distilled/i00001-c00000"):
+        found.add(commit(unit_id))
+    return found
+
+
 def play(stream: io.StringIO, interval: float) -> str:
     """Four batches, two of them done before; labels of which the first is begun while the last batch runs."""
     with ProgressDisplay(interval, stream) as display:
-        display.expect((StageProgress("recover", 2, 4), StageProgress("relabel", 0, 2)))
+        display.expect(progress())
         display.began(RecoverUnit("distilled", "i00002-c00000", (), (), (), 0))
         display.done(commit("recover/distilled/i00002-c00000"))
         display.tick()

@@ -10,18 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prism_ray.orchestrate.scheduler import Policy, Ready, Scheduler
-from prism_ray.units import (
-    CollectUnit,
-    EvaluateUnit,
-    RecoverUnit,
-    RelabelUnit,
-    Slot,
-    SqueezeUnit,
-    Stage,
-    Unit,
-)
+from prism_ray.stages import Unit
+from prism_ray.stages.collect import CollectUnit
+from prism_ray.stages.evaluate import EvaluateUnit
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.relabel import RelabelUnit
+from prism_ray.stages.squeeze import SqueezeUnit
 
-QUEUED: tuple[Stage, ...] = ("recover", "relabel")
+QUEUED: tuple[str, ...] = ("recover", "relabel")
 
 
 def batch(number: int, teachers: tuple[str, ...] = ("t0",)) -> RecoverUnit:

@@ -17,8 +17,9 @@ from hypothesis.extra import numpy as hnp
 
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, encode_images, read_images
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import Commit, StoreFiles, write_part
-from prism_ray.units import RecoverUnit, Slot
 
 CLASSES = ("cat", "dög", "owl")
 UNIT = RecoverUnit(
@@ -196,7 +197,7 @@ def test_a_damaged_part_is_named_with_the_remedy(files: StoreFiles, harm: Callab
         read_images(files, [whole, damaged], form_of())
     message = str(caught.value)
     assert message.startswith(f"{files.location}/images/damaged-0.parquet is damaged: ")
-    assert "delete commits/recover/damaged.json" in message
+    assert f"run `prism-ray verify --repair {files.location}`" in message
 
 
 def test_a_missing_part_is_a_store_error(files: StoreFiles) -> None:

@@ -17,9 +17,9 @@ from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_batch, read_images, write_images
 from prism_ray.run import Run, read_progress
 from prism_ray.run.export import export_dataset, export_folder
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke, write_commit
 from prism_ray.store.gc import find_orphans
-from prism_ray.units import RecoverUnit
 
 SET = "distilled"
 
@@ -45,7 +45,7 @@ def do(files: StoreFiles, run: Run, unit: RecoverUnit, kind: ImageFiles) -> Comm
 
 
 def do_all(files: StoreFiles, run: Run, kind: ImageFiles = "png", image_set: str = SET) -> list[Commit]:
-    return [do(files, run, unit, kind) for unit in run.plan.recover_units(image_set)]
+    return [do(files, run, unit, kind) for unit in run.plan.units("recover", image_set)]
 
 
 def form_of(run: Run) -> ImageForm:
@@ -64,7 +64,7 @@ def test_every_file_is_named_by_the_commit_the_parquet_file_first(files: StoreFi
     assert [part.num_rows for part in commit.files] == [3, None, None, None]
     for part in commit.files:
         assert files.size(part.name) == part.num_bytes
-    control = do(files, run, next(run.plan.recover_units("random-real")), "png")
+    control = do(files, run, next(run.plan.units("recover", "random-real")), "png")
     assert control.files[1].name == "sets/random-real/images/00000/00000-0.png"
 
 
@@ -79,7 +79,7 @@ def test_the_pixels_are_those_of_the_other_way(
     one, two = read_images(files, png, form_of(run)), read_images(other, parquet, form_of(run))
     assert one.slots == two.slots
     assert np.array_equal(one.images, two.images)
-    assert np.array_equal(one.images[:3], pixels_of(next(run.plan.recover_units(SET)), channels))
+    assert np.array_equal(one.images[:3], pixels_of(next(run.plan.units("recover", SET)), channels))
     for mine, theirs in zip(png, parquet, strict=True):
         rows, _ = read_batch(files, mine, form_of(run), with_history=True)
         expected, _ = read_batch(other, theirs, form_of(run), with_history=True)
@@ -103,7 +103,7 @@ def test_torchvision_reads_the_folder_as_it_is(local: StoreFiles, run: Run) -> N
     assert found.classes == ["00000", "00001", "00002"]
     assert len(found) == 12
     stored = read_images(
-        local, [read_commit(local, unit_id) for unit_id in run.plan.recover_ids(SET)], form_of(run)
+        local, [read_commit(local, unit_id) for unit_id in run.plan.unit_ids("recover", SET)], form_of(run)
     )
     pixels = dict(zip(stored.slots, stored.images, strict=True))
     slots = sorted(pixels)
@@ -114,7 +114,7 @@ def test_torchvision_reads_the_folder_as_it_is(local: StoreFiles, run: Run) -> N
 
 def test_an_image_set_may_have_both(files: StoreFiles, run: Run, tmp_path: Path) -> None:
     """Catches a run that cannot go on in the other way, or an export of half of it."""
-    units = list(run.plan.recover_units(SET))
+    units = list(run.plan.units("recover", SET))
     commits = [do(files, run, unit, "png" if k % 2 else "parquet") for k, unit in enumerate(units)]
     assert read_images(files, commits, form_of(run)).images.shape == (12, 1, 8, 8)
     whole = StoreFiles(str(tmp_path / "whole"))
@@ -136,7 +136,7 @@ def test_an_attempt_that_was_cut_off_is_taken_over(
     files: StoreFiles, tmp_path: Path, run: Run, done: int
 ) -> None:
     """Catches images under two names after a kill between the first file and the commit."""
-    unit = next(run.plan.recover_units(SET))
+    unit = next(run.plan.units("recover", SET))
     undisturbed = do(StoreFiles(str(tmp_path / "calm")), run, unit, "png")
     for part in undisturbed.files[1 : 1 + done]:
         files.create(part.name, StoreFiles(str(tmp_path / "calm")).read(part.name))
@@ -148,7 +148,7 @@ def test_an_attempt_that_was_cut_off_is_taken_over(
 def test_other_bytes_under_a_name_are_left_and_passed_over(files: StoreFiles, run: Run) -> None:
     """Catches an image written over under a commit that names it, or read in the place of the right one."""
     files.create("images/00001/00000-0.png", b"of another time")
-    unit = next(run.plan.recover_units(SET))
+    unit = next(run.plan.units("recover", SET))
     commit = do(files, run, unit, "png")
     assert commit.files[2].name == "images/00001/00000-1.png"
     assert np.array_equal(read_images(files, [commit], form_of(run)).images, pixels_of(unit))
@@ -193,7 +193,7 @@ def test_verify_finds_a_missing_or_damaged_png(
     revoke(files, unit_id)
     assert not files.exists(name)
     assert files.exists("images/00000/00002-0.png")
-    unit = next(unit for unit in run.plan.recover_units(SET) if unit.id == unit_id)
+    unit = next(unit for unit in run.plan.units("recover", SET) if unit.id == unit_id)
     assert do(files, run, unit, "png").files[2].name == name
     assert not read_progress(files, run, deep=True).damaged
 

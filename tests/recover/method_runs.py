@@ -18,9 +18,9 @@ from prism_ray.recover.objective import Losses, Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.layers import LayerReference, TeacherReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import RecoverUnit
 from tests.recover.plain_methods import (
     PATCH,
     SIZE,
@@ -94,7 +94,7 @@ def batches_of(config: Config) -> Iterator[RecoverUnit]:
         channels=3,
         identity="test",
     )
-    return Plan(config, facts).recover_units("distilled")
+    return Plan(config, facts).units("recover", "distilled")
 
 
 def plain(teacher: Teacher) -> PlainTeacher:

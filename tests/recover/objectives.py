@@ -17,9 +17,10 @@ from prism_ray.config import RecoverConfig
 from prism_ray.recover.objective import Losses, Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import RecoverUnit, Slot
 
 CPU = torch.device("cpu")
 NUM_IMAGES, SIZE, BN_WEIGHT = 6, 12, 0.37

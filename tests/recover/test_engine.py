@@ -19,8 +19,9 @@ from prism_ray.recover.objective import Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import RecoverUnit, Slot
 from tests.recover.method_runs import RecordingAugmentation
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from prism_ray.config import RecoverConfig, SelectConfig
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
-from prism_ray.units import Slot
+from prism_ray.stages.formation import Slot
 
 COUNTS = (6, 9)  # images of the two classes
 

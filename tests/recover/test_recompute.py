@@ -15,9 +15,10 @@ from prism_ray.recover.objective import Objective
 from prism_ray.recover.recompute import observe, recomputed, segmented
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.layers import LayerReference, TeacherReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import RecoverUnit, Slot
 from tests.budget import Budget
 from tests.recover.networks import LIBRARY, OWN, SIZE, teacher_of
 

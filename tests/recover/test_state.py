@@ -14,9 +14,10 @@ from prism_ray.errors import EngineError
 from prism_ray.recover.engine import RecoveredBatch, recover_batch
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.teachers.teacher import Teacher
-from prism_ray.units import RecoverUnit, Slot
 from tests.kept import Kept
 
 CPU = torch.device("cpu")

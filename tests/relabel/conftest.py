@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from prism_ray.parts.images import StoredImages
+from prism_ray.stages.formation import Slot
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
-from prism_ray.units import Slot
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import Views
 from prism_ray.relabel.augment import ShownImages, rand_augment
 from prism_ray.relabel.views import draw_views
-from prism_ray.units import Slot
+from prism_ray.stages.formation import Slot
 
 CPU = torch.device("cpu")
 SEEDS = (1, 2**32, 2**53 + 1, 2**63 - 1)

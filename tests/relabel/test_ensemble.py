@@ -20,8 +20,9 @@ from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.ensemble import batch_statistics, label_group, norm_balanced_mean
 from prism_ray.relabel.views import render, to_device
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.relabel import RelabelUnit
 from prism_ray.teachers.teacher import Teacher, teacher_logits
-from prism_ray.units import RelabelUnit, Slot
 
 CPU = torch.device("cpu")
 UNIT = RelabelUnit("distilled", 0, ("recover/distilled/i00000-c00000",), 0, 6, 77)

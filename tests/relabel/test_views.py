@@ -17,7 +17,7 @@ from prism_ray.errors import StoreError
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import Views
 from prism_ray.relabel.views import draw_views, render, swap_halves, to_device
-from prism_ray.units import Slot
+from prism_ray.stages.formation import Slot
 
 CPU = torch.device("cpu")
 SIZE = 16

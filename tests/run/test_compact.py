@@ -15,9 +15,11 @@ from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, Views, e
 from prism_ray.run import Run, read_progress, save_run
 from prism_ray.run.compact import compact
 from prism_ray.run.export import commits_of_set, export_dataset, export_folder
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit, image_part
+from prism_ray.stages.relabel import RelabelUnit, label_part
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke, write_commit, write_part
 from prism_ray.store.gc import find_orphans
-from prism_ray.units import RecoverUnit, RelabelUnit, Slot
 
 LARGE = 10**6
 
@@ -37,14 +39,14 @@ def filled(files: StoreFiles, run: Run) -> StoreFiles:
         if isinstance(unit, RecoverUnit):
             pixels = rng.integers(0, 256, (len(unit.slots), 1, 8, 8), np.uint8)
             data, num_rows = encode_images(unit, pixels, run.facts.class_names), len(unit.slots)
-            part = write_part(files, lambda k, unit=unit: layout.image_part(unit, k), data, num_rows)
+            part = write_part(files, lambda k, unit=unit: image_part(unit, k), data, num_rows)
         else:
             assert isinstance(unit, RelabelUnit)
-            slots = list(run.plan.group_slots(unit.image_set, unit.group))
+            slots = list(run.plan.formation(unit.image_set).group_slots(unit.group))
             epochs = range(unit.first_epoch, unit.first_epoch + unit.num_epochs)
             data = encode_labels([labels_of(slots, epoch, rng) for epoch in epochs])
             num_rows = len(slots) * unit.num_epochs
-            part = write_part(files, lambda k, unit=unit: layout.label_part(unit, k), data, num_rows)
+            part = write_part(files, lambda k, unit=unit: label_part(unit, k), data, num_rows)
         write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (part,), {"a": 1}, 1.0, "x", "now"))
     return files
 
@@ -64,7 +66,7 @@ def held(files: StoreFiles, run: Run) -> list[Any]:
     for name in run.plan.image_sets:
         stored = read_images(files, commits_of_set(files, run, name), ImageForm.of(run.plan, name))
         found += [stored.slots, stored.images.tolist()]
-        commits = [read_commit(files, unit.id) for unit in run.plan.relabel_units(name)]
+        commits = [read_commit(files, unit.id) for unit in run.plan.units("relabel", name)]
         labels = LabelReader(files, commits, LabelForm.of(run.plan, name))
         for epoch in range(4):
             read = labels.epoch(epoch)
@@ -73,7 +75,7 @@ def held(files: StoreFiles, run: Run) -> list[Any]:
 
 
 def names(files: StoreFiles) -> set[str]:
-    return {name for folder in layout.PART_FOLDERS for name, _ in files.list(folder)}
+    return {name for folder in layout.part_folders() for name, _ in files.list(folder)}
 
 
 def pngs(data: bytes) -> list[bytes]:
@@ -174,7 +176,7 @@ def test_a_merge_cut_off_anywhere_loses_nothing(filled: StoreFiles, run: Run) ->
 def test_a_damaged_merged_file_is_found_and_its_units_done_again(filled: StoreFiles, run: Run) -> None:
     """Catches a verify that hashes the wrong bytes, and a unit set back that takes its neighbours with it."""
     merged = next(each for each in compact(filled, run, LARGE) if each.name.startswith("images/"))
-    batches = [unit.id for unit in run.plan.recover_units("distilled")]
+    batches = [unit.id for unit in run.plan.units("recover", "distilled")]
     revoke(filled, batches[0])
     assert filled.exists(merged.name)
     assert not read_progress(filled, run, deep=True).damaged

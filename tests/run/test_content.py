@@ -17,8 +17,11 @@ from prism_ray.parts.images import encode_images
 from prism_ray.parts.labels import EpochLabels, Views, encode_labels
 from prism_ray.run import Run
 from prism_ray.run.content import find_fault
-from prism_ray.store import Commit, StoreFiles, layout, write_part
-from prism_ray.units import RecoverUnit, RelabelUnit, Slot
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.relabel import RelabelUnit
+from prism_ray.stages.squeeze import weights_part
+from prism_ray.store import Commit, StoreFiles, write_part
 
 Change = Callable[[list[dict[str, Any]]], None]
 
@@ -31,12 +34,12 @@ def run(make_run: Callable[..., Run]) -> Run:
 
 @pytest.fixture
 def images(run: Run) -> RecoverUnit:
-    return next(run.plan.recover_units("distilled"))
+    return next(run.plan.units("recover", "distilled"))
 
 
 @pytest.fixture
 def labels(run: Run) -> RelabelUnit:
-    return next(run.plan.relabel_units("distilled"))
+    return next(run.plan.units("relabel", "distilled"))
 
 
 def image_part(run: Run, unit: RecoverUnit) -> bytes:
@@ -87,7 +90,7 @@ def test_what_the_codecs_write_has_no_fault(
     local: StoreFiles, run: Run, images: RecoverUnit, labels: RelabelUnit
 ) -> None:
     """Catches a verify that finds fault with every store."""
-    slots = list(run.plan.group_slots("distilled", 0))
+    slots = list(run.plan.formation("distilled").group_slots(0))
     assert len(slots) == 6
     assert fault_of(local, run, images, image_part(run, images)) is None
     assert fault_of(local, run, labels, encode_labels(epochs_of(slots, [0, 1]))) is None
@@ -126,15 +129,18 @@ def test_faults_of_images_are_named(
 
 def test_faults_of_labels_are_named(local: StoreFiles, run: Run, labels: RelabelUnit) -> None:
     """Catches students trained on labels of other images, on NaN, or on half the epochs."""
-    slots = list(run.plan.group_slots("distilled", 0))
+    slots = list(run.plan.formation("distilled").group_slots(0))
     whole = epochs_of(slots, [0, 1])
     bad = whole[1].logits.copy()
     bad[2, 1] = np.nan
     for epochs, named in (
         ([whole[0]], "says 6 rows of images/0, and it must have 12"),
         (epochs_of(slots, [0, 1, 2]), "says 18 rows of images/1, and it must have 12"),
-        (epochs_of(slots, [0, 2]), "epoch 1, is not of the group's images: 6 missing"),
-        (epochs_of([*slots[1:], slots[1]], [0, 1]), "epoch 0, is not of the group's images: 1 missing"),
+        (epochs_of(slots, [0, 2]), "epoch 1, does not hold the images of the group: 6 missing"),
+        (
+            epochs_of([*slots[1:], slots[1]], [0, 1]),
+            "epoch 0, does not hold the images of the group: 1 missing",
+        ),
         ([whole[0], replace(whole[1], logits=bad)], "a logit is not finite"),
         (epochs_of(slots, [0, 1], num_classes=4), "column logits is fixed_size_list<element: halffloat>[4]"),
     ):
@@ -146,7 +152,8 @@ def test_faults_of_labels_are_named(local: StoreFiles, run: Run, labels: Relabel
 def test_rows_are_those_of_the_commit(local: StoreFiles, run: Run, images: RecoverUnit) -> None:
     """Catches a commit whose count nobody checks."""
     fault = fault_of(local, run, images, image_part(run, images), num_rows=7)
-    assert fault == f"{local.location}/images/0 is damaged: 3 rows, not 7"
+    assert fault is not None
+    assert fault.startswith(f"{local.location}/images/0 is damaged: 3 rows, not 7; run `prism-ray verify")
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"x" * 100])
@@ -157,6 +164,6 @@ def test_what_is_no_parquet_is_damaged(data: bytes, local: StoreFiles, run: Run,
 
 def test_other_units_have_nothing_to_look_into(local: StoreFiles, run: Run) -> None:
     """Catches teachers and students read as images."""
-    unit = next(run.plan.squeeze_units())
-    part = write_part(local, lambda attempt: layout.weights("a", attempt), b"x")
+    unit = next(run.plan.units("squeeze"))
+    part = write_part(local, lambda attempt: weights_part("a", attempt), b"x")
     assert find_fault(local, run, unit, Commit(unit.id, "f", (part,), {}, 1.0, "here", "now")) is None

@@ -11,8 +11,9 @@ from prism_ray.errors import StoreError, UsageError
 from prism_ray.parts.images import encode_images
 from prism_ray.run import Run
 from prism_ray.run.export import export_dataset, export_folder
-from prism_ray.store import Commit, PartFile, StoreFiles, layout, write_part
-from prism_ray.units import RecoverUnit, Slot
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit, image_part
+from prism_ray.store import Commit, PartFile, StoreFiles, write_part
 
 datasets = pytest.importorskip("datasets")
 
@@ -35,7 +36,7 @@ def commits(run: Run, local: StoreFiles) -> Sequence[Commit]:
         unit = RecoverUnit("distilled", f"i{index:05d}", slots, (9, 9, 9), (draw,), index)
         images = np.stack([np.full((1, 8, 8), 50 * label + index, np.uint8) for label in range(3)])
         data = encode_images(unit, images, run.facts.class_names, 0.5, 0.25)
-        part = write_part(local, lambda attempt, unit=unit: layout.image_part(unit, attempt), data, 3)
+        part = write_part(local, lambda attempt, unit=unit: image_part(unit, attempt), data, 3)
         made.append(Commit(unit.id, "f", (part,), {}, 1.0, "here", "now"))
     return made
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from prism_ray.run import Ledger, Run, RunProgress, new_run, read_progress
 from prism_ray.run.ledger import read_ledger
+from prism_ray.stages import stage_names
 from prism_ray.store import Commit, StoreFiles, layout, revoke
 from prism_ray.store.commits import write_commit, write_part
-from prism_ray.units import STAGES
 from tests.plans import config_of, facts_of
 
 
@@ -35,7 +35,7 @@ def run() -> Run:
 
 
 def ids_of(run: Run) -> list[str]:
-    return [unit.id for stage in STAGES for unit in run.plan.units(stage)]
+    return [unit.id for stage in stage_names() for unit in run.plan.units(stage)]
 
 
 def finish(files: StoreFiles, run: Run, unit_id: str, data: bytes = b"work", seconds: float = 1.0) -> Commit:

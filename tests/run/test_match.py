@@ -100,7 +100,7 @@ def test_free_settings_follow_the_present_call(digits_config: Path, tmp_path: Pa
     for seeds in (1, 3):
         config = load_config(digits_config, [f"evaluate.seeds={seeds}"], files.location)
         save_run(files, new_run(config, open_data(config.data).facts(), 1))
-        assert load_run(files).plan.num_units("evaluate") == 2 * seeds + 2  # and a measure of each set
+        assert load_run(files).plan.num_units("evaluate") == 2 * seeds
 
 
 def test_revoking_deletes_what_is_damaged_and_keeps_what_is_whole(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from prism_ray.config import load_config
-from prism_ray.errors import FingerprintError, StoreError
+from prism_ray.errors import FingerprintError, NewerStoreError, StoreError
 from prism_ray.run import Run, load_run, refusal, save_run
 from prism_ray.run.plan_file import bound_scopes, package_versions
 from prism_ray.store import Commit, StoreFiles, layout, write_commit
+from prism_ray.store.commits import list_commits
 
 
 def commit_something(files: StoreFiles, run: Run) -> None:
@@ -128,7 +129,7 @@ def test_a_set_left_out_for_a_while_stays_guarded(files: StoreFiles, make_run: C
     """Image sets forgotten by a call for others, then made a second time with other settings."""
     both = make_run(image_sets={"one": {}, "two": {"iterations": 5}})
     run = save_run(files, both)
-    unit = next(run.plan.recover_units("two"))
+    unit = next(run.plan.units("recover", "two"))
     write_commit(files, Commit(unit.id, run.fingerprint_of(unit.id), (), {}, 1.0, "here", "now"))
     without = save_run(files, make_run(image_sets={"one": {}}))
     assert list(without.config.image_sets) == ["one"]
@@ -142,9 +143,9 @@ def test_a_set_left_out_for_a_while_stays_guarded(files: StoreFiles, make_run: C
 def test_work_is_noticed(files: StoreFiles, make_run: Callable[..., Run]) -> None:
     """A store with commits taken for an empty one: its run would be replaced."""
     run = save_run(files, make_run())
-    assert bound_scopes(files) == set()
+    assert bound_scopes(list_commits(files)) == set()
     commit_something(files, run)
-    assert bound_scopes(files) == {"squeeze/a"}
+    assert bound_scopes(list_commits(files)) == {"squeeze/a"}
 
 
 # Damage
@@ -177,19 +178,21 @@ def test_a_plan_of_another_format_is_a_store_error(files: StoreFiles, make_run: 
     """A store of a later version read as if nothing had changed."""
     save_run(files, make_run())
     edit(files, lambda values: values.update(format=3))
-    with pytest.raises(StoreError, match="its format is 3, this version reads 2"):
+    with pytest.raises(NewerStoreError, match=r"plan\.json has format 3, .*upgrade prism-ray"):
+        load_run(files)
+    edit(files, lambda values: values.update(format=1))
+    with pytest.raises(StoreError, match="its format is 1, this version reads 2"):
         load_run(files)
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "seed": lambda values: values["config"].update(seed=1),
-    "iterations": lambda values: values["config"]["image_sets"]["distilled"].update(iterations=8),
     "threads": lambda values: values.update(num_threads=2),
     "threads as text": lambda values: values.update(num_threads="1"),
     "identity": lambda values: values["facts"].update(identity="other"),
     "scopes": lambda values: values["scopes"].pop("recover/distilled"),
+    "an inner scope": lambda values: values["scopes"]["recover/distilled"]["settings"].update(x=1),
     "an input": lambda values: values["scopes"]["run"]["settings"].update(seed=1),
-    "unknown key": lambda values: values["config"].update(bogus=1),
     "wrong type": lambda values: values["config"]["image_sets"]["distilled"].update(ipc="two"),
     "config a list": lambda values: values.update(config=[1]),
     "facts null": lambda values: values.update(facts=None),
@@ -210,6 +213,29 @@ def test_an_edited_plan_is_a_store_error(
     edit(files, change)
     with pytest.raises(StoreError, match=r"plan\.json is damaged"):
         load_run(files)
+
+
+def test_keys_of_a_later_version_are_passed_over(files: StoreFiles, make_run: Callable[..., Run]) -> None:
+    """A colleague's newer prism-ray that adds a key locks everybody else out of the store."""
+    run = save_run(files, make_run())
+
+    def add(values: dict[str, Any]) -> None:
+        for node in (values, values["config"], values["config"]["image_sets"]["distilled"], values["facts"]):
+            node["of_a_later_version"] = {"a": 1}
+        values["config"]["image_sets"]["distilled"]["selection"]["also"] = 2
+        values["config"]["teachers"]["pool"][1]["also"] = 3
+
+    edit(files, add)
+    assert load_run(files) == run
+
+
+def test_a_scope_of_a_stage_that_came_later_may_be_missing(
+    files: StoreFiles, make_run: Callable[..., Run]
+) -> None:
+    """A new stage that makes every store unreadable that was written before."""
+    run = save_run(files, make_run())
+    edit(files, lambda values: values["scopes"].pop("measure/distilled"))
+    assert load_run(files).scopes == {k: v for k, v in run.scopes.items() if k != "measure/distilled"}
 
 
 def test_a_damaged_plan_is_not_replaced(files: StoreFiles, make_run: Callable[..., Run]) -> None:

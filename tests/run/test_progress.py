@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from prism_ray.run import Run, read_progress, save_run
+from prism_ray.stages import Unit, stage_names
 from prism_ray.store import Commit, StoreFiles, layout, write_commit, write_part
-from prism_ray.units import STAGES, Unit
 
 
 def finish(files: StoreFiles, run: Run, unit: Unit, data: bytes = b"work") -> str:
@@ -32,8 +32,8 @@ def counts(files: StoreFiles, run: Run) -> list[tuple[int, int]]:
 def test_an_empty_store_has_done_nothing(files: StoreFiles, run: Run) -> None:
     """A fresh run that is complete, because no unit is missing among none."""
     progress = read_progress(files, run)
-    assert [stage.stage for stage in progress.stages] == list(STAGES)
-    assert counts(files, run) == [(0, 2), (0, 0), (0, 8), (0, 4), (0, 4)]
+    assert [stage.stage for stage in progress.stages] == list(stage_names())
+    assert counts(files, run) == [(0, 2), (0, 0), (0, 8), (0, 4), (0, 2), (0, 2)]
     assert not progress.complete
     assert [stage.stage for stage in progress.stages if stage.complete] == ["collect"]  # has no units
     assert (set(progress.done), progress.damaged) == (set(), {})
@@ -41,13 +41,13 @@ def test_an_empty_store_has_done_nothing(files: StoreFiles, run: Run) -> None:
 
 def test_finished_units_are_counted_in_their_stage(files: StoreFiles, run: Run) -> None:
     """Progress that counts files, attempts or the other image set."""
-    units = {stage: list(run.plan.units(stage)) for stage in STAGES}
+    units = {stage: list(run.plan.units(stage)) for stage in stage_names()}
     done = [*units["squeeze"], *units["recover"][5:7], units["relabel"][0]]
     for unit in done:
         finish(files, run, unit)
-    assert counts(files, run) == [(2, 2), (0, 0), (2, 8), (1, 4), (0, 4)]
+    assert counts(files, run) == [(2, 2), (0, 0), (2, 8), (1, 4), (0, 2), (0, 2)]
     progress = read_progress(files, run)
-    assert [stage.complete for stage in progress.stages] == [True, True, False, False, False]
+    assert [stage.complete for stage in progress.stages] == [True, True, False, False, False, False]
     assert set(progress.done) == {unit.id for unit in done}
     assert progress.commits[done[0].id].stats == {"a": 1}
     assert not progress.complete
@@ -55,7 +55,7 @@ def test_finished_units_are_counted_in_their_stage(files: StoreFiles, run: Run) 
 
 def test_a_run_is_complete_when_every_unit_is(files: StoreFiles, run: Run) -> None:
     """Exit code 0 with one student missing; or 3 with all there."""
-    units = list(itertools.chain.from_iterable(run.plan.units(stage) for stage in STAGES))
+    units = list(itertools.chain.from_iterable(run.plan.units(stage) for stage in stage_names()))
     for unit in units[:-1]:
         finish(files, run, unit)
     assert not read_progress(files, run).complete
@@ -94,7 +94,7 @@ def test_the_deep_look_sees_what_a_later_config_left_out(
 ) -> None:
     """`verify` that calls a store whole while images of a set that will be asked for again are rotten."""
     both = save_run(files, make_run(image_sets={"ours": {}, "theirs": {"method": "sre2l"}}))
-    first, second = itertools.islice(both.plan.recover_units("theirs"), 2)
+    first, second = itertools.islice(both.plan.units("recover", "theirs"), 2)
     finish(files, both, first)
     rotten = finish(files, both, second, b"abcd")
     files.replace(rotten, b"abcx")
@@ -119,7 +119,7 @@ def test_a_commit_of_another_run_is_damaged(
 
 def test_work_done_with_other_weights_is_done_again(files: StoreFiles, run: Run) -> None:
     """A teacher squeezed anew under other versions: half of the images are of one, half of the other."""
-    squeeze = next(run.plan.squeeze_units())
+    squeeze = next(run.plan.units("squeeze"))
     finish(files, run, squeeze, b"new weights")
     sha256 = read_progress(files, run).commits[squeeze.id].files[0].sha256
     batches = list(itertools.islice(run.plan.units("recover"), 2))
@@ -142,7 +142,7 @@ def test_a_damaged_commit_is_reported_and_the_others_count(
     finish(files, run, whole)
     progress = read_progress(files, run)
     assert list(progress.damaged) == [broken.id]
-    assert "is not a commit" in progress.damaged[broken.id]
+    assert ".json is damaged: " in progress.damaged[broken.id]
     assert list(progress.done) == [whole.id]
 
 

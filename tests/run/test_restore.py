@@ -21,7 +21,7 @@ def begin(config: Config, lost: Lost, num_threads: int = 3) -> StoreFiles:
     """Make a store with commits of two scopes and without a plan.json that could be read."""
     files = StoreFiles(config.store_url)
     run = save_run(files, new_run(config, open_data(config.data).facts(), num_threads))
-    for unit in ("squeeze/resnet", next(iter(run.plan.recover_ids("distilled")))):
+    for unit in ("squeeze/resnet", next(iter(run.plan.unit_ids("recover", "distilled")))):
         write_commit(files, Commit(unit, run.fingerprint_of(unit), (), {}, 1.0, "host", "now"))
     if lost is None:
         files.delete(layout.PLAN)
@@ -37,9 +37,10 @@ def test_the_commits_prove_the_config_and_its_threads(
     """Catches a month of work lost with one small file, or gone on with other threads, to other bytes."""
     config = config_of(digits_config, tmp_path / "run")
     files = begin(config, lost)
-    with pytest.raises(StoreError, match=r"config\.yaml is a copy") as caught:
+    with pytest.raises(StoreError, match="the commits prove it") as caught:
         load_run(files)
-    assert f"prism-ray distill CONFIG --store {files.location}" in str(caught.value)
+    resume = f"`prism-ray distill {files.location}/config.yaml --store {files.location}`"
+    assert resume in str(caught.value)
     copy = load_config(Path(files.location) / layout.CONFIG, (), files.location)
     for asked_for in (config, copy):
         asked = match(asked_for, files, "config")

@@ -16,9 +16,10 @@ import pytest
 
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_batch, write_images
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
-from prism_ray.store.commits import Commit, committed_units
-from prism_ray.units import RecoverUnit, Slot
+from prism_ray.store.commits import Commit, list_commits
 from tests.ports import free_ports
 from tests.stores import committed, parts
 
@@ -131,7 +132,7 @@ def test_a_unit_is_committed_once_whatever_the_service_answers(
         assert held.files[0].sha256 == hashlib.sha256(data).hexdigest()
         assert files.read(held.files[0].name) == data
         assert isinstance(held.files[0], PartFile)
-    assert len(list(committed_units(files))) == 3
+    assert len(list(list_commits(files))) == 3
     assert sum(faults_at(url).values()) > 0
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prism_ray.errors import StoreError
+from prism_ray.errors import NewerStoreError, StoreError
 from prism_ray.store import (
     Commit,
     PartFile,
@@ -22,7 +23,7 @@ from prism_ray.store import (
     write_commit,
     write_part,
 )
-from prism_ray.store.commits import committed_units, find_damage, sha256_of_file
+from prism_ray.store.commits import find_damage, list_commits, recode_commit, sha256_of_file
 
 UNIT = "recover/distilled/i00000-c00000"
 
@@ -104,7 +105,7 @@ def test_a_commit_is_json_for_everyone(files: StoreFiles) -> None:
     commit.stats["loss_ce"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
         write_commit(files, commit)
-    assert list(committed_units(files)) == []
+    assert list(list_commits(files)) == []
 
 
 def test_a_commit_too_large_to_be_read_is_not_written(files: StoreFiles) -> None:
@@ -123,7 +124,7 @@ def test_a_revoked_unit_is_pending_again(files: StoreFiles) -> None:
     write_commit(files, commit_of(part))
     revoke(files, UNIT)
     revoke(files, UNIT)
-    assert list(committed_units(files)) == []
+    assert list(list_commits(files)) == []
     assert files.exists(part.name)
     assert write_commit(files, commit_of(part, host="again"))
 
@@ -141,14 +142,14 @@ def test_a_unit_whose_part_became_a_folder_is_done_again(local: StoreFiles) -> N
     assert (path / "mine").is_dir()
 
 
-def test_committed_units_are_listed_by_id(files: StoreFiles) -> None:
+def test_list_commits_are_listed_by_id(files: StoreFiles) -> None:
     """Ids with a suffix or a folder too many: finished units are done again."""
     units = ["squeeze/resnet", "recover/random-real/i0-c0", UNIT, "evaluate/distilled/s000"]
-    assert list(committed_units(files)) == []
+    assert list(list_commits(files)) == []
     for unit in units:
         write_commit(files, commit_of(unit=unit))
     files.create("commits/README.txt", b"not a commit")
-    assert list(committed_units(files)) == sorted(units)
+    assert list(list_commits(files)) == sorted(units)
 
 
 def test_a_missing_commit_is_a_store_error(files: StoreFiles) -> None:
@@ -174,7 +175,6 @@ BAD: dict[str, Any] = {
     "no files": {k: v for k, v in GOOD.items() if k != "files"},
     "no unit": {k: v for k, v in GOOD.items() if k != "unit"},
     "another unit": GOOD | {"unit": "squeeze/a"},
-    "unknown key": GOOD | {"extra": 1},
     "files a number": GOOD | {"files": 5},
     "files null": GOOD | {"files": None},
     "file a text": GOOD | {"files": ["a"]},
@@ -204,15 +204,31 @@ def test_a_damaged_commit_is_named_with_the_remedy(local: StoreFiles, values: ob
     with pytest.raises(StoreError) as caught:
         read_commit(local, UNIT)
     message = str(caught.value)
-    assert message.startswith(f"{local.location}/commits/{UNIT}.json is not a commit: ")
-    assert message.endswith("delete it, and its unit is done again")
+    assert message.startswith(f"{local.location}/commits/{UNIT}.json is damaged: ")
+    assert f"`prism-ray verify --repair {local.location}`" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null", b"[" * 100, bytes(100)])
 def test_a_commit_that_is_no_json_is_a_store_error(files: StoreFiles, content: bytes) -> None:
     """A power cut that leaves a file of zeros ends every later command."""
     put(files, UNIT, content)
-    with pytest.raises(StoreError, match="is not a commit"):
+    with pytest.raises(StoreError, match=r"\.json is damaged"):
+        read_commit(files, UNIT)
+
+
+def test_keys_of_a_later_version_are_passed_over_and_kept(files: StoreFiles) -> None:
+    """A unit done again because a newer version notes more of it; or `compact` that drops what it noted."""
+    part = {"name": "a", "num_bytes": 1, "sha256": "0", "codec": "new"}
+    put(files, UNIT, json.dumps(GOOD | {"extra": 1, "format": 1, "files": [part]}).encode())
+    commit = read_commit(files, UNIT)
+    again = json.loads(recode_commit(files, replace(commit, seconds=2.0)))
+    assert (again["extra"], again["seconds"], again["unit"]) == (1, 2.0, UNIT)
+
+
+def test_a_commit_of_a_newer_format_is_refused_by_name(files: StoreFiles) -> None:
+    """A unit of a newer version taken for damaged, and done again."""
+    put(files, UNIT, json.dumps(GOOD | {"format": 2}).encode())
+    with pytest.raises(NewerStoreError, match=r"\.json has format 2, .*upgrade prism-ray"):
         read_commit(files, UNIT)
 
 

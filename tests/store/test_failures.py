@@ -72,5 +72,5 @@ def test_a_long_traceback_keeps_its_beginning_and_its_end(files: StoreFiles) -> 
 def test_a_damaged_record_is_named(files: StoreFiles, text: bytes) -> None:
     """Catches a traceback of ours in place of the file's name."""
     files.create(layout.failure(UNIT, 1), text)
-    with pytest.raises(StoreError, match=r"/i00000-c00000-1\.json is no record"):
+    with pytest.raises(StoreError, match=r"/i00000-c00000-1\.json is damaged"):
         list(read_failures(files))

@@ -6,33 +6,30 @@ from collections.abc import Callable
 from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL
 from prism_ray.run import Run
+from prism_ray.stages import Unit, stage_names
+from prism_ray.stages.collect import CollectUnit, collected_part
+from prism_ray.stages.evaluate import EvaluateUnit, student_card
+from prism_ray.stages.measure import MeasureUnit, measure_card
+from prism_ray.stages.recover import RecoverUnit, image_part
+from prism_ray.stages.relabel import RelabelUnit, label_part
+from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
 from prism_ray.store import StoreFiles, layout
-from prism_ray.units import (
-    STAGES,
-    CollectUnit,
-    EvaluateUnit,
-    MeasureUnit,
-    RecoverUnit,
-    RelabelUnit,
-    SqueezeUnit,
-    Unit,
-)
 
 
 def file_of(unit: Unit, attempt: int) -> str:
     """Return the name of the file that a unit's attempt writes first."""
     if isinstance(unit, RecoverUnit):
-        return layout.image_part(unit, attempt)
+        return image_part(unit, attempt)
     if isinstance(unit, RelabelUnit):
-        return layout.label_part(unit, attempt)
+        return label_part(unit, attempt)
     if isinstance(unit, EvaluateUnit):
-        return layout.student_card(unit, attempt)
+        return student_card(unit, attempt)
     if isinstance(unit, MeasureUnit):
-        return layout.measure_card(unit, attempt)
+        return measure_card(unit, attempt)
     if isinstance(unit, CollectUnit):
-        return layout.collected_part(unit, "totals", attempt)
+        return collected_part(unit, "totals", attempt)
     assert isinstance(unit, SqueezeUnit)
-    return layout.weights(unit.teacher, attempt)
+    return weights_part(unit.teacher, attempt)
 
 
 def test_no_two_units_or_attempts_share_a_file(make_run: Callable[..., Run], local: StoreFiles) -> None:
@@ -46,12 +43,12 @@ def test_no_two_units_or_attempts_share_a_file(make_run: Callable[..., Run], loc
         evaluate__seeds=3,
     ).plan
     names: list[str] = []
-    for stage in STAGES:
+    for stage in stage_names():
         for unit in plan.units(stage):
             names += [file_of(unit, attempt) for attempt in range(3)]
             names += [layout.commit(unit.id)]
             names += [layout.failure(unit.id, number) for number in range(3)]
-    names += [layout.teacher_card(teacher.name, k) for teacher in plan.config.teachers.pool for k in range(3)]
+    names += [card_part(teacher.name, k) for teacher in plan.config.teachers.pool for k in range(3)]
     names += [layout.PLAN, layout.CONFIG, layout.DATA_INDEX]
     assert len(set(names)) == len(names)
     for name in names:
@@ -69,9 +66,9 @@ def test_commits_and_failures_are_apart(make_run: Callable[..., Run]) -> None:
 def test_the_distilled_images_stand_where_users_are_told(make_run: Callable[..., Run]) -> None:
     """`load_dataset("parquet", data_files="RUN/images/*")` that finds the controls too, or nothing."""
     plan = make_run().plan
-    for unit in plan.recover_units(DISTILLED):
-        assert layout.image_part(unit, 0).startswith("images/part-")
-    for unit in plan.recover_units(CONTROL):
-        assert layout.image_part(unit, 0).startswith("sets/random-real/images/part-")
-    for label_unit in plan.relabel_units(DISTILLED):
-        assert layout.label_part(label_unit, 0).startswith("labels/part-")
+    for unit in plan.units("recover", DISTILLED):
+        assert image_part(unit, 0).startswith("images/part-")
+    for unit in plan.units("recover", CONTROL):
+        assert image_part(unit, 0).startswith("sets/random-real/images/part-")
+    for label_unit in plan.units("relabel", DISTILLED):
+        assert label_part(label_unit, 0).startswith("labels/part-")

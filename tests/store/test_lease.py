@@ -125,7 +125,7 @@ def test_of_two_that_want_it_at_once_one_gets_it(local: StoreFiles) -> None:
 def test_one_that_stood_still_learns_that_it_was_followed(files: StoreFiles) -> None:
     """Catches a laptop that wakes up and goes on beside the driver that took its place."""
     with hold(files) as lease:
-        lease.check()
+        lease.raise_if_lost()
         mine = read_holder(files)
         assert mine is not None
         later = replace(mine, number=mine.number + 1, host="the next")
@@ -134,7 +134,7 @@ def test_one_that_stood_still_learns_that_it_was_followed(files: StoreFiles) -> 
         while lease.lost_to is None and time.monotonic() < deadline:
             time.sleep(0.05)
         with pytest.raises(LeaseError, match="on the next has taken this store over"):
-            lease.check()
+            lease.raise_if_lost()
     last = read_holder(files)
     assert last is not None
     assert last.host == "the next"

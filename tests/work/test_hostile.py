@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from click.testing import CliRunner
 
+from prism_ray.cli import main
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError
-from prism_ray.run import Run, new_run
+from prism_ray.run import Run, new_run, save_run
+from prism_ray.stages import stage_names
 from prism_ray.store import StoreFiles, layout
-from prism_ray.units import STAGES
 from prism_ray.work.worker import Worker
 
 CPU = torch.device("cpu")
@@ -55,7 +59,7 @@ def open_run(store: Path) -> tuple[Run, StoreFiles]:
 def do(store: Path, unit_id: str) -> None:
     """Do a unit again, on what the store has."""
     run, files = open_run(store)
-    unit = next(unit for stage in STAGES for unit in run.plan.units(stage) if unit.id == unit_id)
+    unit = next(unit for stage in stage_names() for unit in run.plan.units(stage) if unit.id == unit_id)
     Worker(run, files, CPU).do(unit)
 
 
@@ -63,8 +67,9 @@ def do(store: Path, unit_id: str) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     store = tmp_path_factory.mktemp("finished")
     run, files = open_run(store)
+    save_run(files, run)
     worker = Worker(run, files, CPU)
-    for stage in STAGES:
+    for stage in stage_names():
         for unit in run.plan.units(stage):
             worker.do(unit)
     return store
@@ -156,14 +161,14 @@ FORGERIES: dict[str, tuple[str, int, Callable[[bytes], bytes], str, str]] = {
         0,
         rows_with(lambda rows: rows[1].update(label=rows[0]["label"])),
         LABELS,
-        "finds other images than those of its group",
+        "its batches do not hold the images of group 0",
     ),
     "an image twice, measured": (
         IMAGES,
         0,
         rows_with(lambda rows: rows[1].update(label=rows[0]["label"])),
         MEASURE,
-        "has 9 different images in 10 rows instead of 10",
+        "9 different images in 10 rows instead of 10",
     ),
     "no image": (IMAGES, 0, rows_with(lambda rows: rows.pop()), LABELS, "4 rows, not 5"),
     "images cut": (IMAGES, 0, lambda data: data[:100], MEASURE, "no Parquet file"),
@@ -177,13 +182,19 @@ FORGERIES: dict[str, tuple[str, int, Callable[[bytes], bytes], str, str]] = {
     "a negative variance": (STATISTICS, 1, tensors_with("/var", -1.0), IMAGES, STATISTICS),
     "classes cut": (STATISTICS, 1, lambda data: data[:-8], IMAGES, STATISTICS),
     "weights of NaN": ("squeeze/resnet", 0, tensors_with("weight", float("nan")), MEASURE, "not finite"),
-    "weights cut": ("squeeze/resnet", 0, lambda data: data[:-8], MEASURE, "squeeze/resnet cannot be loaded"),
+    "weights cut": (
+        "squeeze/resnet",
+        0,
+        lambda data: data[:-8],
+        MEASURE,
+        "the result of squeeze/resnet cannot be used",
+    ),
     "another network": (
         "squeeze/resnet",
         1,
         card_with(network={"arch": "timm:resnet50"}),
         MEASURE,
-        "the card of teacher resnet is not of this run: network: it is not timm:test_resnet",
+        "its card is not of this run: network: it is not timm:test_resnet",
     ),
     "a large input": ("squeeze/resnet", 1, card_with(preprocessing=SMALLER), MEASURE, "preprocessing.size"),
     "many outputs": ("squeeze/resnet", 1, card_with(num_classes=10**12), MEASURE, "has the shape"),
@@ -208,7 +219,10 @@ def test_a_forged_file_ends_the_unit_that_builds_on_it(
     unit_id: str,
     problem: str,
 ) -> None:
-    """Catches NaN, wrong rows, patches outside and other networks that are used, or end in a KeyError."""
+    """Catches NaN, wrong rows, patches outside and other networks that are used, or end in a KeyError.
+
+    And an error whose remedy leaves the fault where it is.
+    """
     store = tmp_path / "store"
     shutil.copytree(finished, store)
     forge(store, whose, change, place)
@@ -216,4 +230,11 @@ def test_a_forged_file_ends_the_unit_that_builds_on_it(
         do(store, unit_id)
     message = str(caught.value)
     assert problem in message
-    assert "delete commits/" in message or "verify" in message
+    remedy, again = re.findall(r"`prism-ray ([^`]+)`", message)
+    assert again == f"distill {store}/config.yaml --store {store}"
+    result = CliRunner().invoke(main, shlex.split(remedy))
+    assert isinstance(result.exception, SystemExit | None)
+    _, files = open_run(store)
+    assert not files.exists(layout.commit(whose))
+    do(store, whose)
+    do(store, unit_id)

@@ -15,8 +15,9 @@ from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import DeviceMemoryError, EngineError
 from prism_ray.run import Run, new_run
+from prism_ray.stages import Unit, stage_names
+from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import Commit, StoreFiles, revoke, write_commit
-from prism_ray.units import STAGES, RecoverUnit, Unit
 from prism_ray.work.cache import num_bytes
 from prism_ray.work.worker import Worker
 from tests.budget import Budget
@@ -52,7 +53,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> tuple[Pa
     store = tmp_path_factory.mktemp("run")
     run, files = open_run(store)
     worker = Worker(run, files, CPU)
-    return store, {unit.id: worker.do(unit) for stage in STAGES for unit in run.plan.units(stage)}
+    return store, {unit.id: worker.do(unit) for stage in stage_names() for unit in run.plan.units(stage)}
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def store(done: tuple[Path, dict[str, Commit]]) -> Path:
 
 
 def unit_of(run: Run, unit_id: str) -> Unit:
-    return next(unit for stage in STAGES for unit in run.plan.units(stage) if unit.id == unit_id)
+    return next(unit for stage in stage_names() for unit in run.plan.units(stage) if unit.id == unit_id)
 
 
 def do(store: Path, unit_id: str, device: LiveStorages, *overrides: str) -> tuple[Commit, Worker]:

@@ -56,7 +56,7 @@ class Bench:
         self._store = store
         run, files = self._open()
         worker = Worker(run, files, self.device)
-        for unit in run.plan.squeeze_units():
+        for unit in run.plan.units("squeeze"):
             worker.do(unit)
 
     def _open(self, *overrides: str) -> tuple[Run, StoreFiles]:
@@ -66,7 +66,7 @@ class Bench:
     def recover(self, room: int | None, *overrides: str) -> Commit:
         """Make the first batch with `room` bytes of the device free; None: all."""
         run, files = self._open(*overrides)
-        unit = next(run.plan.recover_units("distilled"))
+        unit = next(run.plan.units("recover", "distilled"))
         revoke(files, unit.id)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -17,16 +17,14 @@ from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.errors import StoreError, UnitStopped
 from prism_ray.run import Run, new_run, read_progress
+from prism_ray.stages import stage_names
+from prism_ray.stages.collect import CollectUnit
+from prism_ray.stages.evaluate import EvaluateUnit, students
+from prism_ray.stages.measure import MeasureUnit
+from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.relabel import RelabelUnit
+from prism_ray.stages.squeeze import SqueezeUnit
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke
-from prism_ray.units import (
-    STAGES,
-    CollectUnit,
-    EvaluateUnit,
-    MeasureUnit,
-    RecoverUnit,
-    RelabelUnit,
-    SqueezeUnit,
-)
 from prism_ray.work.checkpoints import Control
 from prism_ray.work.worker import Worker
 
@@ -71,7 +69,7 @@ def digests(commits: list[Commit]) -> Digests:
 
 def committed(store: Path) -> Digests:
     run, files = open_run(store)
-    return digests([read_commit(files, unit.id) for stage in STAGES for unit in run.plan.units(stage)])
+    return digests([read_commit(files, unit.id) for stage in stage_names() for unit in run.plan.units(stage)])
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path
     store = tmp_path_factory.mktemp("finished")
     run, files = open_run(store)
     worker = Worker(run, files, CPU)
-    for stage in STAGES:
+    for stage in stage_names():
         for unit in run.plan.units(stage):
             commit = worker.do(unit)
             assert commit.unit == unit.id
@@ -91,12 +89,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path
 def test_every_stage_has_units(finished: Path) -> None:
     """Would catch a quick config that leaves out what the tests below mean to compare."""
     run, _ = open_run(finished)
-    assert {stage: run.plan.num_units(stage) for stage in STAGES} == {
+    assert {stage: run.plan.num_units(stage) for stage in stage_names()} == {
         "squeeze": 2,
         "collect": 4 * 3,  # statistics of two teachers, median, rded
         "recover": 8 * 4,
         "relabel": 8 * 2 * 2,
-        "evaluate": 8 * 3,
+        "measure": 8,
+        "evaluate": 8 * 2,
     }
     assert len(committed(finished)) == 102
 
@@ -129,7 +128,7 @@ def test_another_process_and_another_order_make_the_same_bytes(finished: Path, t
 def test_a_fresh_worker_makes_the_same_bytes(finished: Path, unit_id: str) -> None:
     """Would catch a unit that depends on whether its worker had the teachers cached (a resumed run)."""
     run, files = open_run(finished)
-    unit = next(unit for stage in STAGES for unit in run.plan.units(stage) if unit.id == unit_id)
+    unit = next(unit for stage in stage_names() for unit in run.plan.units(stage) if unit.id == unit_id)
     before = read_commit(files, unit_id)
     revoke(files, unit_id)
     after = Worker(run, files, CPU).do(unit)
@@ -144,7 +143,7 @@ def test_a_state_that_ends_its_unit_is_gone_on_from_once(
         "prism_ray.sealed._digest", lambda tensors, identity: torch.zeros(32, dtype=torch.uint8)
     )
     run, files = open_run(finished)
-    unit = next(run.plan.recover_units("g-vbsm"))  # with moving averages
+    unit = next(run.plan.units("recover", "g-vbsm"))  # with moving averages
     state, before = layout.checkpoint(unit.id), read_commit(files, unit.id)
     revoke(files, unit.id)
     control = Control()
@@ -165,7 +164,7 @@ def test_a_unit_done_twice_keeps_its_first_commit(finished: Path) -> None:
     """Would catch a retry that makes its work visible a second time, or over the first."""
     run, files = open_run(finished)
     worker = Worker(run, files, CPU)
-    for unit in (next(run.plan.squeeze_units()), next(run.plan.recover_units("distilled"))):
+    for unit in (next(run.plan.units("squeeze")), next(run.plan.units("recover", "distilled"))):
         first = read_commit(files, unit.id)
         listing = list(files.list("commits")), list(files.list("images")), list(files.list("teachers"))
         assert worker.do(unit) == first
@@ -179,10 +178,10 @@ def test_units_before_their_time_are_an_error(tmp_path: Path) -> None:
     run, files = open_run(tmp_path)
     worker = Worker(run, files, CPU)
     for unit, missing in (
-        (next(run.plan.recover_units("distilled")), "commits/squeeze/resnet.json"),
-        (next(run.plan.relabel_units("distilled")), "commits/recover/distilled/i00000-c00000.json"),
+        (next(run.plan.units("recover", "distilled")), "commits/squeeze/resnet.json"),
+        (next(run.plan.units("relabel", "distilled")), "commits/recover/distilled/i00000-c00000.json"),
         (
-            next(run.plan.evaluate_units("distilled", "student")),
+            next(students(run.plan, "distilled", "student")),
             "commits/relabel/distilled/g00000-e00000.json",
         ),
     ):
@@ -211,7 +210,7 @@ def test_commits_say_what_a_report_needs(finished: Path) -> None:
         EvaluateUnit: {"accuracy", "train_loss", "split", "weights"},
         MeasureUnit: {"feature_teacher", "cosine_mean", "cosine_variance", "verified", "weights"},
     }
-    for stage in STAGES:
+    for stage in stage_names():
         for unit in run.plan.units(stage):
             stats = read_commit(files, unit.id).stats
             if isinstance(unit, RecoverUnit) and not unit.draws:
@@ -230,7 +229,7 @@ def test_what_was_made_with_other_weights_is_not_done_all_the_way_down(finished:
     damaged = read_progress(files, run).damaged
     files.replace(name, json.dumps(asdict(commit)).encode())
     assert read_progress(files, run).damaged == {}
-    units = [unit for stage in STAGES for unit in run.plan.units(stage)]
+    units = [unit for stage in stage_names() for unit in run.plan.units(stage)]
     kept = {unit.id for unit in units if unit.id not in damaged}
     students = {unit.id for unit in units if isinstance(unit, EvaluateUnit)}
     assert students.isdisjoint(kept)  # its labels are in all of them
@@ -242,7 +241,7 @@ def test_selected_images_depend_on_the_weights_of_their_scorer(finished: Path) -
     """Collages chosen by a network that the store no longer has, beside scores by the one it has."""
     run, files = open_run(finished)
     sha256 = read_commit(files, "squeeze/resnet").files[0].sha256
-    for unit in run.plan.recover_units("rded"):
+    for unit in run.plan.units("recover", "rded"):
         assert read_commit(files, unit.id).stats == {"weights": {"resnet": sha256}}
 
 
@@ -251,7 +250,7 @@ def main(store: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(12345)
     run, files = open_run(store)
-    for stage in STAGES:
+    for stage in stage_names():
         worker = Worker(run, files, CPU)
         for unit in reversed(list(run.plan.units(stage))):
             worker.do(unit)

@@ -14,16 +14,20 @@ from hypothesis import strategies as st
 from prism_ray.config import DISTILLED
 from prism_ray.config.layers import CONTROL, STUDENT
 from prism_ray.errors import ConfigError
-from prism_ray.fingerprint import PLAN_VERSION, RUN, run_scopes
 from prism_ray.plan import Plan
-from prism_ray.units import STAGES, CollectUnit, RecoverUnit, RelabelUnit, Slot, Unit, scope_of
+from prism_ray.plan.fingerprint import PLAN_VERSION, RUN, run_scopes
+from prism_ray.stages import Unit, scope_of, stage_names
+from prism_ray.stages.collect import CollectUnit, collection, collections
+from prism_ray.stages.evaluate import students
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import batch
 from tests.plans import config_of, facts_of
 
 quick = settings(deadline=None, max_examples=60)
 
 
 def all_units(plan: Plan) -> list[Unit]:
-    return [unit for stage in STAGES for unit in plan.units(stage)]
+    return [unit for stage in stage_names() for unit in plan.units(stage)]
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def test_a_label_group_of_joint_batches_has_classes_from_everywhere() -> None:
     """CutMix partners from ten neighbouring classes: a hundred dogs, and never a car in one's corner."""
     changes = {"recover__formation": "joint", "recover__ipc": 10, "recover__images_per_batch": 50}
     plan = Plan(config_of(**changes, relabel__images_per_group=1000), facts_of(1000))
-    for unit in plan.relabel_units(DISTILLED):
+    for unit in plan.units("relabel", DISTILLED):
         assert len(unit.batch_ids) == 20
         firsts = sorted(int(batch.rsplit("j", 1)[1]) // 10 for batch in unit.batch_ids)
         gaps = [b - a for a, b in itertools.pairwise([*firsts, firsts[0] + 1000])]
@@ -97,13 +101,12 @@ def test_scopes_follow_from_ids() -> None:
 @quick
 @given(sizes=SIZES)
 @example(sizes=ONE_IMAGE)
-def test_a_batch_or_a_label_unit_is_found_by_its_id(sizes: Sizes) -> None:
+def test_a_unit_is_found_by_its_id(sizes: Sizes) -> None:
     """A commit of the plan that does not count; or one that belongs to another unit."""
     plan = sizes.plan()
     for unit in all_units(plan):
-        listed = isinstance(unit, RecoverUnit | RelabelUnit)
-        assert plan.has(unit.id) == listed
-        assert plan.find(unit.id) == (unit if listed else None)
+        assert plan.has(unit.id)
+        assert plan.find(unit.id) == unit
 
 
 @quick
@@ -130,7 +133,7 @@ def test_every_slot_is_in_exactly_one_batch_of_each_image_set(sizes: Sizes) -> N
     plan = sizes.plan()
     expected = {Slot(label, index): 1 for label in range(sizes.num_classes) for index in range(sizes.ipc)}
     for image_set in plan.image_sets:
-        slots = Counter(slot for unit in plan.recover_units(image_set) for slot in unit.slots)
+        slots = Counter(slot for unit in plan.units("recover", image_set) for slot in unit.slots)
         assert slots == expected
         assert plan.num_images(image_set) == len(expected)
 
@@ -140,7 +143,7 @@ def test_every_slot_is_in_exactly_one_batch_of_each_image_set(sizes: Sizes) -> N
 def test_batches_keep_to_their_sizes(sizes: Sizes) -> None:
     """A batch larger than the GPU was promised, one that mixes rounds, or a joint one out of class order."""
     plan = sizes.plan()
-    for number, unit in enumerate(plan.recover_units(DISTILLED)):
+    for number, unit in enumerate(plan.units("recover", DISTILLED)):
         labels = {slot.label for slot in unit.slots}
         indices = {slot.ipc_index for slot in unit.slots}
         assert 1 <= len(unit.slots) <= sizes.images_per_batch
@@ -152,7 +155,7 @@ def test_batches_keep_to_their_sizes(sizes: Sizes) -> None:
             assert places == list(range(places[0], places[0] + len(places)))
             last = places[-1] == sizes.num_classes * sizes.ipc - 1
             assert len(unit.slots) == sizes.images_per_batch or last
-        assert unit == plan.batch(DISTILLED, number)
+        assert unit == batch(plan, DISTILLED, number)
 
 
 @quick
@@ -162,7 +165,7 @@ def test_keys_and_ids_are_unique(sizes: Sizes) -> None:
     """Two units with one name: the commit of one counts for both."""
     plan = sizes.plan()
     for image_set in plan.image_sets:
-        keys = [unit.key for unit in plan.recover_units(image_set)]
+        keys = [unit.key for unit in plan.units("recover", image_set)]
         assert len(set(keys)) == len(keys)
     ids = [unit.id for unit in all_units(plan)]
     assert len(set(ids)) == len(ids)
@@ -174,10 +177,10 @@ def test_keys_and_ids_are_unique(sizes: Sizes) -> None:
 def test_units_are_as_many_as_announced(sizes: Sizes, seeds: int, pool_size: int) -> None:
     """A progress bar that ends at 98 %, or a run that calls itself complete too soon."""
     plan = sizes.plan(evaluate__seeds=seeds, pool_size=pool_size)
-    for stage in STAGES:
+    for stage in stage_names():
         assert plan.num_units(stage) == len(list(plan.units(stage)))
     assert plan.num_units("squeeze") == pool_size
-    assert plan.num_batches(DISTILLED) == len(list(plan.recover_units(DISTILLED)))
+    assert plan.formation(DISTILLED).num_batches == len(list(plan.units("recover", DISTILLED)))
 
 
 @quick
@@ -187,10 +190,10 @@ def test_every_batch_is_in_exactly_one_label_group(sizes: Sizes) -> None:
     """Images without soft labels, or labelled twice."""
     plan = sizes.plan()
     for image_set in plan.image_sets:
-        groups = {unit.group: unit.batch_ids for unit in plan.relabel_units(image_set)}
-        assert sorted(groups) == list(range(plan.num_groups(image_set)))
+        groups = {unit.group: unit.batch_ids for unit in plan.units("relabel", image_set)}
+        assert sorted(groups) == list(range(plan.formation(image_set).num_groups))
         batches = [batch for group in sorted(groups) for batch in groups[group]]
-        assert batches == [unit.id for unit in plan.recover_units(image_set)]
+        assert batches == [unit.id for unit in plan.units("recover", image_set)]
 
 
 @quick
@@ -198,8 +201,8 @@ def test_every_batch_is_in_exactly_one_label_group(sizes: Sizes) -> None:
 def test_a_label_group_is_no_larger_than_asked(sizes: Sizes) -> None:
     """Groups that grow with the batch until a relabel actor's memory is spent."""
     plan = sizes.plan()
-    images = {unit.id: len(unit.slots) for unit in plan.recover_units(DISTILLED)}
-    for unit in plan.relabel_units(DISTILLED):
+    images = {unit.id: len(unit.slots) for unit in plan.units("recover", DISTILLED)}
+    for unit in plan.units("relabel", DISTILLED):
         count = sum(images[batch] for batch in unit.batch_ids)
         assert count <= sizes.images_per_group or len(unit.batch_ids) == 1
 
@@ -213,7 +216,7 @@ def test_every_epoch_of_a_group_is_covered_once(sizes: Sizes) -> None:
     for image_set in plan.image_sets:
         epochs: dict[int, list[int]] = {}
         constant: dict[int, set[tuple[tuple[str, ...], int]]] = {}
-        for unit in plan.relabel_units(image_set):
+        for unit in plan.units("relabel", image_set):
             assert 1 <= unit.num_epochs <= sizes.epochs_per_unit
             epochs.setdefault(unit.group, []).extend(
                 range(unit.first_epoch, unit.first_epoch + unit.num_epochs)
@@ -227,9 +230,9 @@ def test_every_epoch_of_a_group_is_covered_once(sizes: Sizes) -> None:
 @given(sizes=SIZES, epochs_per_unit=st.integers(1, 40))
 def test_the_range_of_a_label_unit_does_not_change_its_seed(sizes: Sizes, epochs_per_unit: int) -> None:
     """Views that depend on how the epochs are cut into units of work."""
-    whole = {unit.group: unit.seed for unit in sizes.plan().relabel_units(DISTILLED)}
+    whole = {unit.group: unit.seed for unit in sizes.plan().units("relabel", DISTILLED)}
     cut = sizes.plan(relabel__epochs_per_unit=epochs_per_unit)
-    assert {unit.group: unit.seed for unit in cut.relabel_units(DISTILLED)} == whole
+    assert {unit.group: unit.seed for unit in cut.units("relabel", DISTILLED)} == whole
 
 
 @quick
@@ -237,7 +240,7 @@ def test_the_range_of_a_label_unit_does_not_change_its_seed(sizes: Sizes, epochs
 def test_a_control_has_the_slots_of_the_distilled_set_and_no_optimisation(sizes: Sizes) -> None:
     """A control that is compared on other images, or that is optimised too."""
     plan = replace(sizes, formation="cross-class").plan()
-    pairs = itertools.zip_longest(plan.recover_units(DISTILLED), plan.recover_units(CONTROL))
+    pairs = itertools.zip_longest(plan.units("recover", DISTILLED), plan.units("recover", CONTROL))
     for distilled, control in pairs:
         assert (distilled.key, distilled.slots) == (control.key, control.slots)
         assert (control.teachers, control.num_iterations) == ((), 0)
@@ -247,12 +250,12 @@ def test_sets_are_compared_in_pairs() -> None:
     """Image sets with other students, views or noise: their difference is noise."""
     plan = Plan(config_of(evaluate__seeds=3), facts_of(3))
     sets = plan.image_sets
-    seeds = [[unit.seed for unit in plan.evaluate_units(image_set, STUDENT)] for image_set in sets]
+    seeds = [[unit.seed for unit in students(plan, image_set, STUDENT)] for image_set in sets]
     assert seeds[0] == seeds[1]
     assert len(set(seeds[0])) == 3
-    views = [[unit.seed for unit in plan.relabel_units(image_set)] for image_set in sets]
+    views = [[unit.seed for unit in plan.units("relabel", image_set)] for image_set in sets]
     assert views[0] == views[1]
-    batches = [[unit.seed for unit in plan.recover_units(image_set)] for image_set in sets]
+    batches = [[unit.seed for unit in plan.units("recover", image_set)] for image_set in sets]
     assert batches[0] == batches[1]
 
 
@@ -260,7 +263,7 @@ def test_a_replicate_is_another_image_set_from_the_same_settings() -> None:
     """Two image sets said to be independent that are one and the same."""
     sets = {"first": {}, "second": {"replicate": 1}}
     plan = Plan(config_of(6, image_sets=sets, recover__ipc=40), facts_of(3))
-    one, other = list(plan.recover_units("first")), list(plan.recover_units("second"))
+    one, other = list(plan.units("recover", "first")), list(plan.units("recover", "second"))
     assert not {unit.seed for unit in one} & {unit.seed for unit in other}
     assert [unit.draws for unit in one] != [unit.draws for unit in other]
 
@@ -274,7 +277,7 @@ def test_iterations_follow_the_schedule_of_the_round() -> None:
         recover__iterations_step=10,
         recover__iterations_cycle=3,
     )
-    units = Plan(config, facts_of(5)).recover_units(DISTILLED)
+    units = Plan(config, facts_of(5)).units("recover", DISTILLED)
     assert [unit.num_iterations for unit in units] == [100, 100, 90, 90, 80, 80, 100, 100]
 
 
@@ -295,7 +298,7 @@ def test_sub_batches_of_a_class_join_one_after_the_other(
         recover__iterations_cycle=cycle,
     )
     given_: dict[Slot, int] = {}
-    for unit in Plan(config, facts_of(num_classes)).recover_units(DISTILLED):
+    for unit in Plan(config, facts_of(num_classes)).units("recover", DISTILLED):
         given_ |= dict(zip(unit.slots, unit.iterations, strict=True))
     expected = [
         200 - 10 * k for k, part in enumerate(np.array_split(np.arange(ipc), min(ipc, cycle))) for _ in part
@@ -318,7 +321,7 @@ def test_what_several_sets_need_is_collected_once() -> None:
     sets = {"gvbsm": {"method": "g-vbsm"}, "edc": {"method": "edc"}, "rded": {"method": "rded"}}
     config = config_of(3, image_sets=sets, collect__classes_per_unit=3)
     plan = Plan(config, facts_of(7, per_class=50))
-    assert plan.collections == (
+    assert collections(plan) == (
         ("rded", "t0"),
         ("statistics", "t0"),
         ("statistics", "t1"),
@@ -326,11 +329,11 @@ def test_what_several_sets_need_is_collected_once() -> None:
     )
     units = [unit for unit in plan.units("collect") if isinstance(unit, CollectUnit)]
     assert plan.num_units("collect") == len(units) == 12
-    for kind, teacher in plan.collections:
+    for kind, teacher in collections(plan):
         mine = [unit for unit in units if (unit.kind, unit.teacher) == (kind, teacher)]
         classes = [label for u in mine for label in range(u.first_class, u.first_class + u.num_classes)]
         assert classes == list(range(7))
-        assert mine == list(plan.collection(kind, teacher))
+        assert mine == list(collection(plan, kind, teacher))
 
 
 # What the plan depends on
@@ -348,7 +351,7 @@ def test_another_seed_changes_every_seed_and_no_slot(sizes: Sizes, seed: int) ->
 def test_another_seed_changes_the_draws() -> None:
     """Teacher draws that depend on the round alone: every seed of an ablation has the same ensemble."""
     plans = [Plan(config_of(6, seed=seed, recover__ipc=50), facts_of(1)) for seed in range(2)]
-    draws = [[unit.draws for unit in plan.recover_units(DISTILLED)] for plan in plans]
+    draws = [[unit.draws for unit in plan.units("recover", DISTILLED)] for plan in plans]
     same = sum(a == b for a, b in zip(*draws, strict=True))
     assert 0 < same < 25
 
@@ -358,10 +361,10 @@ def test_another_seed_changes_the_draws() -> None:
 def test_all_seeds_of_a_plan_differ(sizes: Sizes, seed: int) -> None:
     """Two batches, or a batch and a teacher, that share their random numbers."""
     plan = sizes.plan(seed=seed)
-    seeds = [unit.seed for unit in itertools.chain(plan.units("squeeze"), plan.recover_units(DISTILLED))]
+    seeds = [unit.seed for unit in itertools.chain(plan.units("squeeze"), plan.units("recover", DISTILLED))]
     assert len(set(seeds)) == len(seeds)
-    groups = {unit.seed for unit in plan.relabel_units(DISTILLED)}
-    assert len(groups) == plan.num_groups(DISTILLED)
+    groups = {unit.seed for unit in plan.units("relabel", DISTILLED)}
+    assert len(groups) == plan.formation(DISTILLED).num_groups
     assert groups.isdisjoint(seeds)
 
 
@@ -383,7 +386,7 @@ def test_the_plan_of_this_version_is_pinned() -> None:
     )
     text = "\n".join(repr(unit) for unit in all_units(Plan(config, facts_of(3))))
     digest = hashlib.sha256(text.encode()).hexdigest()
-    assert (PLAN_VERSION, digest[:16]) == (3, "2ceb1619c1c511a6")
+    assert (PLAN_VERSION, digest[:16]) == (4, "2ceb1619c1c511a6")
 
 
 @pytest.mark.parametrize(

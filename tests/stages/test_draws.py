@@ -15,7 +15,7 @@ from prism_ray.config import DISTILLED, Config, RecoverConfig, parse_config
 from prism_ray.errors import ConfigError
 from prism_ray.plan import Plan
 from prism_ray.seeds import derive_random
-from prism_ray.selection import draw_teachers
+from prism_ray.stages.draws import draw_teachers
 from tests.plans import facts_of
 
 quick = settings(deadline=None, max_examples=60)
@@ -275,7 +275,7 @@ def plan_of(num_classes: int = 6, pool_size: int = 6, **values: Any) -> Plan:
 
 def draws_by_round(plan: Plan) -> dict[int, list[Draws]]:
     draws: dict[int, list[Draws]] = {}
-    for unit in plan.recover_units(DISTILLED):
+    for unit in plan.units("recover", DISTILLED):
         draws.setdefault(unit.slots[0].ipc_index, []).append(unit.draws)
     return draws
 
@@ -300,14 +300,14 @@ def test_a_batch_may_draw_for_itself() -> None:
 def test_a_redraw_every_n_iterations_covers_all_of_them(every: int, expected: int) -> None:
     """A batch that runs out of draws in its last iterations, or that has some which it never uses."""
     for unit in itertools.islice(
-        plan_of(recover={"selection": {"redraw": every}}).recover_units(DISTILLED), 5
+        plan_of(recover={"selection": {"redraw": every}}).units("recover", DISTILLED), 5
     ):
         assert len(unit.draws) == expected
 
 
 def test_redraws_differ_between_iterations_and_batches() -> None:
     """Redraws that are all the same draw, or the same ones in every batch."""
-    units = list(plan_of(recover={"selection": {"redraw": 10}}).recover_units(DISTILLED))
+    units = list(plan_of(recover={"selection": {"redraw": 10}}).units("recover", DISTILLED))
     assert all(len(set(unit.draws)) > 1 for unit in units)
     assert len({unit.draws for unit in units}) == len(units)
 
@@ -316,14 +316,14 @@ def test_redraws_of_a_longer_batch_begin_with_those_of_a_shorter() -> None:
     """Draws that change when the iterations do."""
     short = plan_of(recover={"selection": {"redraw": 10}, "iterations": 50})
     long = plan_of(recover={"selection": {"redraw": 10}, "iterations": 90})
-    for a, b in zip(short.recover_units(DISTILLED), long.recover_units(DISTILLED), strict=True):
+    for a, b in zip(short.units("recover", DISTILLED), long.units("recover", DISTILLED), strict=True):
         assert b.draws[:5] == a.draws
 
 
 def test_draws_depend_on_seed_and_replicate() -> None:
     """Image sets said to be independent that share all their teachers."""
     sets = [plan_of(), plan_of(seed=1), plan_of(recover={"replicate": 1})]
-    draws = [[unit.draws for unit in plan.recover_units(DISTILLED)] for plan in sets]
+    draws = [[unit.draws for unit in plan.units("recover", DISTILLED)] for plan in sets]
     for one, other in itertools.combinations(draws, 2):
         assert one != other
 
@@ -331,9 +331,9 @@ def test_draws_depend_on_seed_and_replicate() -> None:
 def test_only_the_allowed_teachers_are_drawn() -> None:
     """`bn_teachers` that restricts nothing, or that draws the primary a second time."""
     selection = {"bn_teachers": ["t0", "t3"], "inclusion_probability": 1.0}
-    for unit in plan_of(recover={"selection": selection}).recover_units(DISTILLED):
+    for unit in plan_of(recover={"selection": selection}).units("recover", DISTILLED):
         assert unit.draws == (("t0", "t3"),)
-    for unit in plan_of(recover={"selection": {**selection, "bn_teachers": []}}).recover_units(DISTILLED):
+    for unit in plan_of(recover={"selection": {**selection, "bn_teachers": []}}).units("recover", DISTILLED):
         assert unit.draws == (("t0",),)
 
 
@@ -343,7 +343,7 @@ def test_verifiers_are_never_drawn() -> None:
         recover={"selection": {"include_primary": False, "slots": 5, "inclusion_probability": 1.0}},
         analyze={"verifiers": ["t2"]},
     )
-    teachers = {name for unit in plan.recover_units(DISTILLED) for name in unit.teachers}
+    teachers = {name for unit in plan.units("recover", DISTILLED) for name in unit.teachers}
     assert teachers == {"t0", "t1", "t3", "t4", "t5"}
 
 

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import MISSING
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prism_ray.fingerprint import RUN, Scopes, clashes, differences, fingerprint, run_scopes
 from prism_ray.plan import Plan
-from prism_ray.units import STAGES
+from prism_ray.plan.fingerprint import RUN, Scopes, clashes, differences, fingerprint, run_scopes
+from prism_ray.plan.versions import View
+from prism_ray.stages import stage_names
 from tests.plans import config_of, facts_of
 
 quick = settings(deadline=None, max_examples=60)
@@ -68,7 +70,7 @@ def test_free_settings_change_no_scope_and_no_unit(change: dict[str, Any]) -> No
     before, after = config_of(1), config_of(1, **change)
     assert before != after
     assert run_scopes(after, facts_of(), 1) == run_scopes(before, facts_of(), 1)
-    for stage in STAGES[:-1]:
+    for stage in stage_names()[:-1]:
         one, other = (list(Plan(config, facts_of()).units(stage)) for config in (before, after))
         assert one == other
 
@@ -181,6 +183,13 @@ def leaves(values: Any, key: str = "") -> Iterator[str]:
         yield key
 
 
+@pytest.fixture
+def _every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a scope hold every setting that counts, defaults too."""
+    monkeypatch.setattr(View, "default", lambda *_: MISSING)
+
+
+@pytest.mark.usefixtures("_every_key")
 def test_every_setting_is_either_free_by_name_or_binding() -> None:
     """A new setting that slips past the fingerprint, or a new free one that nobody decided on."""
     config = config_of(1)
@@ -234,6 +243,7 @@ def test_how_real_images_are_collected_binds_those_who_use_it() -> None:
     assert old["recover/edc"] != new["recover/edc"]
 
 
+@pytest.mark.usefixtures("_every_key")
 def test_a_collection_binds_the_settings_of_its_kind_alone() -> None:
     """EDC that cannot be added to a run of RDED, because its statistics want patches of another size."""
     rded, edc = {"rded": {"method": "rded"}}, {"edc": {"method": "edc"}}

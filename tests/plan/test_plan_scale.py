@@ -12,7 +12,10 @@ from prism_ray.config.layers import CONTROL
 from prism_ray.parts.images import encode_images
 from prism_ray.parts.labels import EpochLabels, Views, encode_labels
 from prism_ray.plan import Plan
-from prism_ray.units import STAGES, RecoverUnit, RelabelUnit, Slot
+from prism_ray.stages import stage_names
+from prism_ray.stages.formation import Slot
+from prism_ray.stages.recover import RecoverUnit, batch
+from prism_ray.stages.relabel import RelabelUnit
 from tests.plans import config_of, facts_of
 
 # Lazy
@@ -25,7 +28,7 @@ def test_ids_without_draws_are_those_of_the_units(method: str) -> None:
         recover__method=method, recover__ipc=5, recover__images_per_batch=4, relabel__images_per_group=10
     )
     plan = Plan(config, facts_of(3))
-    for stage in STAGES:
+    for stage in stage_names():
         assert list(plan.unit_ids(stage)) == [unit.id for unit in plan.units(stage)]
 
 
@@ -43,12 +46,12 @@ def test_a_plan_of_a_million_batches_is_lazy() -> None:
     config = config_of(recover__ipc=10**6, relabel__images_per_group=10, relabel__epochs=10**6)
     started = time.perf_counter()
     plan = Plan(config, facts_of(1))
-    assert plan.num_batches(DISTILLED) == 10**6
+    assert plan.formation(DISTILLED).num_batches == 10**6
     assert plan.num_units("recover") == 2 * 10**6
     assert plan.num_units("relabel") == 2 * 10**5 * 10**4
     first = next(plan.units("recover"))
     label = next(plan.units("relabel"))
-    last = plan.batch(CONTROL, 10**6 - 1)
+    last = batch(plan, CONTROL, 10**6 - 1)
     seconds = time.perf_counter() - started
     assert isinstance(first, RecoverUnit)
     assert first.slots == (Slot(0, 0),)
@@ -68,7 +71,7 @@ def test_the_estimate_of_image_bytes_is_near_the_truth() -> None:
     rng = np.random.default_rng(0)
     written = 0
     for image_set in plan.image_sets:
-        for unit in plan.recover_units(image_set):
+        for unit in plan.units("recover", image_set):
             noise = rng.integers(0, 256, (len(unit.slots), 3, 64, 64), dtype=np.uint8)
             written += len(encode_images(unit, noise, plan.facts.class_names))
     assert 0.8 < plan.estimated_image_bytes() / written < 1.25

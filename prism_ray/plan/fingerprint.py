@@ -1,0 +1,149 @@
+"""Fingerprints: which settings each unit of a run answers to, and how two runs differ. Pure.
+
+A scope is a part of a run whose results depend on the same settings: one teacher, one collection, one image
+set, its labels, one evaluation of it. Its inputs are these settings and the fingerprints of the scopes that
+it needs, so a fingerprint covers everything upstream. A scope is bound once a unit of it is committed. What
+is not bound may still change, and scopes may be added to a finished run.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import MISSING
+from typing import Any
+
+from prism_ray.config import DISTILLED, Config
+from prism_ray.config.base import Section
+from prism_ray.config.layers import CONTROL
+from prism_ray.data import DataFacts
+from prism_ray.plan.plan import Plan
+from prism_ray.plan.versions import PLAN_VERSION, View
+from prism_ray.stages import stages
+from prism_ray.stages.squeeze import RUN
+
+Scopes = dict[str, dict[str, Any]]  # scope -> {"settings": plain data, "needs": {scope: fingerprint}}
+
+# Settings that cannot change a result: where data are, and how they get there.
+_FREE_DATA_KEYS = {"path", "test_path", "download", "num_classes"}
+
+
+def run_scopes(
+    config: Config,
+    facts: DataFacts,
+    num_threads: int,
+    weights: Mapping[str, str] | None = None,
+    version: int = PLAN_VERSION,
+) -> Scopes:
+    """Return the inputs of every scope of a run, those that others need first.
+
+    `weights` has the SHA-256 of each teacher's file of weights, if it has one; its path is free. `version` is
+    the plan version of the run.
+    """
+    view = View(version)
+    settings = {
+        "seed": config.seed,
+        "data": view("data", config.data, free=_FREE_DATA_KEYS),
+        "data_facts": view.facts(facts),
+        "orchestrate": {"threads_per_actor": num_threads},
+        "plan_version": version,
+    }
+    scopes: Scopes = {RUN: {"settings": settings, "needs": {}}}
+    fingerprints = {RUN: fingerprint(scopes[RUN])}
+    basis = Plan(config, facts)
+    for stage in stages():
+        for scope in stage.scopes(basis, view, dict(weights or {})):
+            needs = {need: fingerprints[need] for need in scope.needs}
+            scopes[scope.name] = {"settings": scope.settings, "needs": needs}
+            fingerprints[scope.name] = fingerprint(scopes[scope.name])
+    return scopes
+
+
+def plan_version(scopes: Scopes) -> int:
+    """Return the plan version that the scopes of a run were written with."""
+    return int(scopes[RUN]["settings"]["plan_version"])
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of plain data, independent of the order of keys."""
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def clashes(held: Scopes, asked: Scopes, bound: Collection[str]) -> list[str]:
+    """Say in one line each how `asked` would change what `bound` scopes of `held` have made.
+
+    Empty if and only if every bound scope that both know has the same fingerprint. Both are of one plan
+    version.
+    """
+    both = held.keys() & asked.keys()
+    changed = {scope for scope in both if fingerprint(held[scope]) != fingerprint(asked[scope])}
+    explain = changed & needed_scopes(held, bound)
+    found: set[str] = set()
+    while explain:
+        scope = explain.pop()
+        found.add(scope)
+        needs = held[scope]["needs"].keys() | asked[scope]["needs"].keys()
+        explain |= (needs & changed) - found
+    lines: dict[str, None] = {}
+    sets = {scope.removeprefix("recover/") for scope in held if scope.startswith("recover/")}
+    view = View(plan_version(held)) if found else None
+    for scope in held:
+        if scope in found:
+            whose = _whose(scope) if sets - {DISTILLED, CONTROL} else ""
+            for line in differences(held[scope]["settings"], asked[scope]["settings"], view):
+                lines[line + whose] = None
+            here, now = held[scope]["needs"].keys(), asked[scope]["needs"].keys()
+            for need in sorted(here ^ now):
+                which = "the store used it, now it is not used" if need in here else "it is new"
+                lines[f"{need}: {which}{whose}"] = None
+    return list(lines)
+
+
+def needed_scopes(scopes: Scopes, bound: Collection[str]) -> set[str]:
+    """Return the bound scopes that are among `scopes`, and all that they need."""
+    found: set[str] = set()
+    left = scopes.keys() & set(bound)
+    while left:
+        scope = left.pop()
+        found.add(scope)
+        left |= scopes[scope]["needs"].keys() - found
+    return found
+
+
+def differences(old: Any, new: Any, view: View | None = None) -> list[str]:
+    """Say in one line each where two pieces of plain data differ, for a person to read.
+
+    With `view`, which needs a scope's settings, a value that is not there is shown as the default that it
+    stands for.
+    """
+    method = old.get("recover", {}).get("method", "prism") if view else ""
+
+    def value_of(side: dict[str, Any], key: tuple[str, ...]) -> Any:
+        if key[-1] in side or view is None:
+            return side.get(key[-1], MISSING)
+        default = view.default_at(key, method)
+        return {} if isinstance(default, Section) else default
+
+    def differ(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[str]:
+        name = ".".join(key)
+        if old is MISSING:
+            yield f"{name}: the store has nothing, now {new!r}"
+        elif new is MISSING:
+            yield f"{name}: the store has {old!r}, now nothing"
+        elif isinstance(old, dict) and isinstance(new, dict):
+            for inner in sorted(old.keys() | new.keys()):
+                path = (*key, inner)
+                yield from differ(value_of(old, path), value_of(new, path), path)
+        elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            for number, pair in enumerate(zip(old, new, strict=True)):
+                yield from differ(*pair, (*key, str(number)))
+        elif json.dumps(old) != json.dumps(new):
+            yield f"{name}: the store has {old!r}, now {new!r}"
+
+    return list(differ(old, new, ()))
+
+
+def _whose(scope: str) -> str:
+    """Name the image set of a scope, if it is one's."""
+    parts = scope.split("/")
+    return f" (image set {parts[1]})" if parts[0] in ("recover", "relabel", "evaluate", "measure") else ""

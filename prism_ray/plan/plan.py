@@ -1,0 +1,77 @@
+"""Config + facts -> Plan: which units of work a run has, with their keys, slots, teacher draws and seeds.
+
+Pure: everything derives from the config and the facts of the data by arithmetic and hashing. Units are made
+lazily, so a plan of a million batches takes no memory. Which actor does a unit, in which order and how often
+it is tried is decided by the scheduler, and changes nothing here. No torch, no Ray.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prism_ray.encodings import ENCODINGS
+from prism_ray.errors import ConfigError
+from prism_ray.stages import Basis, Stage, Unit, find_stage, stage_of, stages
+
+_MAX_UNITS = 10**8  # of a stage; to go through the names of more takes hours
+
+
+@dataclass(frozen=True)
+class Plan(Basis):
+    """The units of a run, stage by stage.
+
+    >>> plan = Plan(config, facts)
+    >>> plan.num_units("recover"), next(plan.units("recover", "distilled")).id
+    (10, 'recover/distilled/i00000-c00000')
+    """
+
+    def num_units(self, stage: str) -> int:
+        """Return how many units `units(stage)` yields, without making them."""
+        return find_stage(stage).count(self)
+
+    def units(self, stage: str, image_set: str | None = None) -> Iterator[Unit]:
+        """Yield the units of a stage in order: all, or those of one image set."""
+        return find_stage(stage).units(self, image_set)
+
+    def unit_ids(self, stage: str, image_set: str | None = None) -> Iterator[str]:
+        """Yield the ids of `units(stage, image_set)`; that is faster."""
+        return find_stage(stage).ids(self, image_set)
+
+    def find(self, unit_id: str) -> Unit | None:
+        """Return the unit that has an id, None if the plan has none; microseconds in stages of many units."""
+        stage = _stage_of(unit_id)
+        return stage.find(self, unit_id) if stage else None
+
+    def has(self, unit_id: str) -> bool:
+        """Return whether the plan has a unit with an id."""
+        stage = _stage_of(unit_id)
+        return stage is not None and stage.has(self, unit_id)
+
+    def teachers_of(self, unit: Unit) -> tuple[str, ...]:
+        """Return the names of the teachers that a unit needs loaded."""
+        return find_stage(stage_of(unit.id)).teachers(self, unit)
+
+    def check_size(self, origin: str) -> None:
+        """Raise ConfigError if a stage has more units than anybody waits for; `origin` names the config."""
+        for stage in stages():
+            num_units = stage.count(self)
+            if num_units > _MAX_UNITS:
+                raise ConfigError(
+                    f"{origin}: its settings make {num_units:,} units of {stage.name}, and a run can have "
+                    f"{_MAX_UNITS:,}; lower ipc, num_students or epochs, or put more into a unit "
+                    "(images_per_batch, relabel.epochs_per_unit, collect.classes_per_unit)"
+                )
+
+    def estimated_image_bytes(self) -> int:
+        """Return about how many bytes all image sets take: PNG of noise is about as large as its pixels."""
+        pixels = self.facts.channels * self.config.data.image_size**2
+        return sum(self.num_images(name) for name in self.image_sets) * (pixels + 200)
+
+    def estimated_label_bytes(self) -> int:
+        """Return about how many bytes all soft labels take: logits as encoded, and views of 33 bytes."""
+        relabel = self.config.relabel
+        view = 33 + ENCODINGS[relabel.encoding].bytes_per_view(self.facts.num_classes)
+        return round(sum(self.num_images(name) for name in self.image_sets) * relabel.epochs * view)
+
+
+def _stage_of(unit_id: str) -> Stage | None:
+    return next((stage for stage in stages() if stage.name == stage_of(unit_id)), None)

@@ -1,0 +1,71 @@
+"""The stages of a run: one table, which everything that goes through stages reads.
+
+A stage is one module here, one work function in prism_ray.work, and one row of `_BUILT_IN`. An installed
+package adds a stage by an entry point of the group `prism_ray.stages` that names an object of a subclass of
+`Stage`. The row of a stage stands behind the one that it builds on.
+"""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from prism_ray.stages import collect, evaluate, measure, recover, relabel, squeeze
+from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, Unit, scope_of, stage_of
+
+__all__ = [
+    "Basis",
+    "Scope",
+    "SettingsView",
+    "Stage",
+    "Unit",
+    "find_stage",
+    "scope_of",
+    "stage_names",
+    "stage_of",
+    "stages",
+]
+
+_BUILT_IN: tuple[Stage, ...] = (
+    squeeze.STAGE,
+    collect.STAGE,
+    recover.STAGE,
+    relabel.STAGE,
+    measure.STAGE,
+    evaluate.STAGE,
+)
+ENTRY_POINTS = "prism_ray.stages"
+
+
+@cache
+def stages() -> tuple[Stage, ...]:
+    """Return all stages in order.
+
+    Raises TypeError if an entry point names anything but a stage, or one that cannot stand where it does.
+    """
+    found = list(_BUILT_IN)
+    for entry in entry_points(group=ENTRY_POINTS):
+        stage, where = entry.load(), f"the entry point {entry.name} = {entry.value}"
+        if not isinstance(stage, Stage):
+            raise TypeError(f"{where} is not an object of a subclass of prism_ray.stages.Stage")
+        names = {other.name: other for other in found}
+        if stage.name in names:
+            raise TypeError(f"{where} names its stage {stage.name!r}, which is taken")
+        before = names.get(stage.after or "")
+        if stage.after is not None and before is None:
+            raise TypeError(f"{where} builds on {stage.after!r}, and there are {', '.join(names)}")
+        if stage.waits_for != "stage" and not (stage.overlaps and before is not None and before.overlaps):
+            raise TypeError(f"{where} waits for a {stage.waits_for}, so both stages must overlap")
+        found.append(stage)
+    return tuple(found)
+
+
+def stage_names() -> tuple[str, ...]:
+    """Return the names of all stages in order."""
+    return tuple(stage.name for stage in stages())
+
+
+def find_stage(name: str) -> Stage:
+    """Return the stage of a name; raises KeyError if there is none."""
+    for stage in stages():
+        if stage.name == name:
+            return stage
+    raise KeyError(name)

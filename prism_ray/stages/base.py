@@ -1,0 +1,162 @@
+"""What a stage of a run is, and what every stage derives its units from. Pure; no torch, no Ray.
+
+A stage is described by one object of a subclass of `Stage`, in a module of its own. Plan, fingerprint, flow,
+pool, worker, ledger and command line read what they need there and know no stage by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from prism_ray.config import DISTILLED, Config
+from prism_ray.config.base import Section
+from prism_ray.data import DataFacts
+from prism_ray.stages.formation import Formation
+
+
+class Unit(Protocol):
+    """The smallest piece of work: done by one actor, finished by one commit."""
+
+    @property
+    def id(self) -> str:
+        """`<stage>/<name>` or `<stage>/<...>/<key>`; unique in a run, and the name of its commit."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random in the unit."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What all units of a run derive from: its config and the facts of its data."""
+
+    config: Config
+    facts: DataFacts
+
+    @property
+    def image_sets(self) -> tuple[str, ...]:
+        """Names of the image sets, in the order of the config."""
+        return tuple(self.config.image_sets)
+
+    def formation(self, image_set: str) -> Formation:
+        """Return how the images of a set are cut into batches and groups."""
+        images_per_group = self.config.relabel.images_per_group
+        return Formation(self.config.image_sets[image_set], self.facts.num_classes, images_per_group)
+
+    def num_images(self, image_set: str) -> int:
+        """Return the number of images of a set."""
+        return self.facts.num_classes * self.config.image_sets[image_set].ipc
+
+
+class SettingsView(Protocol):
+    """How settings are written into a scope: see `prism_ray.plan.versions`."""
+
+    def __call__(
+        self, section: str, values: Section, *, only: Container[str] | None = None, free: Container[str] = ()
+    ) -> dict[str, Any]:
+        """Return the settings of a section that count, as plain data; `free` ones never do."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A part of a run whose results depend on the same settings, and on the same other scopes."""
+
+    name: str
+    settings: dict[str, Any]  # plain data
+    needs: tuple[str, ...]  # names of the scopes that it builds on
+
+
+class Stage(ABC):
+    """One kind of work of a run. A subclass fills in the attributes and says which units there are."""
+
+    name: str  # also the first part of the ids of its units, and its command
+    help: str  # what the command does, for --help
+    after: str | None  # the stage whose units it builds on
+    waits_for: Literal[
+        "stage", "group", "image set"
+    ]  # which of those units must be done before one can begin
+    work: str  # module:function that does a unit on a device, see prism_ray.work
+    folders: tuple[str, ...]  # of the store, in which its parts are
+    overlaps: bool = False  # it goes on beside other stages that overlap; otherwise each ends before the next
+    many: bool = False  # its units may be a million alike: one waits at each actor, the ledger lists them
+    checkpoints: bool = False  # its units keep a checkpoint in wip/ while they run
+    labels: bool = False  # actors kept for labels (orchestrate.label_actors) take its units first
+    content: str | None = None  # module:function that looks into the files of a unit for `verify`
+    rows: str | None = None  # module:function that says how `compact` merges its files, if they are Parquet
+
+    @abstractmethod
+    def count(self, basis: Basis) -> int:
+        """Return how many units there are, without making them."""
+
+    @abstractmethod
+    def units(
+        self,
+        basis: Basis,
+        image_set: str | None = None,
+        group: int | None = None,
+        without: Container[str] = frozenset(),
+    ) -> Iterator[Unit]:
+        """Yield the units in order: all, those of an image set, or those of one of its groups.
+
+        Units whose ids are in `without` are left out.
+        """
+
+    def ids(self, basis: Basis, image_set: str | None = None) -> Iterator[str]:
+        """Yield the ids of `units`."""
+        return (unit.id for unit in self.units(basis, image_set))
+
+    def find(self, basis: Basis, unit_id: str) -> Unit | None:
+        """Return the unit with an id, None if there is none."""
+        return next((unit for unit in self.units(basis) if unit.id == unit_id), None)
+
+    def has(self, basis: Basis, unit_id: str) -> bool:
+        """Return whether there is a unit with an id."""
+        return self.find(basis, unit_id) is not None
+
+    @abstractmethod
+    def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
+        """Yield the scopes of the units, those that others need first.
+
+        `weights` has the SHA-256 of each file of weights that the config names, by teacher.
+        """
+
+    @abstractmethod
+    def teachers(self, basis: Basis, unit: Any) -> tuple[str, ...]:
+        """Return the names of the teachers that a unit needs loaded."""
+
+    def num_files(self, unit_id: str) -> int:
+        """Return how many files a commit of the unit names at least."""
+        return 1
+
+    def smaller(self, config: Config, unit: Any) -> str | None:
+        """Return how to make a unit need less memory, for example `lower a.b (now 3)`.
+
+        None if nothing does.
+        """
+        return None
+
+
+def set_folder(image_set: str) -> str:
+    """Return the folder of an image set with a slash at its end; the set `distilled` has the store's own."""
+    return "" if image_set == DISTILLED else f"sets/{image_set}/"
+
+
+def key_of(unit_id: str) -> str:
+    """Return the last part of an id, which tells a unit from the others of its scope."""
+    return unit_id.rpartition("/")[2]
+
+
+def stage_of(unit_id: str) -> str:
+    """Return the name of the stage that a unit belongs to, from its id."""
+    return unit_id.partition("/")[0]
+
+
+def scope_of(unit_id: str) -> str:
+    """Return the name of a unit's scope, from its id: all of an id of two parts, else all but the last part.
+
+    >>> scope_of("squeeze/resnet"), scope_of("recover/distilled/i00000-c00000")
+    ('squeeze/resnet', 'recover/distilled')
+    """
+    first, _, last = unit_id.rpartition("/")
+    return first if "/" in first else f"{first}/{last}"

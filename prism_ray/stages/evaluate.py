@@ -1,0 +1,85 @@
+"""evaluate: one unit trains and tests one student on one image set.
+
+Seeds of students do not depend on the image set, so that sets are compared in pairs: same first weights.
+"""
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+from prism_ray.config import Config
+from prism_ray.seeds import derive_seed
+from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, key_of
+from prism_ray.stages.squeeze import scope_of_teacher
+
+_FREE = {"seeds", "image_sets"}  # every student and every image set has a seed of its own
+
+
+@dataclass(frozen=True)
+class EvaluateUnit:
+    """Train and test one student on one image set."""
+
+    image_set: str
+    evaluation: str
+    student: int
+    seed: int  # of the student: the same for every image set
+
+    @property
+    def id(self) -> str:
+        return f"evaluate/{self.image_set}/{self.evaluation}/s{self.student:03d}"
+
+
+class EvaluateStage(Stage):
+    """The students."""
+
+    name = "evaluate"
+    help = "train and test students (after relabel)"
+    after = "relabel"
+    waits_for = "image set"
+    work = "prism_ray.work.evaluate:evaluate"
+    folders = ("students",)
+    overlaps = True
+    labels = True
+
+    def count(self, basis: Basis) -> int:
+        evaluations = basis.config.evaluations
+        return sum(len(basis.config.sets_of(key)) * held.seeds for key, held in evaluations.items())
+
+    def units(
+        self,
+        basis: Basis,
+        image_set: str | None = None,
+        group: int | None = None,
+        without: Container[str] = frozenset(),
+    ) -> Iterator[EvaluateUnit]:
+        for key in basis.config.evaluations:
+            for name in basis.config.sets_of(key):
+                if image_set in (None, name):
+                    yield from (unit for unit in students(basis, name, key) if unit.id not in without)
+
+    def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
+        for key, evaluation in basis.config.evaluations.items():
+            settings = {"evaluate": view("evaluate", evaluation, free=_FREE)}
+            for name in basis.config.sets_of(key):
+                needs = (f"relabel/{name}", scope_of_teacher(basis.config.primary))
+                yield Scope(f"evaluate/{name}/{key}", settings, needs)
+
+    def teachers(self, basis: Basis, unit: EvaluateUnit) -> tuple[str, ...]:
+        return (basis.config.primary,)
+
+    def smaller(self, config: Config, unit: EvaluateUnit) -> str:
+        size = config.evaluations[unit.evaluation].batch_size
+        return f"lower evaluate.batch_size (now {size} for {unit.evaluation})"
+
+
+STAGE = EvaluateStage()
+
+
+def students(basis: Basis, image_set: str, evaluation: str) -> Iterator[EvaluateUnit]:
+    """Yield the students of one evaluation of one image set."""
+    for student in range(basis.config.evaluations[evaluation].seeds):
+        seed = derive_seed(basis.config.seed, "evaluate", student)
+        yield EvaluateUnit(image_set, evaluation, student, seed)
+
+
+def student_card(unit: EvaluateUnit, attempt: int) -> str:
+    return f"students/{unit.image_set}/{unit.evaluation}/{key_of(unit.id)}-{attempt}.json"

@@ -1,0 +1,148 @@
+"""How the images of one set are cut into batches, and batches into label groups. Arithmetic alone.
+
+A cross-class batch is a chunk of classes in one round of IPC indices. A joint batch is a piece of all slots
+in class order. Joint batches are numbered so that those with neighbouring numbers, which are labelled in one
+group, are of classes far apart: CutMix partners come from a group.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+
+from prism_ray.config import AnyImageSet
+
+_JOINT_KEY = re.compile(r"j(\d{7,})")
+_CROSS_KEY = re.compile(r"i(\d{5,})-c(\d{5,})")
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """One image of a set: its class and its IPC index."""
+
+    label: int
+    ipc_index: int
+
+
+@dataclass(frozen=True)
+class Formation:
+    """The batches and groups of one image set; both are counted from 0."""
+
+    config: AnyImageSet
+    num_classes: int
+    images_per_group: int
+
+    @property
+    def num_images(self) -> int:
+        return self.num_classes * self.config.ipc
+
+    @property
+    def num_batches(self) -> int:
+        if self.is_joint:
+            return ceil_div(self.num_images, self.config.images_per_batch)
+        return ceil_div(self.config.ipc, self.config.indices_per_round) * self._num_chunks
+
+    @property
+    def is_joint(self) -> bool:
+        return self.config.formation == "joint"
+
+    @property
+    def _classes_per_batch(self) -> int:
+        return self.config.images_per_batch // self.config.indices_per_round
+
+    @property
+    def _num_chunks(self) -> int:
+        """Chunks of classes of a cross-class round."""
+        return ceil_div(self.num_classes, self._classes_per_batch)
+
+    def key(self, number: int) -> str:
+        """Return the key of a batch, for example `i00002-c00100` or `j0000300`."""
+        if self.is_joint:
+            return f"j{self._first_joint_slot(number):07d}"
+        round_index, classes = self._round_and_classes(number)
+        return f"i{round_index * self.config.indices_per_round:05d}-c{classes.start:05d}"
+
+    def number(self, key: str) -> int | None:
+        """Return the number of the batch with a key, None if there is none; undoes `key`."""
+        if self.is_joint:
+            found = _JOINT_KEY.fullmatch(key)
+            step = int(found[1]) // self.config.images_per_batch if found else 0
+            count = self.num_batches
+            number = step * pow(_joint_step(count), -1, count) % count
+        else:
+            found = _CROSS_KEY.fullmatch(key)
+            first, label = (int(found[1]), int(found[2])) if found else (0, 0)
+            round_index = first // self.config.indices_per_round
+            number = round_index * self._num_chunks + label // self._classes_per_batch
+        known = found and number < self.num_batches and self.key(number) == key
+        return number if known else None
+
+    def round_of(self, number: int) -> int:
+        """Return the round of IPC indices of a batch; a joint batch is a round of its own."""
+        return number if self.is_joint else self._round_and_classes(number)[0]
+
+    def slots(self, number: int) -> tuple[Slot, ...]:
+        """Return the images of a batch in order."""
+        ipc = self.config.ipc
+        if self.is_joint:
+            first = self._first_joint_slot(number)
+            last = min(first + self.config.images_per_batch, self.num_images)
+            return tuple(Slot(*divmod(slot, ipc)) for slot in range(first, last))
+        round_index, classes = self._round_and_classes(number)
+        first = round_index * self.config.indices_per_round
+        last = min(first + self.config.indices_per_round, ipc)
+        return tuple(Slot(label, index) for index in range(first, last) for label in classes)
+
+    @property
+    def batches_per_group(self) -> int:
+        """Whole batches that make a label group of about `relabel.images_per_group` images."""
+        if self.is_joint:
+            size = min(self.config.images_per_batch, self.num_images)
+        else:
+            size = min(self._classes_per_batch, self.num_classes) * self.config.indices_per_round
+        return max(1, self.images_per_group // size)
+
+    @property
+    def num_groups(self) -> int:
+        return ceil_div(self.num_batches, self.batches_per_group)
+
+    def group(self, number: int) -> range:
+        """Return the numbers of the batches of a label group."""
+        size = self.batches_per_group
+        return range(number * size, min((number + 1) * size, self.num_batches))
+
+    def group_slots(self, number: int) -> Iterator[Slot]:
+        """Yield the images of a label group, batch after batch."""
+        for batch in self.group(number):
+            yield from self.slots(batch)
+
+    def _first_joint_slot(self, number: int) -> int:
+        """Return where a joint batch begins among the slots in class order: golden section steps."""
+        count = self.num_batches
+        return number * _joint_step(count) % count * self.config.images_per_batch
+
+    def _round_and_classes(self, number: int) -> tuple[int, range]:
+        """Return the round of a cross-class batch, and its chunk of classes."""
+        size = self._classes_per_batch
+        round_index, chunk = divmod(number, self._num_chunks)
+        return round_index, range(chunk * size, min((chunk + 1) * size, self.num_classes))
+
+
+def _joint_step(count: int) -> int:
+    """Return how far apart joint batches of neighbouring numbers are, of `count`."""
+    return _coprime_near(count * (5**0.5 - 1) / 2, count)
+
+
+def _coprime_near(target: float, count: int) -> int:
+    """Return the number from 1 to `count` without a common divisor with it that is nearest to `target`."""
+    low = high = round(target)
+    while True:
+        for step in (low, high):
+            if step >= 1 and gcd(step, count) == 1:
+                return step
+        low, high = low - 1, high + 1
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    """Return the quotient of two integers, rounded up."""
+    return -(-numerator // denominator)

@@ -1,0 +1,87 @@
+"""squeeze: one unit trains one teacher of the pool, or loads its pretrained weights."""
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from prism_ray.config import Config
+from prism_ray.seeds import derive_seed
+from prism_ray.stages.base import Basis, Scope, SettingsView, Stage
+
+RUN = "run"  # the scope of what every other one depends on: data, seed, threads
+
+
+@dataclass(frozen=True)
+class SqueezeUnit:
+    """Train one teacher, or load its pretrained weights."""
+
+    teacher: str
+    seed: int
+
+    @property
+    def id(self) -> str:
+        return scope_of_teacher(self.teacher)
+
+
+class SqueezeStage(Stage):
+    """The teachers."""
+
+    name = "squeeze"
+    help = "train the teachers, or load their pretrained weights"
+    after = None
+    waits_for = "stage"
+    work = "prism_ray.work.squeeze:squeeze"
+    folders = ("teachers",)
+    checkpoints = True
+
+    def count(self, basis: Basis) -> int:
+        return len(basis.config.teachers.pool)
+
+    def units(
+        self,
+        basis: Basis,
+        image_set: str | None = None,
+        group: int | None = None,
+        without: Container[str] = frozenset(),
+    ) -> Iterator[SqueezeUnit]:
+        for teacher in basis.config.teachers.pool:
+            unit = SqueezeUnit(teacher.name, derive_seed(basis.config.seed, "squeeze", teacher.name))
+            if unit.id not in without:
+                yield unit
+
+    def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
+        config = basis.config.teachers
+        for teacher in config.pool:
+            network = view("teacher", teacher, free={"name"})
+            if teacher.weights_path is not None:  # the file counts by its bytes, wherever it lies
+                network["arch"] = f"{teacher.library}:{teacher.architecture}"
+                network["weights_sha256"] = weights[teacher.name]
+            settings: dict[str, Any] = {"pool": {teacher.name: network}}
+            if teacher.weights is None:
+                settings["squeeze"] = view("squeeze", config.squeeze)
+            yield Scope(scope_of_teacher(teacher.name), {"teachers": settings}, (RUN,))
+
+    def teachers(self, basis: Basis, unit: SqueezeUnit) -> tuple[str, ...]:
+        return ()
+
+    def num_files(self, unit_id: str) -> int:
+        return 2  # weights, card
+
+    def smaller(self, config: Config, unit: SqueezeUnit) -> str:
+        return f"lower teachers.squeeze.batch_size (now {config.teachers.squeeze.batch_size})"
+
+
+STAGE = SqueezeStage()
+
+
+def scope_of_teacher(teacher: str) -> str:
+    """Return the scope of a teacher, which is also the id of its one unit."""
+    return f"squeeze/{teacher}"
+
+
+def weights_part(teacher: str, attempt: int) -> str:
+    return f"teachers/{teacher}/weights-{attempt}.safetensors"
+
+
+def card_part(teacher: str, attempt: int) -> str:
+    return f"teachers/{teacher}/teacher-{attempt}.json"

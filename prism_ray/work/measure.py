@@ -1,0 +1,34 @@
+"""The unit of measure: how diverse the images of a set are, and what the verifiers say of them."""
+
+import json
+from functools import partial
+
+import torch
+
+from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
+from prism_ray.stages.measure import MeasureUnit, measure_card
+from prism_ray.work.context import Work, WorkContext
+
+
+def measure(context: WorkContext, unit: MeasureUnit) -> Work:
+    """Measure the diversity of a set's images, and the verifiers' accuracy on them."""
+    config = context.config
+    batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
+    stored = context.images_of_set(unit.image_set, batches)
+    labels = torch.tensor([slot.label for slot in stored.slots])
+    features = penultimate_features(context.teacher(config.feature_teacher), stored.images, context.device)
+    cosine = intra_class_cosine(features, labels)
+    verified = {
+        name: verifier_accuracy(context.teacher(name), stored.images, labels, context.device)
+        for name in config.analyze.verifiers
+    }
+    stats = {
+        "feature_teacher": config.feature_teacher,
+        "cosine_mean": cosine.mean,
+        "cosine_variance": cosine.variance,
+        "verified": verified,
+        "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
+    }
+    card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
+    part = context.write(partial(measure_card, unit), json.dumps(card, indent=1).encode())
+    return Work((part,), stats)
