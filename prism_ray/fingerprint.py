@@ -14,6 +14,7 @@ from typing import Any
 
 from prism_ray.config import DISTILLED, Config, RecoverConfig
 from prism_ray.config.layers import CONTROL
+from prism_ray.config.renamed import old_name
 from prism_ray.data import DataFacts
 from prism_ray.plan import Plan
 from prism_ray.units import CollectKind
@@ -43,7 +44,10 @@ _COLLECT_KEYS: dict[CollectKind, tuple[str, ...]] = {
 }
 # A draw picks by place among the teachers, and logits are summed in their order.
 _ORDER = "order of teachers.pool"
-_FREE_EVALUATE_KEYS = {"seeds", "image_sets"}  # every student and every image set has a seed of its own
+_FREE_EVALUATE_KEYS = {
+    "num_students",
+    "image_sets",
+}  # every student and every image set has a seed of its own
 
 
 def run_scopes(
@@ -86,7 +90,7 @@ def run_scopes(
         add(f"collect/{kind}/{name}", settings, f"squeeze/{name}")
     for name, image_set in config.image_sets.items():
         needs = [f"collect/{kind}/{teacher}" for kind, teacher in plan.collections_of(image_set)]
-        settings = {"recover": values["image_sets"][name]}
+        settings = {"recover": {old_name("recover", key): v for key, v in values["image_sets"][name].items()}}
         if isinstance(image_set, RecoverConfig):
             candidates = config.candidates(image_set)
             needs += [f"squeeze/{teacher}" for teacher in dict.fromkeys([image_set.primary, *candidates])]

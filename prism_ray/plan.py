@@ -83,7 +83,7 @@ class Plan:
             ranges = _ceil_div(relabel.epochs, relabel.epochs_per_unit)
             return ranges * sum(self.num_groups(name) for name in sets)
         students = (
-            len(self.config.sets_of(key)) * evaluation.seeds
+            len(self.config.sets_of(key)) * evaluation.num_students
             for key, evaluation in self.config.evaluations.items()
         )
         return len(sets) + sum(students)
@@ -342,7 +342,7 @@ class Plan:
         return (config.primary,)
 
     def evaluate_units(self, image_set: str, evaluation: str) -> Iterator[EvaluateUnit]:
-        for student in range(self.config.evaluations[evaluation].seeds):
+        for student in range(self.config.evaluations[evaluation].num_students):
             seed = derive_seed(self.config.seed, "evaluate", student)
             yield EvaluateUnit(image_set, evaluation, student, seed)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prism_ray.config.renamed import old_name
 from prism_ray.fingerprint import RUN, Scopes, clashes, differences, fingerprint, run_scopes
 from prism_ray.plan import Plan
 from prism_ray.units import STAGES
@@ -34,7 +35,7 @@ FREE = [
     {"orchestrate__max_attempts": 9},
     {"orchestrate__actor_start_timeout_s": 1.0},
     {"data__num_classes": 10},
-    {"evaluate__seeds": 7},
+    {"evaluate__num_students": 7},
 ]
 BINDING = [
     {"seed": 1},
@@ -193,7 +194,7 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
     sets, evaluations = values.pop("image_sets"), values.pop("evaluations")
     found = set(leaves(values)) | {f"teachers.pool.{key}" for key in leaves(pool[0])}
     for section, named in (("recover", sets), ("evaluate", evaluations)):
-        found |= {f"{section}.{key}" for own in named.values() for key in leaves(own)}
+        found |= {f"{section}.{old_name(section, key)}" for own in named.values() for key in leaves(own)}
     # collect is an input only of what is collected
     found = {key for key in found if not key.startswith("collect.")}
     assert found - inputs == {

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,22 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
+
+
+def read_config(path: Path, overrides: tuple[str, ...], store: str | None) -> Any:
+    """Return the config (Config) that the options give; print a note for each key under an old name."""
+    from prism_ray.config import load_config
+    from prism_ray.config.renamed import RenamedWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RenamedWarning)
+        config = load_config(path, overrides, store)
+    for warning in caught:
+        if issubclass(warning.category, RenamedWarning):
+            say(f"note: {warning.message}", err=True)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    return config
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script to read.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main
+from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main, read_config
 from prism_ray.signals import sigterm_interrupts
 from prism_ray.units import STAGES, Stage
 
@@ -47,11 +47,10 @@ def _do_and_report(
     path: Path, store: str | None, overrides: tuple[str, ...], stages: tuple[Stage, ...]
 ) -> None:
     from prism_ray.analyze.summary import print_summary, summarise
-    from prism_ray.config import load_config
     from prism_ray.pipeline import distill as run_pipeline
     from prism_ray.store import StoreFiles
 
-    config = load_config(path, overrides, store)
+    config = read_config(path, overrides, store)
     outcome = run_pipeline(config, str(path), stages)
     location = StoreFiles(config.store_url).location
     summary = summarise(location, outcome.run, outcome.progress)
@@ -93,9 +92,8 @@ def _command(name: str, config: Path, store: str | None, overrides: tuple[str, .
 def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
     """Show what `distill CONFIG` would do, and how much of it is done; starts nothing."""
     from prism_ray.analyze.preview import preview, print_preview
-    from prism_ray.config import load_config
 
-    settings = load_config(config, overrides, store)
+    settings = read_config(config, overrides, store)
     figures = preview(settings, str(config), None if show_all else 10)
     if as_json:
         click.echo(json.dumps(figures.to_json()))
@@ -112,11 +110,10 @@ def teachers(
     config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
 ) -> None:
     """Measure the networks of CONFIG's pool: size, work, time and memory per image, accuracy."""
-    from prism_ray.config import load_config
     from prism_ray.run import match
     from prism_ray.store import StoreFiles
 
-    settings = load_config(config, overrides, store)
+    settings = read_config(config, overrides, store)
     files = StoreFiles(settings.store_url)
     asked = match(settings, files, str(config))
     from prism_ray.analyze.pool import best_device, measure_pool, print_pool  # torch: wrong input needs none
@@ -159,9 +156,9 @@ def config() -> None:
 @json_option
 def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print CONFIG with every default filled in."""
-    from prism_ray.config import dump_config, load_config
+    from prism_ray.config import dump_config
 
-    settings = load_config(config, overrides, store)
+    settings = read_config(config, overrides, store)
     click.echo(settings.model_dump_json() if as_json else dump_config(settings).rstrip())
 
 

@@ -204,14 +204,23 @@ def show(store: str, classes: int, ipc: int) -> None:
     show_default=True,
     help="PNG files in class folders, or a Hugging Face dataset folder.",
 )
-@click.option("--set", "image_set", metavar="SET", help="The image set; by default the first of the config.")
-def export(store: str, target: str, kind: str, image_set: str | None) -> None:
+@click.option("--image-set", metavar="NAME", help="The image set; by default the first of the config.")
+@click.option("--set", "old_image_set", metavar="NAME", hidden=True)
+def export(store: str, target: str, kind: str, image_set: str | None, old_image_set: str | None) -> None:
     """Write the images of STORE for others to use."""
+    from prism_ray.config.renamed import note
     from prism_ray.run.export import commits_of_set, export_dataset, export_folder
     from prism_ray.store import StoreFiles
 
+    if old_image_set is not None:
+        if image_set is not None:
+            raise UsageError(
+                "--set and --image-set are the old and the new name of one option, and both are given; leave "
+                "--set out"
+            )
+        say(f"note: {note('--set', '--image-set', f'--set {old_image_set}')}", err=True)
     files, run = existing_run(store)
-    name = image_set or run.plan.image_sets[0]
+    name = image_set or old_image_set or run.plan.image_sets[0]
     commits = commits_of_set(files, run, name)
     to = StoreFiles(target)
     if kind == "folder":

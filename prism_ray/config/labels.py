@@ -82,7 +82,7 @@ class EvaluateConfig(Section):
         "one for all evaluations.",
     )
     student: NetworkConfig = Field(description="The student's architecture.")
-    seeds: PositiveInt = Field(default=3, description="Students trained per image set.")
+    num_students: PositiveInt = Field(default=3, description="Students trained per image set.")
     image_sets: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Names of the image sets it is for; default: all."
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from prism_ray.config.reading import shown
 from prism_ray.config.recover import RecoverConfig, SelectConfig
+from prism_ray.config.renamed import with_new_names
 from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.methods.protocols import PROTOCOLS
@@ -109,7 +110,7 @@ def _image_set(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     method = find_method(name) if isinstance(name, str) else None
     if method is None:
         return {**_merge(shared, own), "method": name}
-    preset = method.preset
+    preset, _ = with_new_names(method.preset, lambda key: f"preset of method {name}", ("recover",))
     formation = {**preset, **shared, **own}.get("formation")
     reaches = {key: value for key, value in shared.items() if _applies(key, method.optimises, formation)}
     return {**_merge(preset, reaches, own), "method": name}
@@ -127,7 +128,7 @@ def _applies(key: str, optimises: bool, formation: Any) -> bool:
 def _protocol_values(name: Any, section: str) -> Mapping[str, Any]:
     protocol = PROTOCOLS.get(name) if isinstance(name, str) else None
     values: Mapping[str, Any] = getattr(protocol, section) if protocol is not None else {}
-    return values
+    return with_new_names(values, lambda key: f"preset of protocol {name}", (section,))[0]
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import copy
 import difflib
 import json
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from prism_ray.config.labels import EvaluateConfig
 from prism_ray.config.layers import resolve, user_location
 from prism_ray.config.reading import parse_yaml, read_config_text, shown, to_yaml
 from prism_ray.config.recover import RecoverConfig, SelectConfig
+from prism_ray.config.renamed import (
+    RenamedKey,
+    in_old_names,
+    new_key,
+    note,
+    old_names,
+    other_name,
+    with_new_names,
+)
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
 
@@ -42,23 +52,43 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
     for override in overrides:
         if override.startswith("store.") and isinstance(values.get("store"), str):
             values["store"] = {"url": values["store"]}
-        key = _apply_override(values, override)
+        key = _apply_override(values, override, sources)
         sources[key] = f"--set {override}"
     if store is not None:
         held = values.get("store")
         values["store"] = {**held, "url": store} if isinstance(held, dict) else store
         sources["store.url" if isinstance(held, dict) else "store"] = f"--store {store}"
-    return parse_config(values, str(path), sources)
+    config, renamed = _parse(values, str(path), sources)
+    for names in renamed:
+        warnings.warn(note(names.old, names.new, _source_of(names.new, str(path), sources)), stacklevel=2)
+    return config
 
 
-def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None) -> Config:
+def parse_config(values: Any, origin: str) -> Config:
     """Check `values` (plain data, as from JSON) and return the Config; `origin` names them in errors.
 
-    Raises ConfigError with one line for each wrong key.
+    Old names of keys are read without a warning. Raises ConfigError with one line for each wrong key.
     """
+    return _parse(values, origin, {})[0]
+
+
+def _parse(values: Any, origin: str, sources: dict[str, str]) -> tuple[Config, list[RenamedKey]]:
+    """Return the Config, and which keys of `values` stand under an old name."""
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: a config is a mapping of keys, got {shown(values)}")
-    resolved = resolve(values, lambda key: _source_of(key, origin, sources or {}))
+
+    def where(key: str) -> str:
+        return _source_of(key, origin, sources)
+
+    values, renamed = with_new_names(values, where)
+    try:
+        return _check(values, resolve(values, where), origin, sources), renamed
+    except ConfigError as error:
+        raise ConfigError(in_old_names(str(error), renamed)) from None
+
+
+def _check(values: dict[str, Any], resolved: dict[str, Any], origin: str, sources: dict[str, str]) -> Config:
+    """Return the Config of `resolved`; an error names the keys of the user's `values`."""
     try:
         text = json.dumps(resolved)
     except (TypeError, ValueError) as error:
@@ -69,7 +99,7 @@ def parse_config(values: Any, origin: str, sources: dict[str, str] | None = None
         # A union complains once for each of its members, a shared value once for each set that has it.
         complaints: dict[str, dict[str, None]] = {}
         for detail in error.errors(include_url=False):
-            subject, problem = _describe(detail, values, resolved, origin, sources or {})
+            subject, problem = _describe(detail, values, resolved, origin, sources)
             complaints.setdefault(subject, {})[problem] = None
         lines = [subject + ", or ".join(problems) for subject, problems in complaints.items()]
         if len(lines) > _NUM_NAMED:
@@ -82,8 +112,11 @@ def dump_config(config: Config) -> str:
     return to_yaml(config.model_dump(mode="json"))
 
 
-def _apply_override(values: dict[str, Any], override: str) -> str:
-    """Lay one `a.b=c` over `values`; return its key. A number in the key is a place in a list."""
+def _apply_override(values: dict[str, Any], override: str, sources: Mapping[str, str]) -> str:
+    """Lay one `a.b=c` over `values`; return its key. A number in the key is an index of a list.
+
+    It also replaces what the file, not another option in `sources`, sets under the key's other name.
+    """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -107,6 +140,9 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
             raise ConfigError(f"--set {override}: {prefix} is {shown(node)} and has no keys")
         if last:
             node[index] = value
+            other = other_name(parts)
+            if other is not None and ".".join([*parts[:-1], other]) not in sources:
+                node.pop(other, None)
         else:
             if isinstance(node, dict) and node.get(index) is None:
                 node[index] = {}
@@ -167,7 +203,7 @@ def _describe(
 def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:
     """Name the option that set `key`; for a section, the file and every option that touched it."""
     for name, text in sources.items():
-        if f"{key}.".startswith(f"{name}."):
+        if f"{key}.".startswith(f"{new_key(name)}."):
             return text
     touched = [text for name, text in sources.items() if not key or name.startswith(f"{key}.")]
     return f"{origin} with {' '.join(touched)}" if touched else origin
@@ -224,9 +260,9 @@ def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
     if selected and wrong in RecoverConfig.model_fields:
         return f"; its method chooses real images and does not optimise them, {wrong} is for those that do"
     names = [*model.model_fields, *(_SHARED if model is Config else ())]
-    near = difflib.get_close_matches(wrong, names, n=1)
+    near = difflib.get_close_matches(wrong, [*names, *old_names(prefix)], n=1)
     if near:
-        return f"; did you mean {'.'.join([*prefix, near[0]])}?"
+        return f"; did you mean {new_key('.'.join([*prefix, near[0]]))}?"
     elsewhere = {full.rsplit(".", 1)[-1]: full for full in _all_keys(Config)}
     for section, shared in _SHARED.items():
         elsewhere |= {full.rsplit(".", 1)[-1]: full for full in _all_keys(shared, f"{section}.")}

@@ -169,7 +169,7 @@ class RecoverConfig(ImageSetConfig):
     jitter: NonNegativeInt = Field(
         default=32, description="The batch is rolled by 0..jitter pixels in both directions."
     )
-    patch_shuffle: bool = Field(
+    init_patch_shuffle: bool = Field(
         default=False, description="The four quarters of each initial image change places."
     )
     options: dict[str, Any] = Field(
@@ -197,10 +197,10 @@ class RecoverConfig(ImageSetConfig):
 
     @model_validator(mode="after")
     def _check_patch_shuffle(self) -> Self:
-        if self.patch_shuffle and self.init == "noise":
+        if self.init_patch_shuffle and self.init == "noise":
             raise ValueError(
-                "patch_shuffle = True moves the quarters of real images, and init = 'noise' has none; set "
-                "patch_shuffle to false"
+                "init_patch_shuffle = True moves the quarters of real images, and init = 'noise' has none; "
+                "set init_patch_shuffle to false"
             )
         return self
 

@@ -18,7 +18,7 @@ from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
 class Config(Section):
     """Every setting of a run, resolved: each image set and each evaluation by name (see layers.py)."""
 
-    store: AnyStore = Field(description="Folder or URL of the run's store; or {url, images}.")
+    store: AnyStore = Field(description="Folder or URL of the run's store; or {url, image_format}.")
     seed: NonNegativeInt = Field(
         default=0, description="Seed of the run; every random choice derives from it."
     )
@@ -62,9 +62,9 @@ class Config(Section):
         for key, image_set in self.image_sets.items():
             if self.image_files == "png" and image_set.images_per_batch > MAX_PNG_FILES:
                 raise ValueError(
-                    f"image_sets.{key}.images_per_batch = {image_set.images_per_batch}: with store.images = "
-                    f"'png' a batch has at most {MAX_PNG_FILES:,} images, because its commit names each; "
-                    "lower it, or keep images in Parquet"
+                    f"image_sets.{key}.images_per_batch = {image_set.images_per_batch}: with "
+                    f"store.image_format = 'png' a batch has at most {MAX_PNG_FILES:,} images, because its "
+                    "commit names each; lower it, or set store.image_format to parquet"
                 )
         return self
 
@@ -139,7 +139,7 @@ class Config(Section):
     @property
     def image_files(self) -> ImageFiles:
         """How batches keep their images."""
-        return "parquet" if isinstance(self.store, str) else self.store.images
+        return "parquet" if isinstance(self.store, str) else self.store.image_format
 
     def with_store(self, url: str) -> Self:
         """Return the same config with its store elsewhere."""

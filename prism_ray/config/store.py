@@ -14,7 +14,7 @@ class StoreConfig(Section):
     """The store, where more is to be said of it than its place."""
 
     url: str = Field(description="Folder or URL of the run's store.")
-    images: ImageFiles = Field(
+    image_format: ImageFiles = Field(
         default="parquet",
         description="How batches that are made from now on keep their images. parquet: inside one file per "
         "batch; png: as PNG files in class folders, beside a Parquet file per batch that names them. The "

@@ -21,7 +21,7 @@ from prism_ray.errors import ConfigError
         "relabel.crop_scale=[0.5, 1.5]",
         "relabel.crop_scale=[0.5]",
         "relabel.flip=1",
-        "evaluate.seeds=0",
+        "evaluate.num_students=0",
         "evaluate.batch_size=0",
         "evaluate.learning_rate=0",
         "evaluate.weight_decay=-1",

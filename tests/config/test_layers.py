@@ -84,8 +84,8 @@ def test_any_config_takes_any_method(config_path: Path) -> None:
 def test_evaluations_share_too(config_path: Path) -> None:
     """A second evaluation with another student than the first, unasked."""
     named = "evaluations={soft: {}, hard: {labels: hard, image_sets: [random-real]}}"
-    config = load_config(config_path, [named, "evaluate.seeds=7"])
-    assert {e.seeds for e in config.evaluations.values()} == {7}
+    config = load_config(config_path, [named, "evaluate.num_students=7"])
+    assert {e.num_students for e in config.evaluations.values()} == {7}
     assert config.sets_of("hard") == ("random-real",)
     assert config.sets_of("soft") == ("distilled", "random-real")
 
@@ -109,8 +109,10 @@ def test_a_shared_value_without_effect_is_refused(config_path: Path, tmp_path: P
     assert "image_sets.<name>.iterations" in str(caught.value)
     with pytest.raises(ConfigError, match=r"recover\.selection\.slots = 1 has no effect"):
         load_config(path, ["recover.selection.slots=1"])
-    with pytest.raises(ConfigError, match=r"--set evaluate\.seeds=9: .* no effect: every one of evaluations"):
-        load_config(path, ["evaluate.seeds=9"])
+    with pytest.raises(
+        ConfigError, match=r"--set evaluate\.num_students=9: .* no effect: every one of evaluations"
+    ):
+        load_config(path, ["evaluate.num_students=9"])
     for override in ("evaluate.protocol=prism", "evaluate.student.arch=timm:resnet18"):
         with pytest.raises(ConfigError, match="has no effect"):
             load_config(path, [override])
@@ -137,7 +139,7 @@ def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
         ),
         ("image_sets.X={}", "image_sets.X"),
         ("recover.method=prsim", "there is no method 'prsim'; did you mean 'prism'?"),
-        ("image_sets.x={method: edc, init: noise}", "image_sets.x: patch_shuffle = True moves"),
+        ("image_sets.x={method: edc, init: noise}", "image_sets.x: init_patch_shuffle = True moves"),
         ("recover.options.weight=1", "method prism takes no options, got weight"),
         (
             "image_sets={r: {method: rded, iterations: 5}}",

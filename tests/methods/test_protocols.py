@@ -120,7 +120,7 @@ def test_values(name: str) -> None:
     # How the work is cut is no protocol's business.
     assert {key: found[key] for key in found if key not in ("images_per_group", "epochs_per_unit")} == relabel
     (evaluation,) = config.evaluations.values()
-    found = evaluation.model_dump(exclude={"student", "seeds", "image_sets", "protocol"})
+    found = evaluation.model_dump(exclude={"student", "num_students", "image_sets", "protocol"})
     assert found == {**COMMON_EVALUATE, **EVALUATE[name]}
     assert evaluation.protocol == name
 
