@@ -1,6 +1,6 @@
-"""Keys of the config that have a new name: the table, and the reading of old names. Torch-free, plain data.
+"""The table of renamed config keys, and the functions that read the old names. Plain data.
 
-An old name is read until version 1.0. The command line then prints a note that says the new name.
+Old names are read until version 1.0. The command line prints a note with the new name.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from prism_ray.errors import ConfigError
 
-# Section -> old name -> new name. The named sections below have the keys of the shared ones.
+# Shared section -> old name -> new name. The named sections below have the same keys.
 RENAMED: dict[str, dict[str, str]] = {
     "recover": {"patch_shuffle": "init_patch_shuffle"},
     "evaluate": {"seeds": "num_students"},
@@ -21,27 +21,27 @@ _SECTIONS = RENAMED.keys() | _NAMED.keys()
 
 
 class RenamedWarning(FutureWarning):
-    """A key or an option stands under its old name. The message says both names and where it stands."""
+    """An old name of a key or an option was used. The message has both names, and the file or the option."""
 
 
 @dataclass(frozen=True)
 class RenamedKey:
-    """A key that the user wrote under its old name, for example evaluate.seeds."""
+    """A key that the user wrote with its old name. Both names have the whole path, as evaluate.seeds has."""
 
     old: str
     new: str  # both with the whole path
 
 
 def note(old: str, new: str, where: str) -> RenamedWarning:
-    """Return the warning for an old name; `where` is the file or the option that it stands in."""
+    """Return the warning for an old name; `where` is the file or the option that has it."""
     return RenamedWarning(f"{old} is now called {new}; the old name is read until 1.0 ({where})")
 
 
 def old_name(section: str, name: str) -> str:
-    """Return what a key of `section` was called before, as stores of plan version 3 and older have it.
+    """Return the name that a key of `section` had in plan version 3, which its fingerprints contain.
 
-    For example, old_name("recover", "init_patch_shuffle") is "patch_shuffle". A key that always had its name
-    keeps it.
+    For example, old_name("recover", "init_patch_shuffle") is "patch_shuffle". A key without an old name is
+    returned as it is.
     """
     return next((old for old, new in RENAMED.get(section, {}).items() if new == name), name)
 
@@ -52,13 +52,13 @@ def old_names(path: Iterable[str]) -> list[str]:
 
 
 def other_name(path: Sequence[str]) -> str | None:
-    """Return the other name, old or new, of the key at `path`; None if it has one name only."""
+    """Return the other name (old or new) of the key at `path`; None if it has only one name."""
     names = RENAMED.get(_section(path[:-1]), {})
     return names.get(path[-1]) or {new: old for old, new in names.items()}.get(path[-1])
 
 
 def new_key(key: str) -> str:
-    """Return a key with its whole path under its new name: evaluate.seeds -> evaluate.num_students."""
+    """Return a key (with its whole path) with its new name: evaluate.seeds -> evaluate.num_students."""
     *path, name = key.split(".")
     return ".".join([*path, RENAMED.get(_section(path), {}).get(name, name)])
 
@@ -68,7 +68,8 @@ def with_new_names(
 ) -> tuple[dict[str, Any], list[RenamedKey]]:
     """Return `values` (plain data: a config, or its section at `path`) with new names, and the renamed keys.
 
-    `where` says by which file or option a key was set. Raises ConfigError if a key is given under both names.
+    `where` returns the file or the option that set a key. Raises ConfigError if a key is given under both
+    names.
     """
     names = RENAMED.get(_section(path), {})
     result: dict[str, Any] = {}
@@ -80,7 +81,7 @@ def with_new_names(
             if name in values:
                 raise ConfigError(
                     f"{where('.'.join(path))}: {old} and {new} are the old and the new name of one key, and "
-                    f"both are given; take {old} out"
+                    f"both are given; remove {old}"
                 )
             renamed.append(RenamedKey(old, new))
         elif isinstance(value, Mapping) and _section((*path, str(key))) in _SECTIONS:
@@ -91,7 +92,7 @@ def with_new_names(
 
 
 def in_old_names(text: str, renamed: Iterable[RenamedKey]) -> str:
-    """Return the text of an error with the names that the user wrote."""
+    """Return the text of an error with the names as the user wrote them."""
     for key in renamed:
         text = _replaced(text, key.new, key.old)
         text = _replaced(text, key.new.rpartition(".")[2], key.old.rpartition(".")[2])
@@ -103,6 +104,6 @@ def _replaced(text: str, word: str, other: str) -> str:
 
 
 def _section(path: Iterable[str]) -> str:
-    """Return the section of the table that holds the keys at `path`: image_sets.x -> recover."""
+    """Return the section of the table for the keys at `path`: image_sets.x -> recover."""
     parts = list(path)
     return ".".join([_NAMED[parts[0]], *parts[2:]] if len(parts) > 1 and parts[0] in _NAMED else parts)

@@ -51,7 +51,7 @@ def test_values_out_of_bounds_are_refused_by_name(config_path: Path, override: s
 
 def test_an_unknown_protocol_is_refused_with_those_there_are(config_path: Path) -> None:
     """A misspelt protocol whose defaults are another's."""
-    with pytest.raises(ConfigError, match=r"no protocol 'fkd'; there are prism, sre2l, .*, rded"):
+    with pytest.raises(ConfigError, match=r"'fkd' is not a protocol; set one of prism, sre2l, .*, rded"):
         load_config(config_path, ["evaluate.protocol=fkd"])
 
 

@@ -86,7 +86,7 @@ def test_both_names_of_a_key_are_refused(config_path: Path, minimal: str, way: s
     )
     assert message == (
         f"{where}: evaluate.seeds and evaluate.num_students are the old and the new name of one key, and "
-        "both are given; take evaluate.seeds out"
+        "both are given; remove evaluate.seeds"
     )
 
 
@@ -96,7 +96,7 @@ def test_both_names_of_a_key_are_refused(config_path: Path, minimal: str, way: s
         ("evaluate.seeds=0", "evaluate.seeds = 0: should be greater than or equal to 1"),
         ("evaluations.a.seeds=0", "evaluations.a.seeds = 0: should be greater"),
         ("store.images=jpeg", "store.images = 'jpeg': should be 'parquet' or 'png'"),
-        ("image_sets={x: {patch_shuffle: true, init: noise}}", "patch_shuffle = True moves the quarters"),
+        ("image_sets={x: {patch_shuffle: true, init: noise}}", "patch_shuffle = True shuffles the quarters"),
         ("evaluate.seed=3", "did you mean evaluate.num_students?"),
         (
             "image_sets={r: {method: rded, patch_shuffle: true}}",

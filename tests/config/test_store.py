@@ -55,7 +55,10 @@ def test_a_batch_has_no_more_files_than_a_commit_can_name(config_path: Path) -> 
     [
         ("store.image_format=jpeg", "store.image_format = 'jpeg': should be 'parquet' or 'png'"),
         ("store.image=png", "store.image = 'png': unknown key; did you mean store.image_format?"),
-        ("store={image_format: png}", "store.url is missing (Folder or URL of the run's store.)"),
+        (
+            "store={image_format: png}",
+            "store.url is missing (Folder or URL of the run's store, for example s3://bucket/run.)",
+        ),
         ("store={url: 5}", "store.url = 5: should be a valid string"),
         ("store=5", "store = 5: should be a valid string"),
         ("store=[a]", "store = ['a']: should be a valid string"),
