@@ -259,7 +259,7 @@ def test_failures_are_shown_and_set_back(digits_config: Path, tmp_path: Path) ->
         assert "--failed for all" in output
     code, output = invoke("retry", files.location, "recover/a/c")
     assert code == 2
-    assert "'recover/a/c' is not set aside; there are recover/a/b" in output
+    assert "'recover/a/c' is not set aside; the units set aside are recover/a/b" in output
     code, output = invoke("retry", files.location, "recover/a/b")
     assert (code, output.splitlines()[0]) == (0, "1 unit is pending again")
     assert json.loads(invoke("failures", files.location, "--json")[1])["set_aside"] == []

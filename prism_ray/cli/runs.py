@@ -1,4 +1,4 @@
-"""Commands that read a config: what a run would do, and doing it."""
+"""Commands that read a config: preview and execution of a run, its teachers, its settings."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from prism_ray.units import STAGES, Stage
 @main.command()
 @config_options
 def distill(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
-    """Run all stages of CONFIG; the same command again goes on where it was."""
+    """Run all stages of CONFIG. The same command resumes an interrupted run."""
     _run_stages(config, store, overrides, STAGES)
 
 
@@ -27,7 +27,9 @@ def _stage_command(stage: Stage, help_text: str) -> None:
 
 
 _stage_command("squeeze", "Run one stage of CONFIG: train the teachers.")
-_stage_command("collect", "Run one stage of CONFIG: one pass over the real images (needs squeeze).")
+_stage_command(
+    "collect", "Run one stage of CONFIG: statistics and scores of the real images (needs squeeze)."
+)
 _stage_command("recover", "Run one stage of CONFIG: make the images (needs collect).")
 _stage_command("relabel", "Run one stage of CONFIG: make the soft labels (needs recover).")
 _stage_command("evaluate", "Run one stage of CONFIG: train and test students (needs relabel).")
@@ -38,7 +40,7 @@ def _run_stages(path: Path, store: str | None, overrides: tuple[str, ...], stage
         with sigterm_interrupts():
             _do_and_report(path, store, overrides, stages)
     except KeyboardInterrupt:
-        click.echo("\ninterrupted; everything done is kept. Go on with the same command:", err=True)
+        click.echo("\ninterrupted; all finished work is kept. Resume with the same command:", err=True)
         click.echo(f"  {_same_command()}", err=True)
         sys.exit(INTERRUPTED)
 
@@ -56,7 +58,7 @@ def _do_and_report(
     summary = summarise(location, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
-        click.echo("Nothing to do: every unit is committed already.")
+        click.echo("Nothing to do: all units are committed.")
     else:
         assert outcome.peak_bytes is not None
         click.echo(
@@ -72,7 +74,7 @@ def _do_and_report(
     if summary.complete:
         click.echo(f"Next: look at the images with\n  prism-ray show {location}")
     else:
-        click.echo(f"Next: see what is left with\n  prism-ray status {location}")
+        click.echo(f"Next: see what is missing with\n  prism-ray status {location}")
 
 
 def _same_command() -> str:
@@ -80,7 +82,7 @@ def _same_command() -> str:
 
 
 def _command(name: str, config: Path, store: str | None, overrides: tuple[str, ...]) -> str:
-    """Return another command for the same run."""
+    """Return another command with the same config, store and overrides."""
     words = ["prism-ray", name, str(config), *(word for text in overrides for word in ("--set", text))]
     return shlex.join(words + (["--store", store] if store else []))
 
@@ -88,9 +90,9 @@ def _command(name: str, config: Path, store: str | None, overrides: tuple[str, .
 @main.command()
 @config_options
 @json_option
-@click.option("--all", "show_all", is_flag=True, help="List every batch, not only the first ten.")
+@click.option("--all", "show_all", is_flag=True, help="List all batches, not only the first ten.")
 def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
-    """Show what `distill CONFIG` would do, and how much of it is done; starts nothing."""
+    """Show what `distill CONFIG` would do and how much is done already. Starts nothing."""
     from prism_ray.analyze.preview import preview, print_preview
 
     settings = read_config(config, overrides, store)
@@ -105,18 +107,24 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
 @main.command()
 @config_options
 @json_option
-@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
+@click.option(
+    "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per forward pass."
+)
 def teachers(
     config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
 ) -> None:
-    """Measure the networks of CONFIG's pool: size, work, time and memory per image, accuracy."""
+    """Measure the teachers of CONFIG: size, operations, time and memory per image, accuracy."""
     from prism_ray.run import match
     from prism_ray.store import StoreFiles
 
     settings = read_config(config, overrides, store)
     files = StoreFiles(settings.store_url)
     asked = match(settings, files, str(config))
-    from prism_ray.analyze.pool import best_device, measure_pool, print_pool  # torch: wrong input needs none
+    from prism_ray.analyze.pool import (
+        best_device,
+        measure_pool,
+        print_pool,
+    )  # loads torch, so only after the checks of the input
 
     figures = measure_pool(settings, asked.facts.num_classes, files, best_device(), batch_size)
     if as_json:
@@ -129,7 +137,7 @@ def teachers(
 @main.command()
 @json_option
 def methods(as_json: bool) -> None:
-    """List the methods and protocols that `recover.method` and `evaluate.protocol` can name."""
+    """List the values of `recover.method` and `evaluate.protocol`: the methods and protocols."""
     from prism_ray.methods import find_method, method_names
     from prism_ray.methods.protocols import PROTOCOLS
 
@@ -148,14 +156,14 @@ def methods(as_json: bool) -> None:
 
 @main.group()
 def config() -> None:
-    """Look at settings."""
+    """Show the settings of a config, or all keys."""
 
 
 @config.command(name="show")
 @config_options
 @json_option
 def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Print CONFIG with every default filled in."""
+    """Print CONFIG with all defaults filled in."""
     from prism_ray.config import dump_config
 
     settings = read_config(config, overrides, store)
@@ -164,7 +172,7 @@ def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_
 
 @config.command()
 def schema() -> None:
-    """Print the JSON schema of the config, with a description of every key."""
+    """Print the JSON schema of the config, with a description of each key."""
     from prism_ray.config import config_schema
 
     click.echo(json.dumps(config_schema(), indent=1))
