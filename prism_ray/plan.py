@@ -95,8 +95,8 @@ class Plan:
             if num_units > _MAX_UNITS:
                 raise ConfigError(
                     f"{origin}: its settings make {num_units:,} units of {stage}, and a run can have "
-                    f"{_MAX_UNITS:,}; lower ipc, seeds or epochs, or put more into a unit (images_per_batch, "
-                    "relabel.epochs_per_unit, collect.classes_per_unit)"
+                    f"{_MAX_UNITS:,}; lower ipc, num_students or epochs, or put more into a unit "
+                    "(images_per_batch, relabel.epochs_per_unit, collect.classes_per_unit)"
                 )
 
     def units(self, stage: Stage) -> Iterator[Unit]:
