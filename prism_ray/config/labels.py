@@ -129,8 +129,8 @@ class EvaluateConfig(Section):
     )
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         default=0.0,
-        description="Decay of the moving average of the weights, which is tested, for example 0.99. 0: the "
-        "last weights.",
+        description="Decay of a moving average of the student's weights, for example 0.99. The average is "
+        "tested. 0: the last weights are tested.",
     )
 
     @field_validator("protocol")

@@ -148,7 +148,8 @@ class RecoverConfig(ImageSetConfig):
         "teacher probability. rded: collages of the best-scored patches. noise: Gaussian noise.",
     )
     iterations: PositiveInt = Field(
-        default=4000, description="Number of iterations of the first round of IPC indices."
+        default=4000,
+        description="Number of iterations of the first round of IPC indices; joint: of the first sub-batch.",
     )
     iterations_step: NonNegativeInt = Field(
         default=500,
