@@ -44,10 +44,7 @@ _COLLECT_KEYS: dict[CollectKind, tuple[str, ...]] = {
 }
 # A draw picks by place among the teachers, and logits are summed in their order.
 _ORDER = "order of teachers.pool"
-_FREE_EVALUATE_KEYS = {
-    "num_students",
-    "image_sets",
-}  # every student and every image set has a seed of its own
+_FREE_EVALUATE_KEYS = {"num_students", "image_sets"}  # each student and each image set has its own seed
 
 
 def run_scopes(
