@@ -38,7 +38,7 @@ SMALL_OVERRIDES = (
     "relabel.epochs=6",
     "relabel.epochs_per_unit=3",
     "relabel.images_per_group=20",
-    "evaluate.seeds=1",
+    "evaluate.num_students=1",
     "orchestrate.actors=1",  # an actor's start is most of the time
     "orchestrate.threads_per_actor=1",
 )
@@ -189,7 +189,7 @@ def make_run() -> Callable[..., Run]:
             "teachers": {"pool": [{"name": name, "arch": "timm:x"} for name in ("a", "b")]},
             "recover": {"ipc": 2, "primary": "a", "iterations": 9, "iterations_step": 0},
             "relabel": {"epochs": 4, "epochs_per_unit": 2},
-            "evaluate": {"student": {"arch": "timm:x"}, "seeds": 1},
+            "evaluate": {"student": {"arch": "timm:x"}, "num_students": 1},
         }
         for key, value in changes.items():
             node = values

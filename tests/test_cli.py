@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.run import load_run, new_run, save_run
 from prism_ray.store import Failure, Lease, StoreFiles, record_failure, set_aside
+from tests.filled import finish
+from tests.plans import config_of, facts_of
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:
@@ -256,7 +259,7 @@ def test_failures_are_shown_and_set_back(digits_config: Path, tmp_path: Path) ->
         assert "--failed for all" in output
     code, output = invoke("retry", files.location, "recover/a/c")
     assert code == 2
-    assert "'recover/a/c' is neither done nor set aside; set aside are recover/a/b" in output
+    assert "'recover/a/c' is neither done nor set aside; the units set aside are recover/a/b" in output
     code, output = invoke("retry", files.location, "recover/a/b")
     assert (code, output.splitlines()[0]) == (0, "1 unit is pending again")
     assert json.loads(invoke("failures", files.location, "--json")[1])["set_aside"] == []
@@ -292,3 +295,36 @@ def test_gc_deletes_what_nothing_needs_and_waits_for_runs(digits_config: Path, t
     code, output = invoke("gc", files.location, "--older-than", "0")
     assert (code, output.splitlines()[-2]) == (0, "1 file, 5 bytes deleted")
     assert not files.exists("images/part-a-0.parquet")
+
+
+def test_an_old_name_of_a_key_is_noted_once_on_stderr(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a warning with a line of our source, a note per use, or one in what a script reads."""
+    shown = ["config", "show", str(digits_config), "--json", "--set", "evaluate.seeds=5"]
+    result = CliRunner().invoke(main, [*shown, "--set", "evaluate.seeds=6"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["evaluations"]["student"]["num_students"] == 6
+    assert result.stderr == (
+        "note: evaluate.seeds is now called evaluate.num_students; the old name is read until 1.0 "
+        "(--set evaluate.seeds=6)\n"
+    )
+
+
+def test_export_takes_an_image_set_under_both_names_of_the_option(tmp_path: Path) -> None:
+    """Catches a script with the old `export --set NAME` that breaks, or the old name in the help."""
+    files = StoreFiles(str(tmp_path / "run"))
+    facts = replace(facts_of(3), channels=1)
+    finish(files, new_run(config_of(1, recover__ipc=1, data__image_size=8, relabel__epochs=2), facts, 1))
+    outputs = {}
+    for option in ("--image-set", "--set"):
+        words = ["export", files.location, "--to", str(tmp_path / option), option, "random-real"]
+        result = CliRunner().invoke(main, words)
+        assert (result.exit_code, result.output.count("3 images of random-real")) == (0, 1)
+        outputs[option] = result.stderr
+    assert outputs["--image-set"] == ""
+    assert outputs["--set"] == (
+        "note: --set is now called --image-set; the old name is read until 1.0 (--set random-real)\n"
+    )
+    both = ["--image-set", "distilled", "--set", "distilled"]
+    code, output = invoke("export", files.location, "--to", tmp_path / "both", *both)
+    assert (code, "--set and --image-set" in output) == (2, True)
+    assert "--set" not in invoke("export", "--help")[1]

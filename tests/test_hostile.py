@@ -50,7 +50,7 @@ def run() -> Run:
         "teachers": {"pool": [{"name": name, "arch": "timm:x"} for name in ("a", "b")]},
         "recover": {"ipc": 2, "primary": "a", "iterations": 9, "iterations_step": 0},
         "relabel": {"epochs": 4, "epochs_per_unit": 2},
-        "evaluate": {"student": {"arch": "timm:x"}, "seeds": 1},
+        "evaluate": {"student": {"arch": "timm:x"}, "num_students": 1},
     }
     facts = DataFacts(("x", "y", "z"), (5, 5, 5), num_test_images=3, channels=1, identity="some data")
     return new_run(parse_config(values, "test"), facts, num_threads=1)
@@ -300,7 +300,10 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "deep": ("seed: " + "[" * 10**5, "nested more than 50 deep"),
     "large": ("# " + "x" * 10 * 2**20, "more than 1,048,576 bytes"),
     "a device": ("teachers: {pool: [{name: a, arch: 'timm:x@/dev/zero'}]}", "not a regular file"),
-    "no end": ("evaluate: {student: {arch: 'timm:x'}, seeds: 1000000000000}", "2,000,000,000,000 units"),
+    "no end": (
+        "evaluate: {student: {arch: 'timm:x'}, num_students: 1000000000000}",
+        "2,000,000,000,000 units",
+    ),
 }
 
 
@@ -315,7 +318,7 @@ def test_a_config_from_elsewhere_is_refused(
         "data": "{source: digits, image_size: 8}",
         "teachers": "{pool: [{name: a, arch: 'timm:x'}]}",
         "recover": "{ipc: 2, primary: a, iterations: 9, iterations_step: 0}",
-        "evaluate": "{student: {arch: 'timm:x'}, seeds: 1}",
+        "evaluate": "{student: {arch: 'timm:x'}, num_students: 1}",
     }
     base = "".join(f"{key}: {value}\n" for key, value in values.items() if not text.startswith(f"{key}: "))
     Path("config.yaml").write_text(base + text + "\n")

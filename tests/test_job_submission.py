@@ -106,7 +106,7 @@ def test_job_is_stopped_goes_on_and_refuses_relative_paths(
         time.sleep(0.1)
     assert ray_job(head, "stop", "first").returncode == 0
     log = ray_job(head, "logs", "first").stdout
-    assert "interrupted; everything done is kept. Go on with the same command:\n  prism-ray distill" in log
+    assert "interrupted; all finished work is kept. Resume with the same command:\n  prism-ray distill" in log
     assert f"--store {store}" in log
     assert "Traceback" not in log
     assert 0 < len(committed(store)) < len(committed(calm))

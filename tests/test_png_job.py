@@ -58,7 +58,7 @@ def test_students_are_the_same_and_nothing_is_lost(
 ) -> None:
     """Catches pixels that depend on how they are kept, images lost in a kill, and damage that goes unseen."""
     store = tmp_path / "png"
-    png_overrides = (*small_overrides, "store.images=png")
+    png_overrides = (*small_overrides, "store.image_format=png")
     command = [sys.executable, "-m", "tests.test_png_job", store, digits_config, *png_overrides]
     worker = subprocess.Popen(command, cwd=Path(__file__).parents[1])
     deadline = time.monotonic() + 120.0
@@ -68,7 +68,7 @@ def test_students_are_the_same_and_nothing_is_lost(
         time.sleep(0.005)
     worker.send_signal(signal.SIGKILL)
     worker.wait(timeout=30)
-    options = [*small_options, "--set", "store.images=png", "--store", store]
+    options = [*small_options, "--set", "store.image_format=png", "--store", store]
     finished = cli("distill", digits_config, *options)
     assert finished.returncode == 0, finished.stderr
     verified = cli("verify", store)

@@ -65,7 +65,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     return Preview(
         num_classes=asked.facts.num_classes,
         image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
-        evaluations={key: len(config.sets_of(key)) * e.seeds for key, e in config.evaluations.items()},
+        evaluations={key: len(config.sets_of(key)) * e.num_students for key, e in config.evaluations.items()},
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
         estimated_image_bytes=plan.estimated_image_bytes(),
         estimated_label_bytes=plan.estimated_label_bytes(),

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. What it calls is loaded late, so that `status` answers at once."""
+"""The command line: parse, call, print. It imports late what it calls, so that `status` answers at once."""
 
 from prism_ray.cli import runs, stores
 from prism_ray.cli.common import main

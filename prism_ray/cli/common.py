@@ -1,7 +1,8 @@
-"""What the commands share: the group that turns errors into messages, options, the console."""
+"""Shared parts of the commands: the group that turns errors into messages, the options, the console."""
 
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print what may hold text of a store; control characters in it do not reach the terminal."""
+    """Print text that may come from a store; its control characters do not reach the terminal."""
     click.echo(_CONTROL.sub("?", text), err=err)
 
 
 class _Group(click.Group):
-    """Turns the package's errors into one clear message and the exit code of their kind."""
+    """A group that turns the package's errors into one message and the exit code of their class."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,22 +41,24 @@ class _Group(click.Group):
 def main() -> None:
     """Dataset distillation by PRISM, on one laptop or a Ray cluster, always resumable.
 
-    Exit codes: 0 complete, 1 failed, 2 wrong input or another run's store, 3 incomplete (status, verify),
+    Exit codes: 0 complete, 1 failed, 2 wrong input or a store of another run, 3 incomplete (status, verify),
     130 interrupted.
     """
 
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The argument and options of every command that reads a config."""
+    """Add the argument and the options of every command that reads a config."""
     decorators = (
         click.argument("config", type=click.Path(path_type=Path)),
-        click.option("--store", metavar="URL", help="Folder or URL of the run's store."),
+        click.option(
+            "--store", metavar="URL", help="Folder or URL of the run's store, for example s3://bucket/run."
+        ),
         click.option(
             "--set",
             "overrides",
             metavar="KEY=VALUE",
             multiple=True,
-            help="Override a setting, for example --set recover.iterations=50; may be repeated.",
+            help="Override a setting, for example --set recover.iterations=50. Can be repeated.",
         ),
     )
     for decorate in reversed(decorators):
@@ -63,12 +66,28 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script to read.")
+def read_config(path: Path, overrides: tuple[str, ...], store: str | None) -> Any:
+    """Return the config (Config) of a command; print a note for each key that has an old name."""
+    from prism_ray.config import load_config
+    from prism_ray.config.renamed import RenamedWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RenamedWarning)
+        config = load_config(path, overrides, store)
+    for warning in caught:
+        if issubclass(warning.category, RenamedWarning):
+            say(f"note: {warning.message}", err=True)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    return config
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 store_argument = click.argument("store", metavar="STORE")
 
 
 def console() -> Any:
-    """A console as wide as the terminal; in a file or a pipe as wide as the tables are."""
+    """Return a console with the width of the terminal; in a file or a pipe, wide enough for the tables."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -88,15 +107,15 @@ def existing_run(store: str) -> tuple[Any, Any]:
 
     if store.endswith((".yaml", ".yml")):
         raise UsageError(
-            f"{store!r} is a config; this command takes the run's store, the folder or URL that its key "
-            "`store` names"
+            f"{store!r} is a config, but this command takes a store; give the folder or URL that the key "
+            "`store` of the config names"
         )
     files = StoreFiles(store)
     return files, load_run(files)
 
 
 def alone_at(files: Any, run: Any) -> Any:
-    """Return a lease (Lease) on the store, for commands that delete: none beside a run, and none begins."""
+    """Return a lease (Lease) on the store for a command that deletes: no run may be active or start."""
     from functools import partial
 
     from prism_ray.store import Lease

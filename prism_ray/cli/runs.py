@@ -1,4 +1,4 @@
-"""Commands that read a config: what a run would do, and doing it."""
+"""Commands that read a config: preview and execution of a run, its teachers, its settings."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main
+from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main, read_config
 from prism_ray.signals import sigterm_interrupts
 from prism_ray.stages import stages
 
@@ -16,7 +16,7 @@ from prism_ray.stages import stages
 @main.command()
 @config_options
 def distill(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
-    """Run all stages of CONFIG; the same command again goes on where it was."""
+    """Run all stages of CONFIG. The same command resumes an interrupted run."""
     _run_stages(config, store, overrides, None)
 
 
@@ -38,7 +38,7 @@ def _run_stages(
         with sigterm_interrupts():
             _do_and_report(path, store, overrides, names)
     except KeyboardInterrupt:
-        click.echo("\ninterrupted; everything done is kept. Go on with the same command:", err=True)
+        click.echo("\ninterrupted; all finished work is kept. Resume with the same command:", err=True)
         click.echo(f"  {_same_command()}", err=True)
         sys.exit(INTERRUPTED)
 
@@ -47,18 +47,17 @@ def _do_and_report(
     path: Path, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
 ) -> None:
     from prism_ray.analyze.summary import print_summary, summarise
-    from prism_ray.config import load_config
     from prism_ray.pipeline import distill as run_pipeline
     from prism_ray.store import StoreFiles
 
-    config = load_config(path, overrides, store)
+    config = read_config(path, overrides, store)
     outcome = run_pipeline(config, str(path), names)
     files = StoreFiles(config.store_url)
     location = files.location
     summary = summarise(files, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
-        click.echo("Nothing to do: every unit is committed already.")
+        click.echo("Nothing to do: all units are committed.")
     else:
         assert outcome.peak_bytes is not None
         click.echo(
@@ -74,7 +73,7 @@ def _do_and_report(
     if summary.complete:
         click.echo(f"Next: look at the images with\n  prism-ray show {location}")
     else:
-        click.echo(f"Next: see what is left with\n  prism-ray status {location}")
+        click.echo(f"Next: see what is missing with\n  prism-ray status {location}")
 
 
 def _same_command() -> str:
@@ -82,7 +81,7 @@ def _same_command() -> str:
 
 
 def _command(name: str, config: Path, store: str | None, overrides: tuple[str, ...]) -> str:
-    """Return another command for the same run."""
+    """Return another command with the same config, store and overrides."""
     words = ["prism-ray", name, str(config), *(word for text in overrides for word in ("--set", text))]
     return shlex.join(words + (["--store", store] if store else []))
 
@@ -90,13 +89,12 @@ def _command(name: str, config: Path, store: str | None, overrides: tuple[str, .
 @main.command()
 @config_options
 @json_option
-@click.option("--all", "show_all", is_flag=True, help="List every batch, not only the first ten.")
+@click.option("--all", "show_all", is_flag=True, help="List all batches, not only the first ten.")
 def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
-    """Show what `distill CONFIG` would do, and how much of it is done; starts nothing."""
+    """Show what `distill CONFIG` would do and how much is done already. Starts nothing."""
     from prism_ray.analyze.preview import preview, print_preview
-    from prism_ray.config import load_config
 
-    settings = load_config(config, overrides, store)
+    settings = read_config(config, overrides, store)
     figures = preview(settings, str(config), None if show_all else 10)
     if as_json:
         click.echo(json.dumps(figures.to_json()))
@@ -108,19 +106,24 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
 @main.command()
 @config_options
 @json_option
-@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
+@click.option(
+    "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per forward pass."
+)
 def teachers(
     config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
 ) -> None:
-    """Measure the networks of CONFIG's pool: size, work, time and memory per image, accuracy."""
-    from prism_ray.config import load_config
+    """Measure the teachers of CONFIG: size, operations, time and memory per image, accuracy."""
     from prism_ray.run import match
     from prism_ray.store import StoreFiles
 
-    settings = load_config(config, overrides, store)
+    settings = read_config(config, overrides, store)
     files = StoreFiles(settings.store_url)
     asked = match(settings, files, str(config))
-    from prism_ray.analyze.pool import best_device, measure_pool, print_pool  # torch: wrong input needs none
+    from prism_ray.analyze.pool import (
+        best_device,
+        measure_pool,
+        print_pool,
+    )  # loads torch, so only after the checks of the input
 
     figures = measure_pool(settings, asked.facts.num_classes, files, best_device(), batch_size)
     if as_json:
@@ -133,7 +136,7 @@ def teachers(
 @main.command()
 @json_option
 def methods(as_json: bool) -> None:
-    """List the methods and protocols that `recover.method` and `evaluate.protocol` can name."""
+    """List the values of `recover.method` and `evaluate.protocol`: the methods and protocols."""
     from prism_ray.methods import find_method, method_names
     from prism_ray.methods.protocols import PROTOCOLS
 
@@ -152,23 +155,23 @@ def methods(as_json: bool) -> None:
 
 @main.group()
 def config() -> None:
-    """Look at settings."""
+    """Show the settings of a config, or all keys."""
 
 
 @config.command(name="show")
 @config_options
 @json_option
 def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Print CONFIG with every default filled in."""
-    from prism_ray.config import dump_config, load_config
+    """Print CONFIG with all defaults filled in."""
+    from prism_ray.config import dump_config
 
-    settings = load_config(config, overrides, store)
+    settings = read_config(config, overrides, store)
     click.echo(settings.model_dump_json() if as_json else dump_config(settings).rstrip())
 
 
 @config.command()
 def schema() -> None:
-    """Print the JSON schema of the config, with a description of every key."""
+    """Print the JSON schema of the config, with a description of each key."""
     from prism_ray.config import config_schema
 
     click.echo(json.dumps(config_schema(), indent=1))

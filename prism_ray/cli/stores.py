@@ -1,4 +1,4 @@
-"""Commands on the store of a run that was begun: they need no cluster."""
+"""Commands on the store of an existing run. They need no cluster."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ from prism_ray.errors import UsageError
 @store_argument
 @json_option
 def status(store: str, as_json: bool) -> None:
-    """Say how far the run in STORE is; needs the store, no cluster."""
+    """Show the progress of the run in STORE. Needs the store, but no cluster."""
     from prism_ray.analyze.summary import print_summary, summarise
     from prism_ray.run import read_progress
 
@@ -49,7 +49,7 @@ def status(store: str, as_json: bool) -> None:
 @json_option
 @click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
 def verify(store: str, as_json: bool, repair: bool) -> None:
-    """Read every committed file of STORE: its size and SHA-256, and what images and labels hold."""
+    """Check every committed file of STORE: its size, its SHA-256, and the content of images and labels."""
     from prism_ray.run import find_damaged_records, read_progress
     from prism_ray.store import revoke
 
@@ -71,7 +71,7 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
         for stage in progress.stages:
             click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
         if progress.num_others:
-            click.echo(f"beside    {progress.num_others} units of what the config no longer names are whole")
+            click.echo(f"other     {progress.num_others} units that the config no longer names are whole")
         for name, problem in damaged.items():
             say(f"damaged: {name}: {problem}")
         if whole:
@@ -87,7 +87,7 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
 @store_argument
 @json_option
 def failures(store: str, as_json: bool) -> None:
-    """List the attempts in STORE that failed, and the units that were set aside for it."""
+    """List the failed attempts in STORE, and the units that were set aside because of them."""
     from prism_ray.store import layout, read_failures, units_set_aside
 
     files, _ = existing_run(store)
@@ -107,22 +107,22 @@ def failures(store: str, as_json: bool) -> None:
 @main.command()
 @store_argument
 @click.argument("units", nargs=-1, metavar="[UNIT]...")
-@click.option("--failed", is_flag=True, help="All that were set aside.")
+@click.option("--failed", is_flag=True, help="All units that were set aside.")
 def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
-    """Set units of STORE back to pending: those set aside, or by name any that is done."""
+    """Set UNITs of STORE back to pending: units that were set aside, or finished ones by their ids."""
     from prism_ray.store import layout, revoke, units_set_aside
     from prism_ray.store import retry as set_back
 
     files, run = existing_run(store)
     aside = units_set_aside(files)
     if bool(units) == failed:
-        raise UsageError("retry takes the units to set back, or --failed for all that were set aside")
+        raise UsageError("give either the ids of units, or --failed for all units that were set aside")
     committed = [unit_id for unit_id in units if files.exists(layout.commit(unit_id))]
     for unit_id in units:
         if unit_id not in aside and unit_id not in committed:
             raise UsageError(
-                f"{unit_id!r} is neither done nor set aside; set aside are {', '.join(aside) or 'none'} "
-                "(prism-ray failures)"
+                f"{unit_id!r} is neither done nor set aside; the units set aside are "
+                f"{', '.join(aside) or 'none'} (see prism-ray failures)"
             )
     chosen = units or aside
     with alone_at(files, run) if committed else nullcontext():
@@ -141,11 +141,11 @@ def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
     default=24.0,
     show_default=True,
     type=click.FloatRange(0.0),
-    help="Hours since a file was last written.",
+    help="Delete only files that were last written at least this many hours ago.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, but delete nothing.")
 def gc(store: str, hours: float, dry_run: bool) -> None:
-    """Delete files of STORE that nothing needs, unless a run is at work on it."""
+    """Delete files of STORE that nothing needs. Refused while a run is active on it."""
     from prism_ray.store.gc import find_orphans
 
     files, run = existing_run(store)
@@ -168,10 +168,10 @@ def gc(store: str, hours: float, dry_run: bool) -> None:
     default=256,
     show_default=True,
     type=click.IntRange(1, 4096),
-    help="Size of the files made, in MB; smaller than half of it is small.",
+    help="Approximate maximum size of a new file in MB. Files below half of it are merged.",
 )
 def compact(store: str, max_mb: int) -> None:
-    """Merge small files of images and labels in STORE into large ones, unless a run is at work on it."""
+    """Merge small files of images and labels in STORE. Refused while a run is active on it."""
     from prism_ray.run.compact import compact as merge_parts
 
     files, run = existing_run(store)
@@ -179,19 +179,19 @@ def compact(store: str, max_mb: int) -> None:
     with alone_at(files, run):
         for merged in merge_parts(files, run, max_mb * 10**6):
             num_parts, num_files = num_parts + merged.num_parts, num_files + 1
-            click.echo(f"{merged.name} ({merged.num_bytes:,} bytes) holds {merged.num_parts} parts")
+            click.echo(f"{merged.name} ({merged.num_bytes:,} bytes) contains {merged.num_parts} parts")
     click.echo(f"{num_parts} parts merged into {num_files} {'file' if num_files == 1 else 'files'}")
     if num_files:
-        click.echo("The small files are still there, for whoever is reading them.")
+        click.echo("The small files are not deleted yet, because a process may still read them.")
     click.echo(f"Next: prism-ray gc {files.location}")
 
 
 @main.command()
 @store_argument
-@click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Classes shown.")
-@click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class shown.")
+@click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Number of classes.")
+@click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class.")
 def show(store: str, classes: int, ipc: int) -> None:
-    """Write a contact sheet (PNG) of the images in STORE, beside those of the control."""
+    """Write a contact sheet (PNG) of the images in STORE, next to those of the control."""
     from prism_ray.analyze.sheet import contact_sheet
     from prism_ray.run import read_progress
 
@@ -204,23 +204,32 @@ def show(store: str, classes: int, ipc: int) -> None:
 
 @main.command()
 @store_argument
-@click.option("--to", "target", metavar="URL", required=True, help="A new folder, or URL, to write into.")
+@click.option("--to", "target", metavar="URL", required=True, help="New folder or URL to write to.")
 @click.option(
     "--as",
     "kind",
     type=click.Choice(["folder", "dataset"]),
     default="folder",
     show_default=True,
-    help="PNG files in class folders, or a Hugging Face dataset folder.",
+    help="folder: PNG files in class folders. dataset: a Hugging Face dataset folder.",
 )
-@click.option("--set", "image_set", metavar="SET", help="The image set; by default the first of the config.")
-def export(store: str, target: str, kind: str, image_set: str | None) -> None:
-    """Write the images of STORE for others to use."""
+@click.option("--image-set", metavar="NAME", help="The image set. Default: the first one of the config.")
+@click.option("--set", "old_image_set", metavar="NAME", hidden=True)
+def export(store: str, target: str, kind: str, image_set: str | None, old_image_set: str | None) -> None:
+    """Export the images of STORE for use without this package."""
+    from prism_ray.config.renamed import note
     from prism_ray.run.export import commits_of_set, export_dataset, export_folder
     from prism_ray.store import StoreFiles
 
+    if old_image_set is not None:
+        if image_set is not None:
+            raise UsageError(
+                "--set and --image-set are the old and the new name of one option, and both are given; "
+                "remove --set"
+            )
+        say(f"note: {note('--set', '--image-set', f'--set {old_image_set}')}", err=True)
     files, run = existing_run(store)
-    name = image_set or run.plan.image_sets[0]
+    name = image_set or old_image_set or run.plan.image_sets[0]
     commits = commits_of_set(files, run, name)
     to = StoreFiles(target)
     if kind == "folder":
@@ -236,10 +245,10 @@ def export(store: str, target: str, kind: str, image_set: str | None) -> None:
 
 @main.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
-@click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Compare with this one.")
+@click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Set to compare with.")
 @json_option
 def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
-    """Print one table (Markdown) over the runs in STOREs: one config, other seeds."""
+    """Print one table (Markdown) of the runs in STOREs: the same config with different seeds."""
     from prism_ray.analyze.compare import check_comparable, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
     from prism_ray.analyze.results import read_results
@@ -249,7 +258,7 @@ def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     for store in stores:
         files, run = existing_run(store)
         if files.location in runs:
-            raise UsageError(f"{store!r} is given twice")
+            raise UsageError(f"{store!r} is given twice; remove one")
         runs[files.location] = run, read_progress(files, run)
         results.append(read_results(files, *runs[files.location]))
     check_comparable(runs)

@@ -1,4 +1,4 @@
-"""Every setting a user has, as frozen pydantic models; one file per section."""
+"""All settings of a user, as frozen pydantic models. Each section has one file."""
 
 from prism_ray.config.collect import CollectConfig
 from prism_ray.config.data import DataConfig

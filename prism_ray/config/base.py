@@ -1,4 +1,4 @@
-"""What every section of the config shares: frozen, no unknown keys, a description on each field."""
+"""The base class of all config sections: frozen, no unknown keys. Also the number types that they share."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-# Batches are cut into nearly equal ones; from 3 on none has a single image, which BatchNorm cannot take.
+# Images are split into nearly equal batches. From 3 on, none has a single image, which BatchNorm refuses.
 BatchSize = Annotated[int, Field(ge=3)]
 CropScale = tuple[
     Annotated[float, Field(gt=0.0, le=1.0)],
@@ -24,7 +24,9 @@ class Section(BaseModel):
 
 
 def check_crop_scale(scale: CropScale) -> CropScale:
-    """Return `scale` if it is (smallest, largest); raise ValueError otherwise."""
+    """Return `scale` if its order is (smallest, largest); raise ValueError otherwise."""
     if scale[0] > scale[1]:
-        raise ValueError(f"crop_scale is (smallest, largest) share of the area, got {scale}")
+        raise ValueError(
+            f"{list(scale)}: the smallest share of the area comes first; write {[scale[1], scale[0]]}"
+        )
     return scale

@@ -1,4 +1,4 @@
-"""`collect`: the pass over the real images that some methods need before they begin."""
+"""`collect`: one pass over the real images, which some methods need before recover."""
 
 from typing import Annotated
 
@@ -8,36 +8,39 @@ from prism_ray.config.base import BatchSize, CropScale, PositiveInt, Section, ch
 
 
 class CollectConfig(Section):
-    """Statistics of layers and classes, and scores of real images, from one pass in sharded units."""
+    """One pass over the real images, for statistics of layers and classes and for scores of images."""
 
     classes_per_unit: PositiveInt = Field(
-        default=50, description="Classes whose real images one unit of work passes through a teacher."
+        default=50,
+        description="Number of classes per collect unit. A unit passes their images through one teacher.",
     )
     batch_size: BatchSize = Field(default=100, description="Images per forward pass.")
     images_per_class: PositiveInt | None = Field(
-        default=None, description="Real images of each class that are passed through, at most; default: all."
+        default=None, description="Maximum number of real images per class in the pass. Default: all images."
     )
     crop_scale: Annotated[CropScale, AfterValidator(check_crop_scale)] = Field(
         default=(0.08, 1.0),
-        description="Statistics are taken of one random crop of each image; range of its share of the area.",
+        description="For statistics, which use one random crop per image: range of the crop's share of the "
+        "image area, for example [0.08, 1.0].",
     )
-    flip: bool = Field(default=True, description="Statistics: mirror half of the images.")
+    flip: bool = Field(default=True, description="For statistics: mirror a random half of the images.")
     patch_size: PositiveInt = Field(
         default=16,
-        description="Statistics: side in pixels of the patches of a convolution's input that are pooled; 4 "
-        "for images of 64 pixels and fewer.",
+        description="For patch statistics: side of a patch of a convolution's input, in pixels. Use 4 for "
+        "images of at most 64 pixels.",
     )
     rded_images_per_class: PositiveInt = Field(
-        default=300, description="init rded: real images of each class that patches are cut from."
+        default=300, description="For init rded: number of real images per class from which patches are cut."
     )
     rded_crops_per_image: PositiveInt = Field(
-        default=5, description="init rded: random crops scored of each image, of which the best is kept."
+        default=5, description="For init rded: number of random crops scored per image. The best one is kept."
     )
     rded_crop_scale: Annotated[CropScale, AfterValidator(check_crop_scale)] = Field(
-        default=(0.08, 1.0), description="init rded: range of a crop's share of the image's area."
+        default=(0.08, 1.0), description="For init rded: range of a crop's share of the image area."
     )
     rded_patches_per_side: PositiveInt = Field(
         default=2,
-        description="init rded: an image is a collage of so many patches across and down; 1, for images of "
-        "64 pixels and fewer: one crop enlarged to the whole image.",
+        description="For init rded: number of patches across and down in one image, for example 2 for a "
+        "collage of 2 x 2 patches. Use 1 for images of at most 64 pixels: the image is then one enlarged "
+        "crop.",
     )

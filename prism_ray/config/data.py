@@ -1,4 +1,4 @@
-"""`data`: where the real images come from and at which size they are used."""
+"""`data`: the source and the size of the real images."""
 
 from typing import Literal, Self
 
@@ -11,63 +11,73 @@ class DataConfig(Section):
     """The real images."""
 
     source: Literal["digits", "fashion-mnist", "image-folder"] = Field(
-        description="digits: the 1,797 images inside scikit-learn; fashion-mnist: idx .gz files; "
+        description="digits: the 1,797 images that scikit-learn contains. fashion-mnist: four idx .gz files. "
         "image-folder: one folder of images per class."
     )
     path: str | None = Field(
         default=None,
-        description="Folder of the files (fashion-mnist: the four idx .gz files; image-folder: "
-        "the class folders of the training images). Every actor's node must see it.",
+        description="Folder of the data. fashion-mnist: the four idx .gz files. image-folder: the class "
+        "folders of the training images. It must exist under this path on the node of every actor.",
     )
     test_path: str | None = Field(
         default=None,
-        description="image-folder: class folders of the test images. Without it test_fraction of "
+        description="For image-folder: the class folders of the test images. Without it, test_fraction of "
         "each class is held out.",
     )
     download: bool = Field(
         default=False,
-        description="fashion-mnist: let torchvision download missing files into path.",
+        description="For fashion-mnist: let torchvision download missing files into path.",
     )
     image_size: PositiveInt = Field(
-        description="Height and width in pixels of the images that networks see and that are made."
+        description="Height and width of the images that networks see and of the distilled images, in pixels."
     )
     num_classes: PositiveInt | None = Field(
         default=None,
-        description="If given, the data must have exactly this many classes.",
+        description="If set, the data must have exactly this number of classes.",
     )
     test_fraction: float = Field(
         default=0.2,
         gt=0.0,
         lt=1.0,
-        description="Share of each class held out for the test when the source has no test split.",
+        description="Share of each class that is held out for the test if the source has no test split.",
     )
 
     validation_fraction: float = Field(
         default=0.0,
         ge=0.0,
         lt=1.0,
-        description="Share of each class's training images kept back for validation: no network is trained "
-        "on them, no image starts from them. For tuning; see evaluate.split.",
+        description="Share of each class's training images that is held out for validation, for example 0.1. "
+        "No network is trained on them and no image starts from them. For tuning, see evaluate.split.",
     )
 
     @model_validator(mode="after")
     def _check_paths(self) -> Self:
         if self.source == "image-folder" and self.path is None:
-            raise ValueError("source image-folder needs data.path, the folder of class folders")
+            raise ValueError("source = 'image-folder' needs a folder of class folders; set data.path to it")
         if self.source == "fashion-mnist" and self.path is None:
             raise ValueError(
-                "source fashion-mnist needs data.path, the folder of the four idx .gz files "
-                "(with data.download true they are put there)"
+                "source = 'fashion-mnist' needs the folder of the four idx .gz files; set data.path to it "
+                "(with data.download = true the files are downloaded into it)"
             )
         for key, path in (("path", self.path), ("test_path", self.test_path)):
             if path is not None and "://" in path:
-                raise ValueError(f"data.{key} = {path!r}: a folder that every node sees, not a URL")
+                raise ValueError(
+                    f"data.{key} = {path!r} is a URL; set it to a folder that every node can read"
+                )
         if self.test_path is not None and self.test_path == self.path:
-            raise ValueError("data.test_path is data.path: students would be tested on training images")
+            raise ValueError(
+                f"data.test_path = {self.test_path!r} is also data.path, so students would be tested on "
+                "training images; give the test images a folder of their own, or leave test_path out"
+            )
         if self.source == "digits" and self.path is not None:
-            raise ValueError("source digits is embedded and takes no data.path")
+            raise ValueError(f"data.path = {self.path!r}: source = 'digits' reads no files; leave path out")
         if self.test_path is not None and self.source != "image-folder":
-            raise ValueError(f"data.test_path is for source image-folder, not {self.source}")
+            raise ValueError(
+                f"data.test_path = {self.test_path!r} needs source = 'image-folder', not {self.source!r}; "
+                "leave it out"
+            )
         if self.download and self.source != "fashion-mnist":
-            raise ValueError(f"data.download is for source fashion-mnist, not {self.source}")
+            raise ValueError(
+                f"data.download = true needs source = 'fashion-mnist', not {self.source!r}; leave it out"
+            )
         return self

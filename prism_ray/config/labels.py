@@ -1,4 +1,4 @@
-"""`relabel`, `evaluate`, `analyze`: how labels are made, students trained, and images measured."""
+"""`relabel`, `evaluate` and `analyze`: soft labels, training of students, measures of the images."""
 
 from typing import Annotated, Literal, Self
 
@@ -21,47 +21,55 @@ from prism_ray.methods.protocols import PROTOCOLS
 class RelabelConfig(Section):
     """Soft labels, FKD style: logits of a teacher ensemble on one stored view per image and epoch.
 
-    The evaluation protocol's values are the defaults.
+    The evaluation protocol gives the defaults.
     """
 
     teachers: Literal["pool", "primary"] | tuple[str, ...] = Field(
         default="pool",
-        description="The ensemble: names, or pool (all but the verifiers), or primary (it alone).",
+        description="The ensemble. pool: all teachers except the verifiers. primary: the primary only. Or a "
+        "list of names, for example [resnet, densenet].",
     )
     ensemble: Literal["norm-balanced", "mean"] = Field(
         default="norm-balanced",
-        description="norm-balanced: each teacher's logits are scaled to the teachers' mean norm first.",
+        description="mean: the mean of the teachers' logits. norm-balanced: the same, after each teacher's "
+        "logits are scaled to the mean norm of all teachers.",
     )
     teacher_batch_norm: Literal["running", "batch"] = Field(
         default="running",
-        description="batch: the teachers normalise with the statistics of the views that they label.",
+        description="running: BatchNorm uses the running statistics of the teachers. batch: it uses the "
+        "statistics of the views in the batch.",
     )
     teacher_batch_size: BatchSize = Field(
-        default=256, description="Views that the teachers label at a time; matters with batch statistics."
+        default=256,
+        description="Views per forward pass of a teacher. It changes the labels if teacher_batch_norm is "
+        "batch.",
     )
     epochs: PositiveInt = Field(
-        default=300, description="Views per image; a student trains for as many epochs."
+        default=300,
+        description="Number of views per image, one per epoch. A student trains for the same number of "
+        "epochs.",
     )
     crop_scale: Annotated[CropScale, AfterValidator(check_crop_scale)] = Field(
-        default=(0.25, 1.0), description="Range of the crop's share of the area."
+        default=(0.25, 1.0), description="Range of a crop's share of the image area, for example [0.25, 1.0]."
     )
-    flip: bool = Field(default=True, description="Mirror half of the views.")
+    flip: bool = Field(default=True, description="Mirror a random half of the views.")
     cutmix_alpha: NonNegativeFloat = Field(
-        default=1.0, description="Beta(alpha, alpha) of CutMix's mixing share; 0: no CutMix."
+        default=1.0, description="CutMix draws its mixing share from Beta(alpha, alpha). 0: no CutMix."
     )
     patch_shuffle: bool = Field(
-        default=False, description="The halves of an image, left and right, top and bottom, change places."
+        default=False,
+        description="Swap the left and right halves of a view, and the top and bottom ones, each at random.",
     )
     rand_augment: bool = Field(
-        default=False, description="timm's RandAugment (m6, n2, mstd1.0) on the image, before the crop."
+        default=False, description="Apply timm's RandAugment (m6, n2, mstd1.0) to the image before the crop."
     )
     images_per_group: PositiveInt = Field(
         default=1000,
-        description="Images are labelled in groups of about this many (whole recover batches). "
-        "CutMix partners and the ensemble's norms are taken within a group.",
+        description="Approximate number of images in a label group, which consists of whole recover batches. "
+        "CutMix partners and the ensemble's norms come from within a group.",
     )
     epochs_per_unit: PositiveInt = Field(
-        default=100, description="Epochs that one unit of work labels for its group."
+        default=100, description="Number of epochs that one relabel unit labels for its group."
     )
 
     encoding: str = Field(
@@ -78,63 +86,70 @@ class RelabelConfig(Section):
     @model_validator(mode="after")
     def _check_teachers(self) -> Self:
         if self.teachers == ():
-            raise ValueError("teachers is empty; name at least one, or pool, or primary")
+            raise ValueError("teachers = [] names no teacher; name at least one, or set pool or primary")
         return self
 
 
 class EvaluateConfig(Section):
-    """Post-evaluation: a fresh student trained on the images and labels, tested on real images.
+    """Post-evaluation: a new student is trained on the images and labels and tested on real images.
 
-    The protocol's values are the defaults.
+    The protocol gives the defaults.
     """
 
     protocol: str = Field(
         default="prism",
-        description="Name of the protocol whose values are the defaults of `evaluate` and `relabel`; "
-        "one for all evaluations.",
+        description="Evaluation protocol, which gives the defaults of `evaluate` and `relabel`. All "
+        "evaluations of a run share one. `prism-ray methods` lists them.",
     )
-    student: NetworkConfig = Field(description="The student's architecture.")
-    seeds: PositiveInt = Field(default=3, description="Students trained per image set.")
+    student: NetworkConfig = Field(description="Architecture of the student.")
+    num_students: PositiveInt = Field(default=3, description="Number of students trained per image set.")
     image_sets: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Names of the image sets it is for; default: all."
+        default=None, min_length=1, description="Names of the image sets to evaluate. Default: all."
     )
     split: Literal["test", "validation"] = Field(
-        default="test", description="Real images that students are tested on; validation is for tuning."
+        default="test", description="Real images that students are tested on. Use validation for tuning."
     )
     labels: Literal["soft", "hard"] = Field(
         default="soft",
-        description="hard: cross-entropy with the classes of the images in a view, by their areas.",
+        description="soft: the stored logits. hard: cross-entropy with the classes of the images in a view, "
+        "weighted by their areas.",
     )
     loss: Literal["mse", "kl"] = Field(
         default="mse",
-        description="What draws the student's logits to the soft labels; kl: divergence at a temperature.",
+        description="Loss between the student's logits and the soft labels. mse: mean squared error. kl: "
+        "Kullback-Leibler divergence at `temperature`.",
     )
-    temperature: PositiveFloat = Field(default=20.0, description="Temperature of loss kl.")
+    temperature: PositiveFloat = Field(default=20.0, description="Softmax temperature of loss kl.")
     ce_weight: NonNegativeFloat = Field(
-        default=0.1, description="Weight of the cross-entropy with the image's class."
+        default=0.1,
+        description="Weight of the cross-entropy with the image's class, which is added to the loss.",
     )
-    batch_size: BatchSize = Field(default=50, description="Images per step.")
-    learning_rate: PositiveFloat = Field(default=1e-3, description="AdamW's first learning rate.")
+    batch_size: BatchSize = Field(default=50, description="Images per training step.")
+    learning_rate: PositiveFloat = Field(default=1e-3, description="Initial learning rate of AdamW.")
     weight_decay: NonNegativeFloat = Field(
-        default=0.01, description="AdamW's weight decay, on parameters of 2 or more dimensions."
+        default=0.01, description="Weight decay of AdamW, for parameters with 2 or more dimensions."
     )
     cosine_stretch: PositiveFloat = Field(
         default=2.5,
-        description="Learning-rate factor 0.5 (1 + cos(pi e / (stretch E))) in epoch e of E; 1 ends at 0.",
+        description="The learning rate in epoch e of E has the factor 0.5 (1 + cos(pi e / (stretch E))). It "
+        "ends at 0 for 1 and at half for 2.",
     )
     linear_tail: bool = Field(
         default=True,
-        description="After epoch 5E/6 the factor is its value there times (1 - e/E) instead, which jumps.",
+        description="After epoch 5E/6 the factor is (1 - e/E) times its value at 5E/6. It drops in one step "
+        "there.",
     )
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        default=0.0, description="The student tested is a moving average of the weights; 0: the last."
+        default=0.0,
+        description="Decay of a moving average of the student's weights, for example 0.99. The average is "
+        "tested. 0: the last weights are tested.",
     )
 
     @field_validator("protocol")
     @classmethod
     def _check_protocol(cls, name: str) -> str:
         if name not in PROTOCOLS:
-            raise ValueError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+            raise ValueError(f"{name!r} is not a protocol; set one of {', '.join(PROTOCOLS)}")
         return name
 
 
@@ -143,11 +158,11 @@ class AnalyzeConfig(Section):
 
     verifiers: tuple[str, ...] = Field(
         default=(),
-        description="Names of teachers of the pool that only judge: they neither supervise nor label, and "
-        "say which share of the images they classify right.",
+        description="Names of teachers of the pool that only judge the images. They neither supervise nor "
+        "label; their accuracy on the images is reported.",
     )
     feature_teacher: str | None = Field(
         default=None,
-        description="Name of the teacher whose penultimate features the intra-class cosine similarity is "
-        "taken of; default: the first verifier, else the primary.",
+        description="Name of the teacher whose penultimate features give the intra-class cosine similarity. "
+        "Default: the first verifier, or the primary if there is none.",
     )

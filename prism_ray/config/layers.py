@@ -1,7 +1,7 @@
-"""From what the user writes to what is run: presets, shared sections and named ones, laid over each other.
+"""Resolution of the user's values: presets, shared sections and named sections override each other.
 
-A user writes `recover` and `evaluate`; or, to compare, `image_sets` and `evaluations` by name, over what
-they share in these two. Inside there are only the named ones, with every value filled in:
+A user writes the shared sections `recover` and `evaluate`. For a comparison, the named sections `image_sets`
+and `evaluations` override their values. The result has only named sections, with every value filled in:
 
     image_sets.<name>   method's preset < recover < image_sets.<name>
     evaluations.<name>  protocol's preset < evaluate < evaluations.<name>
@@ -9,7 +9,7 @@ they share in these two. Inside there are only the named ones, with every value 
 
 All evaluations have one protocol, because they share the labels.
 
-Works on plain data and before any check, so it takes whatever is there.
+The functions work on plain data that is not checked yet, so they accept values of any type.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,24 +17,25 @@ from typing import Any
 
 from prism_ray.config.reading import shown
 from prism_ray.config.recover import RecoverConfig, SelectConfig
+from prism_ray.config.renamed import with_new_names
 from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.methods.protocols import PROTOCOLS
 
-Where = Callable[[str], str]  # says by which file or option a key was set
+Where = Callable[[str], str]  # the file or the option that set a key
 
-DISTILLED = "distilled"  # the image set of a config that names none
-CONTROL = "random-real"  # and the control that goes with it
-STUDENT = "student"  # the evaluation of a config that names none
+DISTILLED = "distilled"  # name of the image set if the config names none
+CONTROL = "random-real"  # name of its control
+STUDENT = "student"  # name of the evaluation if the config names none
 
-_SECTIONS = ("selection", "statistics")  # merged key by key; all else is replaced whole
+_SECTIONS = ("selection", "statistics")  # merged key by key; every other value is replaced as a whole
 
 
 def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
-    """Return `values` with `recover` and `evaluate` worked into the named sets and evaluations.
+    """Return `values` with `recover` and `evaluate` merged into the named sets and evaluations.
 
-    `where` says by which file or option a key was set. Raises ConfigError if a section is not a mapping,
-    or if an option sets a shared value that reaches nothing.
+    `where` returns the file or the option that set a key. Raises ConfigError if a section is not a mapping,
+    or if an option sets a shared value that has no effect.
     """
     resolved = dict(values)
     shared_recover = _section(resolved.pop("recover", None), "recover", where)
@@ -77,9 +78,9 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
         if "protocol" in own and own["protocol"] != protocol:
             key = f"evaluations.{name}.protocol"
             raise ConfigError(
-                f"{where(key)}: {key} = {shown(own['protocol'])}, and another is {shown(protocol)}: a "
-                "protocol sets the labels too, which all evaluations share; set evaluate.protocol, and what "
-                f"differs by single keys of evaluations.{name}"
+                f"{where(key)}: {key} = {shown(own['protocol'])}, but another evaluation has "
+                f"{shown(protocol)}, and all evaluations share one protocol and its labels; set "
+                f"evaluate.protocol, and set what differs key by key in evaluations.{name}"
             )
     resolved["evaluations"] = {
         name: _merge(preset, shared_evaluate, own) for name, own in evaluations.items()
@@ -89,7 +90,7 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
 
 
 def user_location(location: Iterable[str | int], values: Mapping[str, Any]) -> list[str | int]:
-    """Return where in the user's `values` stands what is at `location` in the resolved ones."""
+    """Return the location in the user's `values` that the `location` in the resolved ones comes from."""
     parts = list(location)
     for named, shared in (("image_sets", "recover"), ("evaluations", "evaluate")):
         if len(parts) > 2 and parts[0] == named:
@@ -109,14 +110,14 @@ def _image_set(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     method = find_method(name) if isinstance(name, str) else None
     if method is None:
         return {**_merge(shared, own), "method": name}
-    preset = method.preset
+    preset, _ = with_new_names(method.preset, lambda key: f"preset of method {name}", ("recover",))
     formation = {**preset, **shared, **own}.get("formation")
     reaches = {key: value for key, value in shared.items() if _applies(key, method.optimises, formation)}
     return {**_merge(preset, reaches, own), "method": name}
 
 
 def _applies(key: str, optimises: bool, formation: Any) -> bool:
-    """True if a shared key of `recover` means anything to a set; unknown keys are passed on."""
+    """True if a shared key of `recover` has an effect on a set; unknown keys are passed on."""
     if key == "ipc_indices_per_batch":
         return bool(formation != "joint")
     if optimises or key not in RecoverConfig.model_fields:
@@ -127,7 +128,7 @@ def _applies(key: str, optimises: bool, formation: Any) -> bool:
 def _protocol_values(name: Any, section: str) -> Mapping[str, Any]:
     protocol = PROTOCOLS.get(name) if isinstance(name, str) else None
     values: Mapping[str, Any] = getattr(protocol, section) if protocol is not None else {}
-    return values
+    return with_new_names(values, lambda key: f"preset of protocol {name}", (section,))[0]
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def _section(section: Any, key: str, where: Where) -> dict[str, Any]:
     if section is None:
         return {}
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where(key)}: {key} = {shown(section)}: expected a mapping of keys")
+        raise ConfigError(f"{where(key)}: {key} = {shown(section)}: expected a mapping of keys to values")
     return dict(section)
 
 
@@ -154,7 +155,9 @@ def _named(section: Any, key: str, where: Where) -> dict[str, dict[str, Any]] | 
         return None
     named = _section(section, key, where)
     if not named:
-        raise ConfigError(f"{where(key)}: {key} is empty; name at least one, or leave the key out")
+        raise ConfigError(
+            f"{where(key)}: {key} = {{}} names nothing; name at least one, or leave the key out"
+        )
     return {name: _section(own, f"{key}.{name}", where) for name, own in named.items()}
 
 
@@ -165,19 +168,19 @@ def _check_reach(
     named: str,
     where: Where,
 ) -> None:
-    """Refuse an option on a shared value that nothing takes: whoever gave it expects it to do something."""
+    """Raise ConfigError if an option sets a shared value that nothing uses: its user expects an effect."""
     for parts, value in _shared_values(shared):
         key = ".".join(parts)
         source = where(f"{section}.{key}")
         if "--set " in source and not reaches(parts):
             raise ConfigError(
-                f"{source}: {section}.{key} = {shown(value)} has no effect: every one of {named} has its own "
-                f"or has no use for it; set {named}.<name>.{key}"
+                f"{source}: {section}.{key} = {shown(value)} has no effect, because each of {named} has its "
+                f"own value or does not use the key; set {named}.<name>.{key}"
             )
 
 
 def _takes(result: Mapping[str, Any], key: str) -> bool:
-    """True if a shared key of `recover` has reached a set."""
+    """True if a set has a shared key of `recover`."""
     method = find_method(result["method"]) if isinstance(result["method"], str) else None
     return key in result and (method is None or _applies(key, method.optimises, result.get("formation")))
 

@@ -1,4 +1,4 @@
-"""`orchestrate`: actors, threads and retries. Apart from the threads nothing here can change a pixel."""
+"""`orchestrate`: actors, threads and retries. Only threads_per_actor can change a pixel."""
 
 from typing import Literal, Self
 
@@ -6,91 +6,97 @@ from pydantic import Field, model_validator
 
 from prism_ray.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 
-# Whoever wants a store waits for the other driver's sign of life as long as that one's record says.
+# A driver that wants the store waits for the other driver's heartbeat as long as the lease's record says.
 MAX_LEASE_TTL_S = 600.0
 
 
 class ElasticActors(Section):
-    """As many actors as there is work for."""
+    """A number of actors that follows the amount of work."""
 
-    min: PositiveInt = Field(default=1, description="Actors that stay when there is little to do.")
-    max: PositiveInt = Field(description="Actors that are asked for at most.")
+    min: PositiveInt = Field(
+        default=1, description="Minimum number of actors, which stay when there is little work."
+    )
+    max: PositiveInt = Field(description="Maximum number of actors.")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.min > self.max:
-            raise ValueError(f"min = {self.min} is more than max = {self.max}; exchange them")
+            raise ValueError(f"min = {self.min} is larger than max = {self.max}; exchange them")
         return self
 
 
 class OrchestrateConfig(Section):
-    """How the work is spread over the cluster."""
+    """The distribution of the work over the cluster."""
 
     actors: PositiveInt | ElasticActors | Literal["auto"] = Field(
         default="auto",
-        description="Number of actors, or {min, max}; auto: one per GPU of the cluster, else 1. Between min "
-        "and max there are as many as there is work for; an autoscaling cluster grows for the others.",
+        description="Number of actors, or a range, for example {min: 1, max: 8}. auto: one per GPU of the "
+        "cluster, or 1 without GPUs. In a range, the number follows the amount of work, and an autoscaling "
+        "cluster grows with it.",
     )
     gpus_per_actor: NonNegativeFloat | Literal["auto"] = Field(
-        default="auto", description="GPUs per actor; auto: 1 if the cluster has any, else 0."
+        default="auto",
+        description="GPUs per actor, for example 0.5. auto: 1 if the cluster has GPUs, otherwise 0.",
     )
     accelerator_type: str | None = Field(
         default=None,
-        description="Kind of accelerator that an actor needs, as Ray names it (H100, A100, ...).",
+        description="Type of accelerator that an actor needs, by Ray's name, for example H100.",
     )
     label_selector: dict[str, str] = Field(
-        default={}, description="Labels that an actor's node must have, as Ray's label selectors."
+        default={}, description="Ray's label selector for the nodes of the actors, for example {zone: a}."
     )
     threads_per_actor: PositiveInt | Literal["auto"] = Field(
         default="auto",
-        description="CPU threads per actor; auto: cores / actors. The value is kept for the life "
-        "of the run, because sums on the CPU depend on it in their last bits.",
+        description="CPU threads per actor. auto: cores / actors. A run keeps its value, because the last "
+        "bits of sums on the CPU depend on it.",
     )
     max_attempts: PositiveInt = Field(
-        default=3, description="How often a failing unit is tried before it is set aside."
+        default=3, description="Number of attempts at a unit before it is set aside."
     )
     error_budget: NonNegativeInt = Field(
-        default=20, description="Units that may be set aside in one stage before the run ends."
+        default=20, description="Maximum number of units set aside in one stage. With one more the run ends."
     )
     preemption_budget: NonNegativeInt | None = Field(
         default=None,
-        description="Actors that may be lost because their machine was taken away; null: any number.",
+        description="Maximum number of actors lost to preemption (the machine was taken away). null: no "
+        "limit.",
     )
     straggler_factor: NonNegativeFloat = Field(
         default=4.0,
-        description="A unit that runs for so many times the median of its kind is run a second time by an "
-        "idle actor; the first to commit wins. 0: never.",
+        description="An idle actor runs a unit a second time if it takes longer than this many times the "
+        "median of its kind, for example 4. The first commit counts. 0: never.",
     )
     stall_timeout_s: PositiveFloat = Field(
         default=3600.0,
-        description="Seconds without a unit done and without a step in any batch after which the run ends.",
+        description="The run ends after this many seconds in which no unit was done and no batch made a "
+        "step.",
     )
     label_actors: NonNegativeInt = Field(
         default=0,
-        description="Actors that relabel and evaluate before they recover, while others recover first; 0: "
-        "all take whatever is ready.",
+        description="Number of actors that prefer relabel and evaluate units; the others prefer recover "
+        "units. 0: no actor has a preference.",
     )
     lease_ttl_s: PositiveFloat = Field(
         default=30.0,
         le=MAX_LEASE_TTL_S,
-        description="Seconds without a sign of life after which another driver may take the store over.",
+        description="Another driver may take over the store after this many seconds without a heartbeat.",
     )
     idle_actor_s: PositiveFloat = Field(
-        default=20.0, description="Seconds without work after which an actor above actors.min is ended."
+        default=20.0, description="An actor above actors.min is ended after this many seconds without work."
     )
     actor_start_timeout_s: PositiveFloat = Field(
-        default=600.0, description="Seconds to wait for the first actor before giving up."
+        default=600.0, description="The run ends if no actor has started after this many seconds."
     )
     teacher_cache_gib: PositiveFloat = Field(
         default=8.0,
-        description="GiB of teachers that an actor keeps loaded; those used last stay. A unit that needs "
-        "more at once has them all the same.",
+        description="Memory for the teachers that an actor keeps loaded, in GiB. The least recently used "
+        "ones are removed first. A unit that needs more at once still gets all of its teachers.",
     )
     checkpoint_interval_s: NonNegativeFloat = Field(
         default=60.0,
-        description="Seconds between two states of a batch in the making that are kept in wip/; a batch "
-        "that is cut off goes on from the last one. 0: after every iteration.",
+        description="Seconds between two checkpoints of a batch, which are kept in wip/. A batch that is "
+        "interrupted resumes from its last checkpoint. 0: one after every iteration.",
     )
     log_interval_s: PositiveFloat = Field(
-        default=30.0, description="Seconds between progress lines when there is no terminal."
+        default=30.0, description="Seconds between two progress lines if there is no terminal."
     )

@@ -1,4 +1,4 @@
-"""The text of a config: YAML as plain data and back. No more is read than a config has; nothing runs."""
+"""The text of a config: from YAML to plain data and back. The size is limited, and no YAML tag runs code."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ import yaml
 
 from prism_ray.errors import ConfigError
 
-# A config has kilobytes. To read much more would take minutes and gigabytes, and it would be no config.
+# A config has kilobytes. A much larger file would take minutes and gigabytes, and is not a config.
 _MAX_BYTES = 2**20
-_MAX_VALUES = 200_000  # one that an alias repeats counts each time
+_MAX_VALUES = 200_000  # a value that aliases repeat counts each time
 _MAX_DEPTH = 50
 _SHOWN = 200  # characters of a value in an error
 
@@ -19,18 +19,18 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_config_text(path: Path) -> str:
-    """Return the text of a config; raises OSError, or ValueError if it is not UTF-8, or too large for one."""
+    """Return the text of a config; raises OSError, or ValueError if it is not UTF-8 or too large."""
     with path.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise ValueError(f"it has more than {_MAX_BYTES:,} bytes, which no config has")
+        raise ValueError(f"it has more than {_MAX_BYTES:,} bytes, the limit of a config")
     return data.decode()
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """Return what YAML says, as plain data; `origin` names it in errors.
+    """Return YAML text as plain data. Errors name `origin` as the file.
 
-    Raises ConfigError that names line and column.
+    Raises ConfigError with line and column.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -42,20 +42,20 @@ def parse_yaml(text: str, origin: str) -> Any:
 
 
 def to_yaml(values: Any) -> str:
-    """Return plain data as YAML that `parse_yaml` reads back."""
+    """Return plain data as YAML, which `parse_yaml` reads back."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it: its beginning, if it is long."""
+    """Return a value as text for an error; of a long value only the beginning."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as users mean it: 1e-3 is a number, a date is text, a key is text, and given twice an error.
+    """A YAML loader that reads 1e-3 as a number, dates and keys as text, and refuses duplicate keys.
 
-    Values are counted before any is made: a few aliases of aliases stand for more than a memory holds.
+    Values are counted before they are built, because a few nested aliases can exceed the memory.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base class declares it this way
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, LookupError, ArithmeticError):
             kind = node.tag.rpartition(":")[2]
             raise yaml.MarkedYAMLError(
-                problem=f"{shown(node.value)} is no {kind}", problem_mark=node.start_mark
+                problem=f"{shown(node.value)} is not a valid {kind}", problem_mark=node.start_mark
             ) from None
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -121,7 +121,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the text that `_Loader` would read as a number."""
+    """A YAML dumper that quotes the text that `_Loader` would read as a number."""
 
 
 for _class in (_Loader, _Dumper):
@@ -133,8 +133,8 @@ for _class in (_Loader, _Dumper):
 
 
 def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Return how many values a node stands for, with aliases written out; `counted` holds those of parts."""
-    if id(node) in counted:  # 0 while its parts are counted: what holds itself is refused later
+    """Return the number of values of a node with aliases expanded; `counted` has those of its parts."""
+    if id(node) in counted:  # 0 during the count of its parts: a node that contains itself is refused later
         return counted[id(node)]
     counted[id(node)] = 0
     total = 1
@@ -150,6 +150,6 @@ def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
 
 def _too_many(mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(
-        problem=f"more than {_MAX_VALUES:,} values, counting what an alias repeats each time",
+        problem=f"more than {_MAX_VALUES:,} values, where each use of an alias counts",
         problem_mark=mark,
     )

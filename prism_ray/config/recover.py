@@ -1,8 +1,8 @@
-"""`recover` and `image_sets`: how the images of one set are made.
+"""`recover` and `image_sets`: the settings of one image set.
 
-An image set is either optimised (RecoverConfig) or selected from real images without a loop (SelectConfig);
-its method says which. The defaults are PRISM's published ImageNet-1K settings; the preset of another method
-(prism_ray/methods) takes their place, and what the user sets takes the preset's.
+An image set is either optimised (RecoverConfig) or selected from real images (SelectConfig), depending on its
+method. The defaults are PRISM's published ImageNet-1K settings. The preset of another method
+(prism_ray/methods) overrides them, and the user's values override the preset.
 """
 
 import difflib
@@ -28,55 +28,62 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class StatisticsConfig(Section):
-    """Which statistics of a teacher's layers are matched, and how the gaps are weighed."""
+    """The statistics of a teacher's layers that are matched, and the weights of the differences."""
 
     layers: Literal["bn", "bn+conv"] = Field(
         default="bn",
-        description="bn: the inputs of BatchNorm layers against their running statistics; bn+conv: also the "
-        "inputs of convolutions, channels and patches, against one pass over the real images.",
+        description="bn: match the inputs of BatchNorm layers with their running statistics. bn+conv: also "
+        "match the channels and patches of the inputs of convolutions with statistics that collect computes.",
     )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         default=0.0,
-        description="Share of the past in a moving average of the batch statistics over the iterations; "
-        "the gradient flows through the present batch alone. 0: no average.",
+        description="Weight of the past in a moving average of the batch statistics over the iterations, for "
+        "example 0.8. The gradient flows only through the current iteration. 0: no average.",
     )
     class_share: Fraction = Field(
         default=0.0,
-        description="Share of category-aware matching: against the real images of the batch's classes, not "
-        "those of all classes.",
+        description="Share of category-aware matching, which uses the statistics of the batch's classes and "
+        "not those of all classes. For example 0.5: half of each.",
     )
     first_weight: NonNegativeFloat = Field(
-        default=10.0, description="Weight of the first layer matched of each teacher; the others: 1."
+        default=10.0,
+        description="Weight of the first matched layer of each teacher. All other layers have weight 1.",
     )
     scale: Literal["sum", "relative"] = Field(
         default="sum",
-        description="sum: the gaps are added up, as published, so that a network with more layers weighs "
-        "more; relative: each teacher's sum is divided by the norm of its own statistics.",
+        description="sum: the differences are added up, as published, so a network with more layers has more "
+        "weight. relative: each teacher's sum is divided by the norm of its own statistics.",
     )
     teacher_weights: dict[str, NonNegativeFloat] = Field(
-        default={}, description="Weight of a teacher's term beside r_bn, by name; 1 where none is given."
+        default={},
+        description="Weight of a teacher's term in addition to bn_weight, by name, for example {resnet: "
+        "0.5}. Default: 1.",
     )
 
 
 class ImageSetConfig(Section):
-    """What every image set has, however its images are made."""
+    """The settings of every image set, optimised or selected."""
 
-    method: str = Field(default="prism", description="Name of the method; `prism-ray methods` lists them.")
+    method: str = Field(default="prism", description="Name of the method. `prism-ray methods` lists them.")
     ipc: PositiveInt = Field(description="Images per class.")
-    primary: str = Field(description="Name of the logit teacher, which also scores real images.")
+    primary: str = Field(
+        description="Name of the primary, the teacher that gives the logits. It also scores real images."
+    )
     formation: Literal["cross-class", "joint"] = Field(
         default="cross-class",
-        description="cross-class: a batch is a chunk of classes in one IPC index (or a few); joint: it is "
-        "images of as few classes as it takes, in class order.",
+        description="cross-class: a batch holds one IPC index (or a few) of a chunk of classes. joint: a "
+        "batch holds consecutive images in class order, so it has as few classes as possible.",
     )
-    images_per_batch: PositiveInt = Field(default=100, description="Images in a batch, at most.")
+    images_per_batch: PositiveInt = Field(default=100, description="Maximum number of images in a batch.")
     ipc_indices_per_batch: PositiveInt | None = Field(
         default=None,
-        description="cross-class: IPC indices in one batch, that is, in one round (default 1). More steady "
-        "the batch statistics when there are few classes, and leave fewer teacher draws.",
+        description="For cross-class: number of IPC indices in one batch, which is one round. Default: 1. "
+        "With few classes, a larger value makes the batch statistics more stable, but there are fewer "
+        "teacher draws.",
     )
     replicate: NonNegativeInt = Field(
-        default=0, description="Another number makes another image set from the same settings."
+        default=0,
+        description="Number of the replicate: 0, 1, 2, ... give different image sets from the same settings.",
     )
 
     @field_validator("method")
@@ -84,42 +91,44 @@ class ImageSetConfig(Section):
     def _check_name(cls, name: str) -> str:
         if find_method(name) is None:
             near = difflib.get_close_matches(name, method_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(method_names())}"
-            raise ValueError(f"there is no method {name!r}; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"the methods are {', '.join(method_names())}"
+            raise ValueError(f"{name!r} is not a method; {hint}")
         return name
 
     @model_validator(mode="after")
     def _check_formation(self) -> Self:
         if self.formation == "joint" and self.ipc_indices_per_batch is not None:
             raise ValueError(
-                f"ipc_indices_per_batch = {self.ipc_indices_per_batch} is for formation cross-class; a joint "
-                "batch holds as many IPC indices as images_per_batch allows"
+                f"ipc_indices_per_batch = {self.ipc_indices_per_batch} needs formation = 'cross-class'; "
+                "leave it out, because a joint batch holds as many IPC indices as images_per_batch allows"
             )
         if self.indices_per_round > self.images_per_batch:
             raise ValueError(
                 f"ipc_indices_per_batch = {self.indices_per_round} images of one class do not fit into "
-                f"images_per_batch = {self.images_per_batch}"
+                f"images_per_batch = {self.images_per_batch}; lower the first or raise the second"
             )
         return self
 
     @property
     def indices_per_round(self) -> int:
-        """IPC indices of a round, which share their teacher draw."""
+        """Number of IPC indices in a round, which have the same teacher draw."""
         return min(self.ipc, self.ipc_indices_per_batch or 1)
 
 
 class SelectConfig(ImageSetConfig):
-    """An image set of real images, chosen and not optimised: RDED, and the controls."""
+    """An image set of selected real images that are not optimised: RDED and the controls."""
 
     init: Literal["real", "random", "median", "rded"] = Field(
-        default="random", description="Which real images are taken; see `recover.init`."
+        default="random", description="The real images that are selected; see `recover.init`."
     )
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
         method = find_method(self.method)
         if method is not None and method.optimises:
-            raise ValueError(f"method {self.method} optimises its images; this set gives no iterations")
+            raise ValueError(
+                f"method {self.method} optimises its images, but this set has no settings for it"
+            )
         return self
 
 
@@ -127,60 +136,67 @@ class RecoverConfig(ImageSetConfig):
     """An image set whose pixels are optimised."""
 
     selection: SelectionConfig = Field(
-        default=SelectionConfig(), description="Which teachers supervise, and when they are drawn."
+        default=SelectionConfig(), description="The teachers that supervise, and when they are drawn."
     )
     statistics: StatisticsConfig = Field(
-        default=StatisticsConfig(), description="Which statistics the images are matched with."
+        default=StatisticsConfig(), description="The statistics that the images must match."
     )
     init: Literal["real", "random", "median", "rded", "noise"] = Field(
         default="real",
-        description="Where the optimisation starts. real: IPC index k from the k-th training image of its "
-        "class; random: from random ones; median: from those of median teacher probability; rded: from "
-        "collages of the best-scored patches; noise: from Gaussian noise.",
+        description="Images from which the optimisation starts. real: IPC index k starts from the k-th "
+        "training image of its class. random: random training images. median: training images of median "
+        "teacher probability. rded: collages of the best-scored patches. noise: Gaussian noise.",
     )
-    iterations: PositiveInt = Field(default=4000, description="Iterations of the first round of IPC indices.")
+    iterations: PositiveInt = Field(
+        default=4000,
+        description="Number of iterations of the first round of IPC indices; joint: of the first sub-batch.",
+    )
     iterations_step: NonNegativeInt = Field(
         default=500,
-        description="Early-late schedule. cross-class: iterations fewer in each further round; joint: "
-        "iterations by which each further sub-batch of a class joins later.",
+        description="Early-late schedule. cross-class: each round has this many iterations fewer than the "
+        "one before, for example 4000, 3500, 3000 with 500. joint: each sub-batch of a class joins this many "
+        "iterations later.",
     )
     iterations_cycle: PositiveInt = Field(
         default=8,
-        description="cross-class: after this many rounds the schedule starts again; joint: into how many "
-        "sub-batches the images of a class are cut.",
+        description="cross-class: the schedule starts again after this many rounds. joint: number of "
+        "sub-batches of each class.",
     )
-    learning_rate: PositiveFloat = Field(default=0.05, description="Adam's first learning rate; cosine to 0.")
-    betas: tuple[Beta, Beta] = Field(default=(0.5, 0.9), description="Adam's betas.")
+    learning_rate: PositiveFloat = Field(
+        default=0.05, description="Initial learning rate of Adam. It falls to 0 on a cosine."
+    )
+    betas: tuple[Beta, Beta] = Field(default=(0.5, 0.9), description="Betas of Adam.")
     bn_weight: NonNegativeFloat = Field(
-        default=0.01, description="Weight r_bn of the statistics' alignment in the loss."
+        default=0.01, description="Weight r_bn of the alignment of statistics in the loss."
     )
     densification_weight: NonNegativeFloat = Field(
-        default=0.0, description="Weight of data densification (G-VBSM)."
+        default=0.0, description="Weight of data densification (G-VBSM) in the loss. 0: none."
     )
     crop_scale: Annotated[CropScale, AfterValidator(check_crop_scale)] = Field(
-        default=(0.08, 1.0), description="Range of the crop's share of the area."
+        default=(0.08, 1.0), description="Range of a crop's share of the image area, for example [0.08, 1.0]."
     )
     crop_curriculum: Literal["none", "cosine"] = Field(
         default="none",
-        description="cosine: the smallest crop falls from the largest one to crop_scale's over the "
-        "iterations.",
+        description="cosine: the lower limit of crop_scale starts at the upper limit and falls to its own "
+        "value on a cosine over the iterations.",
     )
-    flip: bool = Field(default=True, description="Mirror every second iteration on average.")
+    flip: bool = Field(default=True, description="Mirror the batch in a random half of the iterations.")
     jitter: NonNegativeInt = Field(
-        default=32, description="The batch is rolled by 0..jitter pixels in both directions."
+        default=32,
+        description="Roll the batch by 0 to jitter pixels along each axis.",
     )
-    patch_shuffle: bool = Field(
-        default=False, description="The four quarters of each initial image change places."
+    init_patch_shuffle: bool = Field(
+        default=False, description="Put the four quarters of each initial image into a random order."
     )
     options: dict[str, Any] = Field(
-        default={}, description="Settings of a method that is not built in, as that method names them."
+        default={}, description="Settings of a method that is not built in. The method defines their names."
     )
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
         method = find_method(self.method)
         if method is not None and not method.optimises:
-            raise ValueError(f"method {self.method} selects real images and has no optimisation to set")
+            raise ValueError(f"method {self.method} selects real images and does not optimise them")
         if self.formation == "joint":
             last_round = min(self.ipc, self.iterations_cycle) - 1
         else:
@@ -197,10 +213,10 @@ class RecoverConfig(ImageSetConfig):
 
     @model_validator(mode="after")
     def _check_patch_shuffle(self) -> Self:
-        if self.patch_shuffle and self.init == "noise":
+        if self.init_patch_shuffle and self.init == "noise":
             raise ValueError(
-                "patch_shuffle = True moves the quarters of real images, and init = 'noise' has none; set "
-                "patch_shuffle to false"
+                "init_patch_shuffle = True shuffles the quarters of real images, but init = 'noise' has no "
+                "real images; set init_patch_shuffle to false"
             )
         return self
 
@@ -212,14 +228,14 @@ class RecoverConfig(ImageSetConfig):
         return self
 
     def num_iterations(self, ipc_index: int) -> int:
-        """Iterations that the image of an IPC index gets."""
+        """Number of iterations for the images of an IPC index."""
         if self.formation == "joint":
             return self.iterations - self.iterations_step * self._sub_batch(ipc_index)
         round_index = ipc_index // self.indices_per_round
         return self.iterations - self.iterations_step * (round_index % self.iterations_cycle)
 
     def _sub_batch(self, ipc_index: int) -> int:
-        """Which of the `iterations_cycle` sub-batches of its class an image is in; the first are larger."""
+        """Index of an image's sub-batch among the `iterations_cycle` of its class; the first are larger."""
         size, larger = divmod(self.ipc, min(self.ipc, self.iterations_cycle))
         if ipc_index < larger * (size + 1):
             return ipc_index // (size + 1)
@@ -227,7 +243,7 @@ class RecoverConfig(ImageSetConfig):
 
 
 def _kind_of(values: Any) -> str:
-    """Tell an optimised set from a selected one, in plain data and in models alike."""
+    """Return recover for an optimised set, select for a selected one; `values` is plain data or a model."""
     name = values.get("method") if isinstance(values, Mapping) else getattr(values, "method", None)
     method = find_method(name) if isinstance(name, str) else None
     return "select" if method is not None and not method.optimises else "recover"

@@ -1,4 +1,4 @@
-"""The whole config of a run, and the checks that need more than one section."""
+"""The config of a run with all its sections, and the checks that need more than one of them."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -16,27 +16,31 @@ from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
 
 
 class Config(Section):
-    """Every setting of a run, resolved: each image set and each evaluation by name (see layers.py)."""
+    """All settings of a run, resolved: image sets and evaluations have names (see layers.py)."""
 
-    store: AnyStore = Field(description="Folder or URL of the run's store; or {url, images}.")
+    store: AnyStore = Field(
+        description="Folder or URL of the run's store, for example ./runs/digits. Or {url, image_format}."
+    )
     seed: NonNegativeInt = Field(
-        default=0, description="Seed of the run; every random choice derives from it."
+        default=0, description="Seed of the run. Every random choice is derived from it."
     )
     data: DataConfig = Field(description="The real images.")
     teachers: TeachersConfig = Field(description="The teacher pool.")
     collect: CollectConfig = Field(
-        default=CollectConfig(), description="The pass over the real images that some methods need."
+        default=CollectConfig(), description="The pass over the real images, which some methods need."
     )
     image_sets: dict[Name, AnyImageSet] = Field(
-        min_length=1, description="The image sets by name, each laid over what they share in `recover`."
+        min_length=1,
+        description="The image sets by name. Their values override those of `recover`, which all sets share.",
     )
-    relabel: RelabelConfig = Field(default=RelabelConfig(), description="How they are labelled.")
+    relabel: RelabelConfig = Field(default=RelabelConfig(), description="The soft labels.")
     evaluations: dict[Name, EvaluateConfig] = Field(
-        min_length=1, description="The evaluations by name, each laid over what they share in `evaluate`."
+        min_length=1,
+        description="The evaluations by name. Their values override those of `evaluate`, which all share.",
     )
-    analyze: AnalyzeConfig = Field(default=AnalyzeConfig(), description="How the images are measured.")
+    analyze: AnalyzeConfig = Field(default=AnalyzeConfig(), description="Measures of the images.")
     orchestrate: OrchestrateConfig = Field(
-        default=OrchestrateConfig(), description="How the work is spread over the cluster."
+        default=OrchestrateConfig(), description="The distribution of the work over the cluster."
     )
 
     @model_validator(mode="after")
@@ -62,9 +66,9 @@ class Config(Section):
         for key, image_set in self.image_sets.items():
             if self.image_files == "png" and image_set.images_per_batch > MAX_PNG_FILES:
                 raise ValueError(
-                    f"image_sets.{key}.images_per_batch = {image_set.images_per_batch}: with store.images = "
-                    f"'png' a batch has at most {MAX_PNG_FILES:,} images, because its commit names each; "
-                    "lower it, or keep images in Parquet"
+                    f"image_sets.{key}.images_per_batch = {image_set.images_per_batch}: with "
+                    f"store.image_format = 'png' a batch has at most {MAX_PNG_FILES:,} images, because its "
+                    "commit names each; lower it, or set store.image_format to parquet"
                 )
         return self
 
@@ -79,27 +83,27 @@ class Config(Section):
             for where, names in used.items():
                 if verifier in names:
                     raise ValueError(
-                        f"{where} names {verifier!r}, which analyze.verifiers keeps out of all that makes "
-                        "images or labels; take it out of one of the two"
+                        f"{where} names {verifier!r}, but analyze.verifiers names it too, and a verifier "
+                        "makes no images or labels; remove it from one of the two"
                     )
         return self
 
     def _check_slots(self, where: str, image_set: RecoverConfig) -> None:
-        """Refuse a draw that says how many teachers it takes, and finds fewer."""
+        """Raise ValueError if fewer teachers can be drawn than the draw must take."""
         selection, candidates = image_set.selection, self.candidates(image_set)
         sure = selection.slots if selection.inclusion_probability == 1.0 else 1
         if not selection.include_primary and len(candidates) < sure:
             raise ValueError(
-                f"{where}.selection.slots = {selection.slots}: of the pool {len(candidates)} can be drawn "
-                f"({', '.join(candidates) or 'none'}); enlarge the pool, or lower slots"
+                f"{where}.selection.slots = {selection.slots}: the pool has {len(candidates)} to draw from "
+                f"({', '.join(candidates) or 'none'}); add teachers to it, or lower slots"
             )
 
     @model_validator(mode="after")
     def _check_patches(self) -> Self:
         if self.collect.rded_patches_per_side > self.data.image_size:
             raise ValueError(
-                f"collect.rded_patches_per_side = {self.collect.rded_patches_per_side} patches do not fit "
-                f"across data.image_size = {self.data.image_size} pixels"
+                f"collect.rded_patches_per_side = {self.collect.rded_patches_per_side} is more than "
+                f"data.image_size = {self.data.image_size}, so a patch would have no pixel; lower it"
             )
         return self
 
@@ -110,13 +114,15 @@ class Config(Section):
             for name in named:
                 if name not in self.image_sets:
                     raise ValueError(
-                        f"evaluations.{key}.image_sets names {name!r}; there are {', '.join(self.image_sets)}"
+                        f"evaluations.{key}.image_sets names {name!r}; the sets are "
+                        f"{', '.join(self.image_sets)}"
                     )
                 if named.count(name) > 1:
-                    raise ValueError(f"evaluations.{key}.image_sets names {name!r} twice")
+                    raise ValueError(f"evaluations.{key}.image_sets names {name!r} twice; remove one")
             if evaluation.split == "validation" and self.data.validation_fraction == 0.0:
                 raise ValueError(
-                    f"evaluations.{key}.split = 'validation' needs data.validation_fraction above 0"
+                    f"evaluations.{key}.split = 'validation' needs validation images; set "
+                    "data.validation_fraction above 0, for example 0.1"
                 )
         return self
 
@@ -129,7 +135,7 @@ class Config(Section):
             if value not in pool:
                 raise ValueError(f"{key} names {value!r}, which is not in teachers.pool ({', '.join(pool)})")
             if given.count(value) > 1:
-                raise ValueError(f"{key} names {value!r} twice")
+                raise ValueError(f"{key} names {value!r} twice; remove one")
 
     @property
     def store_url(self) -> str:
@@ -138,11 +144,11 @@ class Config(Section):
 
     @property
     def image_files(self) -> ImageFiles:
-        """How batches keep their images."""
-        return "parquet" if isinstance(self.store, str) else self.store.images
+        """Format of the images of new batches."""
+        return "parquet" if isinstance(self.store, str) else self.store.image_format
 
     def with_store(self, url: str) -> Self:
-        """Return the same config with its store elsewhere."""
+        """Return the same config with another location of the store."""
         store = url if isinstance(self.store, str) else self.store.model_copy(update={"url": url})
         return self.model_copy(update={"store": store})
 
@@ -151,10 +157,9 @@ class Config(Section):
         return next(teacher for teacher in self.teachers.pool if teacher.name == name)
 
     def candidates(self, image_set: RecoverConfig) -> tuple[str, ...]:
-        """Names of the teachers that fill the slots of a draw, in the order of the pool.
+        """Names of the teachers that can fill the slots of a draw, in the order of the pool.
 
-        Without the verifiers, and without the primary if it is in every draw anyway; nobody if there is no
-        slot to fill.
+        The verifiers are excluded, and the primary if it is in every draw. Empty if there are no slots.
         """
         selection = image_set.selection
         if selection.slots == 0:
@@ -169,7 +174,7 @@ class Config(Section):
 
     @property
     def bn_teachers(self) -> tuple[str, ...]:
-        """Names of all teachers whose statistics some image set may match, in the order of the pool."""
+        """Names of all teachers whose statistics an image set can match, in the order of the pool."""
         names: set[str] = set()
         for image_set in self.image_sets.values():
             if isinstance(image_set, RecoverConfig):
@@ -180,7 +185,7 @@ class Config(Section):
 
     @property
     def primary(self) -> str:
-        """Name of the first image set's logit teacher, as whom students see their input."""
+        """Name of the first image set's primary, whose preprocessing students use."""
         return next(iter(self.image_sets.values())).primary
 
     @property
@@ -195,9 +200,9 @@ class Config(Section):
 
     @property
     def feature_teacher(self) -> str:
-        """Name of the teacher whose features the diversity is measured in."""
+        """Name of the teacher whose features measure the diversity."""
         return self.analyze.feature_teacher or next(iter(self.analyze.verifiers), self.primary)
 
     def sets_of(self, evaluation: str) -> tuple[str, ...]:
-        """Names of the image sets that an evaluation is for."""
+        """Names of the image sets of an evaluation."""
         return self.evaluations[evaluation].image_sets or tuple(self.image_sets)

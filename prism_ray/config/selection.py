@@ -1,4 +1,4 @@
-"""`recover.selection`: which teachers supervise the images, and when they are drawn."""
+"""`recover.selection`: the teachers that supervise the images, and when they are drawn."""
 
 from typing import Literal, Self
 
@@ -17,58 +17,68 @@ from prism_ray.config.base import (
 class SelectionConfig(Section):
     """The draw of S, the teachers whose statistics are matched.
 
-    A draw takes the primary (if it is always in), and fills each slot with the inclusion probability by
-    one of the other teachers that are left. A fixed set is a draw in which every slot is sure to be filled
-    and there is one for each teacher.
+    A draw takes the primary if include_primary is true. Then each slot is filled, with the inclusion
+    probability, by one of the remaining teachers. For a fixed set, use inclusion_probability 1 and one slot
+    per teacher.
     """
 
     bn_teachers: tuple[str, ...] | None = Field(
         default=None,
-        description="Names of the teachers that may be drawn; default: the pool without the verifiers.",
+        description="Names of the teachers that can be drawn. Default: the pool without the verifiers.",
     )
     include_primary: bool = Field(
-        default=True, description="The primary is in every draw; false: it is drawn like the others."
+        default=True, description="true: the primary is in every draw. false: it is drawn like the others."
     )
     slots: NonNegativeInt = Field(
-        default=3, description="How many teachers may be drawn, not counting a primary that is always in."
+        default=3,
+        description="Maximum number of teachers in a draw, without a primary that is in every draw.",
     )
     inclusion_probability: Fraction = Field(
-        default=0.5, description="Each slot is filled with this probability, without replacement."
+        default=0.5, description="Probability that a slot is filled. No teacher is drawn twice."
     )
     weights: dict[str, PositiveFloat] = Field(
         default={},
-        description="Chance of a teacher, by name, relative to the others' when a slot is filled; 1 where "
-        "none is given.",
+        description="Relative chance of a teacher to fill a slot, by name, for example {resnet: 2.0}. "
+        "Default: 1 for each teacher.",
     )
     redraw: Literal["round", "batch"] | PositiveInt = Field(
         default="round",
-        description="When S is drawn. round: before the distillation, once per round of IPC indices; batch: "
-        "once per batch; a number n: anew every n iterations of the distillation.",
+        description="When S is drawn. round: once per round of IPC indices, before recover. batch: once per "
+        "batch, before recover. A number n: again every n iterations, for example 100.",
     )
     order: Literal["random", "round-robin"] = Field(
-        default="random", description="round-robin: slots are filled in the order of the pool, in turn."
+        default="random",
+        description="random: slots are filled at random. round-robin: in turn, in the order of the pool.",
     )
     logits: Literal["primary", "drawn"] = Field(
-        default="primary", description="Who classifies: the primary alone, or the teachers drawn."
+        default="primary",
+        description="Teachers that give the logits. primary: the primary only. drawn: all drawn teachers.",
     )
     votes: Literal["equal", "prior"] = Field(
         default="equal",
-        description="How much each drawn teacher's terms weigh: alike, or by the softmax over the drawn of "
-        "prior / prior_temperature.",
+        description="Weight of each drawn teacher's terms. equal: the same for all. prior: the softmax of "
+        "prior / prior_temperature over the drawn teachers.",
     )
     priors: dict[str, NonNegativeFloat] = Field(
         default={},
-        description="votes prior: prior accuracy of each teacher in percent, by name; where none is given, "
-        "its accuracy on the real validation images.",
+        description="For votes prior: prior accuracy of a teacher in percent, by name, for example {resnet: "
+        "69.8}. Default: its accuracy on the real validation images.",
     )
     prior_temperature: PositiveFloat = Field(
-        default=5.0, description="votes prior: percent of prior accuracy by which a vote grows e times."
+        default=5.0,
+        description="For votes prior: softmax temperature, in accuracy points. With 5, a teacher that is 5 "
+        "points more accurate than another has e = 2.7 times its weight.",
     )
 
     @model_validator(mode="after")
     def _check_draw(self) -> Self:
         if not self.include_primary and self.slots == 0:
-            raise ValueError("slots = 0 without the primary leaves nobody to draw; set slots to 1 or more")
+            raise ValueError(
+                "slots = 0 and include_primary = false leave no teacher to draw; set slots to 1 or more"
+            )
         if self.order == "round-robin" and self.weights:
-            raise ValueError("weights are for order random; round-robin takes every teacher in turn")
+            raise ValueError(
+                "weights has no effect with order = 'round-robin', which takes every teacher in turn; leave "
+                "it out"
+            )
         return self

@@ -1,4 +1,4 @@
-"""`store`: where the run's store is, and how images are kept there. Nothing here can change a pixel."""
+"""`store`: the location of the run's store and the format of its images. Nothing here changes a pixel."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,18 +7,18 @@ from pydantic import Discriminator, Field, Tag
 from prism_ray.config.base import Section
 
 ImageFiles = Literal["parquet", "png"]
-MAX_PNG_FILES = 10_000  # of a batch; a commit that names so many has 2 MB
+MAX_PNG_FILES = 10_000  # per batch; a commit with so many names has 2 MB
 
 
 class StoreConfig(Section):
-    """The store, where more is to be said of it than its place."""
+    """The store with more settings than its location."""
 
-    url: str = Field(description="Folder or URL of the run's store.")
-    images: ImageFiles = Field(
+    url: str = Field(description="Folder or URL of the run's store, for example s3://bucket/run.")
+    image_format: ImageFiles = Field(
         default="parquet",
-        description="How batches that are made from now on keep their images. parquet: inside one file per "
-        "batch; png: as PNG files in class folders, beside a Parquet file per batch that names them. The "
-        "pixels are the same, and a run may have both.",
+        description="Format of the images of new batches. parquet: inside one Parquet file per batch. png: "
+        "PNG files in class folders, and one Parquet file per batch that names them. The pixels are the "
+        "same, and a run may have both formats.",
     )
 
 

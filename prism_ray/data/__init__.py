@@ -1,4 +1,4 @@
-"""Real images in: digits, Fashion-MNIST, image folders. Index once, read only what is asked. No torch."""
+"""The real images: digits, Fashion-MNIST, image folders. Listed once, read on demand. No torch."""
 
 from prism_ray.config import DataConfig
 from prism_ray.data.base import DataFacts, RealImages, Split, check_config
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImages:
-    """Open the real images; an image folder takes its `index` (made by `index_folder`).
+    """Open the real images. For an image folder, `index` is the result of `index_folder`.
 
     Raises DataError if files are missing or damaged.
     """

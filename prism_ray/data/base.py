@@ -1,4 +1,4 @@
-"""What every source of real images offers, and the checks of a config against the data. No torch here."""
+"""The interface of a source of real images, and the checks of a config against the data. No torch here."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ _CHECKED_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the plan must know of the data; `identity` is a hash of what the images are."""
+    """The facts of the data that the plan needs. `identity` is a hash of the images and labels."""
 
     class_names: tuple[str, ...]
     train_counts: tuple[int, ...]
@@ -39,7 +39,7 @@ class DataFacts:
 
 
 class RealImages(ABC):
-    """Real images with labels, in a train, a test and perhaps a validation split, read only when asked."""
+    """Real images with labels in a train, a test and optionally a validation split, read on demand."""
 
     class_names: tuple[str, ...]
     channels: int
@@ -47,27 +47,27 @@ class RealImages(ABC):
 
     @abstractmethod
     def identity(self) -> str:
-        """Return a hash that tells the images and labels of one run from those of another."""
+        """Return a hash that differs between data sets with different images or labels."""
 
     @abstractmethod
     def item(self, split: Split, index: int) -> str:
-        """Return a name of an image that stays the same when others come or go."""
+        """Return a name of an image that does not change if other images are added or removed."""
 
     @abstractmethod
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         """Return the images at `indices` as uint8 (B, channels, H, W) at the run's image size.
 
-        Raises DataError that names every image among them which cannot be read.
+        Raises DataError, which names every image that cannot be read.
         """
 
     def check_test_images(self) -> None:
-        """Read all test images, so that one that cannot be read is named before hours of training."""
+        """Read all test images, so that an unreadable one is named before hours of training."""
         for first in range(0, len(self.labels["test"]), _CHECKED_AT_ONCE):
             last = min(first + _CHECKED_AT_ONCE, len(self.labels["test"]))
             self.read("test", np.arange(first, last))
 
     def facts(self) -> DataFacts:
-        """Summarise the data for the plan."""
+        """Return the facts that the plan needs."""
         counts = np.bincount(self.labels["train"], minlength=len(self.class_names))
         return DataFacts(
             class_names=self.class_names,
@@ -82,12 +82,12 @@ class RealImages(ABC):
         return [np.flatnonzero(self.labels["train"] == k) for k in range(len(self.class_names))]
 
     def train_indices(self, label: int) -> npt.NDArray[np.int64]:
-        """Return the indices of a class's training images, in the order of the source."""
+        """Return the indices of the training images of a class, in the order of the source."""
         return self._train_indices_by_class[label]
 
 
 class ArrayImages(RealImages):
-    """A source whose images all stand in memory as grey arrays."""
+    """A source that keeps all images in memory as grey arrays."""
 
     channels = 1
 
@@ -128,10 +128,10 @@ class ArrayImages(RealImages):
 
 
 def held_out(source: str, class_name: str, items: Sequence[str], fraction: float) -> npt.NDArray[np.bool_]:
-    """Choose which of a class's items are test images: True at about `fraction` of them, at least one.
+    """Choose the held-out items of a class: True for about `fraction` of them, at least one.
 
-    The choice ranks items by a hash of source, class and item alone, never of the run's seed, so that all
-    runs on one source are tested on the same images, and other classes or files change it little or not.
+    Items are ranked by a hash of source, class and item, without the run's seed. So all runs on one source
+    are tested on the same images, and other classes or files change the choice little or not at all.
     """
     num_test = min(max(1, round(len(items) * fraction)), len(items) - 1)
     ranked = sorted(range(len(items)), key=lambda i: derive_seed("held-out", source, class_name, items[i]))
@@ -141,11 +141,11 @@ def held_out(source: str, class_name: str, items: Sequence[str], fraction: float
 
 
 def check_config(config: Config, facts: DataFacts, origin: str) -> None:
-    """Raise ConfigError if `config` (read from `origin`) asks for what the data does not have."""
+    """Raise ConfigError if `config` (read from `origin`) does not fit the data."""
     if facts.num_classes < 2:
         raise ConfigError(
-            f"{origin}: data.path = {config.data.path!r}: the data has a single class "
-            f"({facts.class_names[0]}); to classify takes two, one folder each"
+            f"{origin}: data.path = {config.data.path!r}: the data has only one class "
+            f"({facts.class_names[0]}); give it two or more class folders"
         )
     wanted = config.data.num_classes
     if wanted is not None and wanted != facts.num_classes:
@@ -165,28 +165,28 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
             noise = f" or set {section}.init to noise" * isinstance(image_set, RecoverConfig)
             patches = " or collect.rded_patches_per_side" * (image_set.init == "rded")
             raise ConfigError(
-                f"{origin}: {section}.ipc = {image_set.ipc}: {start} needs {need} training images in every "
-                f"class, and class {smallest!r} has {fewest}{limit}; lower {section}.ipc{patches}{noise}"
+                f"{origin}: {section}.ipc = {image_set.ipc}: {start} needs {need} training images per class, "
+                f"but class {smallest!r} has {fewest}{limit}; lower {section}.ipc{patches}{noise}"
             )
         _check_priors(config, image_set, name, origin)
 
 
 def _check_priors(config: Config, image_set: AnyImageSet, name: str, origin: str) -> None:
-    """Votes by accuracy take that on validation images: test images must not shape what is tested on them."""
+    """Raise ConfigError if votes need accuracies on validation images (never on test images) without any."""
     if not isinstance(image_set, RecoverConfig) or image_set.selection.votes != "prior":
         return
     unknown = [t for t in config.candidates(image_set) if t not in image_set.selection.priors]
     if unknown and config.data.validation_fraction == 0.0:
         section = "recover" if name == DISTILLED else f"image_sets.{name}"
         raise ConfigError(
-            f"{origin}: {section}.selection.votes = 'prior' takes the accuracy of {', '.join(unknown)} on "
-            f"validation images, and there are none: set data.validation_fraction above 0, or give "
-            f"{section}.selection.priors in percent"
+            f"{origin}: {section}.selection.votes = 'prior' needs the accuracy of {', '.join(unknown)} on "
+            "validation images, but there are none; set data.validation_fraction above 0, for example 0.1, "
+            f"or set {section}.selection.priors in percent"
         )
 
 
 def _real_images_needed(config: Config, image_set: AnyImageSet, fewest: int) -> tuple[int, int, str]:
-    """Return how many real images of a class an init needs, how many there are, and what limits them."""
+    """Return the number of real images per class that an init needs, the number there is, and its limit."""
     num_images = image_set.ipc * (image_set.replicate + 1)
     collect = config.collect
     if image_set.init == "real":

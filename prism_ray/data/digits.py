@@ -1,4 +1,4 @@
-"""The embedded default: scikit-learn's 1,797 digits (8x8, 17 grey levels), split once into train and test."""
+"""The digits of scikit-learn: 1,797 images (8x8, 17 grey levels), split into train and test."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -8,7 +8,7 @@ from prism_ray.data.base import ArrayImages, held_out
 
 
 def open_digits(config: DataConfig) -> ArrayImages:
-    """Return the digits; `config.test_fraction` of each class are test images."""
+    """Return the digits. `config.test_fraction` of each class are test images."""
     bunch = load_digits()
     images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)

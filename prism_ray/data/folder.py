@@ -1,4 +1,4 @@
-"""Anyone's own images: one folder per class. Indexed once (into the store), read only when asked."""
+"""Image folders: one folder per class. Listed once (the list is kept in the store), read on demand."""
 
 import hashlib
 import io
@@ -25,15 +25,15 @@ _INDEX = pa.schema(
     [("path", pa.string()), ("label", pa.int64()), ("num_bytes", pa.int64()), ("split", pa.string())]
 )
 _SLACK_BYTES = 2**20
-_MOST_PACKED = 256  # an index unpacks to a few times its bytes; to more than this only if it is no index
+_MOST_PACKED = 256  # largest ratio of unpacked to packed bytes; a real index has a small one
 _CACHE_BYTES = 2**30  # decoded images kept per actor; a larger set is decoded at each read
-_RUN_A_PROGRAM = frozenset({"EPS"})  # Ghostscript, on what the file says
-_NUM_NAMED = 20  # how many bad files an error lists
+_RUN_A_PROGRAM = frozenset({"EPS"})  # Pillow starts Ghostscript for them
+_NUM_NAMED = 20  # maximum number of bad files in an error
 
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """Which files are which class's images: paths relative to data.path or data.test_path."""
+    """The list of the image files with their classes. Paths are relative to data.path or data.test_path."""
 
     class_names: tuple[str, ...]
     paths: dict[Split, tuple[str, ...]]
@@ -58,20 +58,20 @@ class FolderIndex:
 
     @classmethod
     def from_parquet(cls, data: bytes) -> "FolderIndex":
-        """Read what `to_parquet` returned.
+        """Read the bytes that `to_parquet` returned.
 
-        Raises ValueError if `data` is anything else, or names a file outside of the folders.
+        Raises ValueError if `data` is not an index, or names a file outside of the folders.
         """
         table = read_table(io.BytesIO(data), _INDEX, _SLACK_BYTES + _MOST_PACKED * len(data))
         names = _class_names((table.schema.metadata or {}).get(b"class_names", b""))
         if any(column.null_count for column in table.columns):
-            raise ValueError("it is not filled in")
+            raise ValueError("it has empty cells")
         split = np.asarray(table["split"].to_pylist())
         labels = table["label"].to_numpy().astype(np.int64)
         sizes = table["num_bytes"].to_numpy().astype(np.int64)
         paths = np.asarray(table["path"].to_pylist(), dtype=object)
         if not set(split) <= {"train", "test"} or not set(np.unique(labels)) <= set(range(len(names))):
-            raise ValueError("it has a split or a class that there is not")
+            raise ValueError("it has an unknown split or class")
         outside = next((path for path in paths if _leads_out(path)), None)
         if outside is not None:
             raise ValueError(f"it names {outside!r}, which is outside of the folder")
@@ -84,9 +84,9 @@ class FolderIndex:
 
 
 def index_folder(config: DataConfig) -> FolderIndex:
-    """List the class folders of `config.path` (and `config.test_path`), opening each file's header.
+    """List the class folders of `config.path` (and `config.test_path`) and read the header of each file.
 
-    Raises DataError if a folder is missing or empty, or names the files that are no images.
+    Raises DataError if a folder is missing or empty, or if files are not images; it names them.
     """
     assert config.path is not None
     root = Path(config.path)
@@ -105,14 +105,14 @@ def index_folder(config: DataConfig) -> FolderIndex:
         unknown = sorted(set(test_files) - set(class_names))
         if unknown:
             raise DataError(
-                f"data.test_path: {config.test_path} has the class folders {', '.join(unknown)}, "
-                f"which {config.path} has not"
+                f"data.test_path: {config.test_path} has the class folders {', '.join(unknown)}, which are "
+                f"not in {config.path}; both need the same class folders"
             )
         missing = sorted(set(class_names) - set(test_files))
         if missing:
             raise DataError(
-                f"data.test_path: {config.test_path} has no class folders {', '.join(missing)}, which "
-                f"{config.path} has"
+                f"data.test_path: {config.test_path} has no class folders {', '.join(missing)}, which are in "
+                f"{config.path}; both need the same class folders"
             )
     for label, name in enumerate(class_names):
         if test_files is not None:
@@ -120,8 +120,8 @@ def index_folder(config: DataConfig) -> FolderIndex:
             add("test", label, test_files[name])
         elif len(files[name]) < 2:
             raise DataError(
-                f"data.path: class folder {root / name} holds {len(files[name])} image; it needs "
-                "2 (one is held out for the test), or give data.test_path"
+                f"data.path: class folder {root / name} has only {len(files[name])} image, but one is held "
+                "out for the test; add images, or set data.test_path"
             )
         else:
             is_test = held_out("image-folder", name, files[name], config.test_fraction)
@@ -144,7 +144,7 @@ def index_folder(config: DataConfig) -> FolderIndex:
 
 
 class FolderImages(RealImages):
-    """Images of class folders, in RGB: shorter side resized to 8/7 of image_size, centre cropped."""
+    """Images of class folders in RGB, with the shorter side resized to 8/7 of image_size, centre-cropped."""
 
     channels = 3
 
@@ -161,7 +161,7 @@ class FolderImages(RealImages):
         self._cache: dict[Split, tuple[Images, npt.NDArray[np.bool_]]] = {}
 
     def identity(self) -> str:
-        """Hash names, labels and sizes; to hash the pixels of a large set would take hours."""
+        """Return a hash of names, labels and sizes; a hash of the pixels of a large set would take hours."""
         digest = hashlib.sha256()
         for split in ("train", "test"):
             files = zip(self._index.paths[split], self.labels[split], self._index.sizes[split], strict=True)
@@ -208,13 +208,15 @@ class FolderImages(RealImages):
 
 
 def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """Return an image as RGB (3, size, size), upright: shorter side to 8/7 of size, centre crop."""
+    """Return an image as RGB (3, size, size), upright: shorter side to 8/7 of size, then a centre crop."""
     with Image.open(path, formats=image_formats()) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16"):  # Pillow would clip it to 255
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         elif image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {image.mode} have no known range; save it with 8 bits")
+            raise ValueError(
+                f"pixels of mode {image.mode} have no known range; save it with 8 bits per channel"
+            )
         elif image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         side = min(image.size) * size / round(size * 8 / 7)  # of the crop, in pixels of the file
@@ -226,7 +228,7 @@ def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
 
 @cache
 def image_formats() -> tuple[str, ...]:
-    """Return the formats that Pillow reads, whatever a file's suffix says; not those that run a program."""
+    """Return the formats that Pillow reads without starting another program."""
     Image.init()
     return tuple(kind for kind in Image.ID if kind in Image.OPEN and kind not in _RUN_A_PROGRAM)
 
@@ -237,7 +239,7 @@ def _class_names(text: bytes) -> tuple[str, ...]:
     except RecursionError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("it has no names of classes")
+        raise ValueError("it has no class names")
     return tuple(names)
 
 
@@ -246,16 +248,20 @@ def _leads_out(path: str) -> bool:
 
 
 def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
-    """Return each class folder's image files, sorted, relative to `root`; check their headers."""
+    """Return the image files of each class folder, sorted and relative to `root`; check their headers."""
     if not root.is_dir():
         raise DataError(f"{key}: {root} is not a folder")
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not folders:
-        raise DataError(f"{key}: {root} has no class folders; it needs one folder per class")
+        raise DataError(
+            f"{key}: {root} has no class folders; put the images of each class into a folder in it"
+        )
     files = {folder.name: sorted(_image_files(folder, root)) for folder in folders}
     empty = [name for name, names in files.items() if not names]
     if empty:
-        raise DataError(f"{key}: no images in the class folders {', '.join(empty)} of {root}")
+        raise DataError(
+            f"{key}: the class folders {', '.join(empty)} of {root} have no images; add images or remove them"
+        )
     everything = [root / name for names in files.values() for name in names]
     with ThreadPoolExecutor(max_workers=8) as pool:
         bad = [problem for problem in pool.map(_check_header, everything) if problem]
@@ -265,7 +271,7 @@ def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
 
 
 def _image_files(folder: Path, root: Path) -> Iterator[str]:
-    """Yield the files that Pillow knows by their suffix; anything else is not meant as an image."""
+    """Yield the files with a suffix that Pillow knows. Other files are ignored."""
     formats = image_formats()
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in formats}
     seen: set[str] = set()
@@ -282,11 +288,13 @@ def _image_files(folder: Path, root: Path) -> Iterator[str]:
 
 
 def _refuse_unreadable(error: OSError) -> None:
-    raise DataError(f"the folder {error.filename} cannot be listed: {error.strerror}")
+    raise DataError(
+        f"the folder {error.filename} cannot be listed: {error.strerror}; make it readable or remove it"
+    )
 
 
 def _readable(path: str) -> str:
-    """Return `path` if it is Unicode, so that the index can hold it."""
+    """Return `path` if it is Unicode, as the index needs; raise DataError otherwise."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -308,4 +316,4 @@ def _name_bad_files(bad: list[str]) -> str:
     more = f"\n  and {len(bad) - _NUM_NAMED} more" if len(bad) > _NUM_NAMED else ""
     named = "".join(f"\n  {problem}" for problem in bad[:_NUM_NAMED])
     files = "1 image file" if len(bad) == 1 else f"{len(bad)} image files"
-    return f"{files} cannot be read; repair or restore them, or remove them before a run begins:{named}{more}"
+    return f"{files} cannot be read; repair or restore them, or remove them before a run starts:{named}{more}"

@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its four idx .gz files, given in a folder or downloaded through torchvision."""
+"""Fashion-MNIST from its four idx .gz files, in a folder or downloaded through torchvision."""
 
 import gzip
 import math
@@ -24,7 +24,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
-_MAX_BYTES = 2**26  # unpacked: the 60,000 training images have 47 MB
+_MAX_BYTES = 2**26  # unpacked; the 60,000 training images have 47 MB
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
 
 
@@ -44,11 +44,11 @@ def open_fashion_mnist(config: DataConfig) -> ArrayImages:
         labels[split] = read_idx(labels_path, num_dimensions=1).astype(np.int64)
         if len(images[split]) != len(labels[split]):
             raise DataError(
-                f"{images_path} holds {len(images[split])} images, but {labels_path.name} "
-                f"{len(labels[split])} labels; get both files from one place"
+                f"{images_path} has {len(images[split])} images, but {labels_path.name} has "
+                f"{len(labels[split])} labels; get both files from the same source"
             )
         if len(labels[split]) == 0 or labels[split].max() >= len(CLASS_NAMES):
-            raise DataError(f"{labels_path}: expected labels 0 to 9, one per image")
+            raise DataError(f"{labels_path}: expected one label from 0 to 9 per image; replace the file")
     return ArrayImages("fashion-mnist", CLASS_NAMES, images, labels, config.image_size)
 
 
@@ -62,33 +62,35 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
         with gzip.open(path) as file:
             header = file.read(length)
             if len(header) < length or header[:4] != bytes([0, 0, 8, num_dimensions]):
-                raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}")
+                raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}; replace it")
             shape = tuple(int(n) for n in np.frombuffer(header, dtype=">u4", offset=4))
             num_bytes = math.prod(shape)
             if num_bytes > _MAX_BYTES:
                 raise DataError(
                     f"data.path: {path} is damaged: its header says {shape}, which is more than all of "
-                    "Fashion-MNIST"
+                    "Fashion-MNIST; replace it"
                 )
             data = file.read(num_bytes + 1)  # one more, to reach the end and the checksum there
     except FileNotFoundError:
         raise DataError(f"data.path: {path} does not exist{_REMEDY}") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"data.path: {path} cannot be read as gzip: {error}") from None
+        raise DataError(f"data.path: {path} cannot be read as gzip: {error}; replace it") from None
     if len(data) != num_bytes:
         found = f"{len(data)}" if len(data) < num_bytes else "more"
-        raise DataError(f"data.path: {path} is damaged: its header says {shape}, but {found} bytes follow")
+        raise DataError(
+            f"data.path: {path} is damaged: its header says {shape}, but {found} bytes follow; replace it"
+        )
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
 _REMEDY = (
-    "; name the folder of the four idx .gz files (Debian's package dataset-fashion-mnist brings "
+    "; set data.path to the folder of the four idx .gz files (Debian's package dataset-fashion-mnist has "
     "them), or set data.download to true"
 )
 
 
 def _find_folder(path: Path, download: bool) -> Path:
-    """Return the folder of the files: `path`, or where torchvision's download puts them."""
+    """Return the folder of the files: `path`, or the one into which torchvision downloads them."""
     downloaded = path / "FashionMNIST" / "raw"
     names = [f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k") for kind in _KINDS]
     for folder in (path, downloaded):
@@ -97,14 +99,14 @@ def _find_folder(path: Path, download: bool) -> Path:
     if not download:
         missing = [name for name in names if not (path / name).is_file()]
         raise DataError(f"data.path: {path} lacks {', '.join(missing)}{_REMEDY}")
-    from torchvision.datasets import FashionMNIST  # late: it brings torch
+    from torchvision.datasets import FashionMNIST  # late, because it imports torch
 
     try:
         FashionMNIST(str(path), train=True, download=True)
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"data.download: Fashion-MNIST could not be downloaded into {path}: {error}; check "
-            "the network, or name a folder that holds the four idx .gz files in data.path"
+            f"data.download: Fashion-MNIST could not be downloaded into {path}: {error}; check the network "
+            "connection, or set data.path to a folder with the four idx .gz files"
         ) from None
     return downloaded
 

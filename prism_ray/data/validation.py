@@ -1,4 +1,4 @@
-"""Keeping some training images back for validation, from any source."""
+"""The validation split: training images of any source that are held out."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,10 +7,9 @@ from prism_ray.data.base import Images, RealImages, Split, held_out
 
 
 class KeptBack(RealImages):
-    """A source of which a share of each class's training images is the validation split instead.
+    """A source with a share of each class's training images moved to the validation split.
 
-    Which ones depends on source, class and item alone, so that all runs on one source are tuned on the same
-    images.
+    The choice depends only on source, class and item, so all runs on one source are tuned on the same images.
     """
 
     def __init__(self, source: RealImages, fraction: float) -> None:

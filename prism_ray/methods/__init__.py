@@ -1,6 +1,7 @@
-"""The methods by name: those of this package, and any that an installed package registers.
+"""The methods by name: those of this package and those that installed packages register.
 
-A package registers a method by an entry point of the group `prism_ray.methods` that names its class.
+To register a method, a package has an entry point of the group `prism_ray.methods` that names the class, for
+example prism-tv = "prism_tv:PrismTv".
 """
 
 from functools import cache
@@ -28,7 +29,7 @@ def method_names() -> tuple[str, ...]:
 
 
 def find_method(name: str) -> Method | None:
-    """Return the method called `name`, None if there is none."""
+    """Return the method with this name, or None."""
     return _registry().get(name)
 
 
@@ -40,8 +41,12 @@ def _registry() -> dict[str, Method]:
         if not (isinstance(kind, type) and issubclass(kind, Method)):
             raise TypeError(f"the entry point {entry.name} = {entry.value} is not a prism_ray.methods.Method")
         if not isinstance(getattr(kind, "name", None), str):
-            raise TypeError(f"the entry point {entry.name} = {entry.value} is a method without a name")
+            raise TypeError(
+                f"the entry point {entry.name} = {entry.value} is a method without a name; set `name`"
+            )
         if kind.name in found:
-            raise TypeError(f"the entry point {entry.value} names its method {kind.name!r}, which is taken")
+            raise TypeError(
+                f"the entry point {entry.value} names its method {kind.name!r}, which is taken; rename it"
+            )
         found[kind.name] = kind()
     return found

@@ -23,7 +23,7 @@ class Edc(Method):
         },
         "statistics": {"layers": "bn+conv", "momentum": 0.8, "class_share": 0.5},
         "init": "rded",
-        "patch_shuffle": True,
+        "init_patch_shuffle": True,
         "iterations": 1000,
         "iterations_step": 0,
         "learning_rate": 0.05,

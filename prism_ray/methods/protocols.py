@@ -1,6 +1,6 @@
 """The evaluation protocols by name: published values of `relabel` and `evaluate`. No torch here.
 
-A comparison holds for one protocol only: the same images move by up to 20 points between protocols.
+A comparison needs one protocol: the accuracy of the same images differs by up to 20 points between protocols.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Protocol:
-    """Values that differ from the defaults, which are those of protocol prism."""
+    """A protocol: the values that differ from the defaults, which are those of protocol prism."""
 
     source: str
     relabel: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 A run keeps the plan version that it was begun with. Scopes hold only settings that differ from the defaults
 of that version, so a new key with a default leaves the fingerprints of every store as they are:
 
-    version 3   also holds the keys of `_ALWAYS_IN_3`, whatever their values
+    version 3   also holds the keys of `_ALWAYS_IN_3`, whatever their values, under their names of then
     version 4   holds what differs from its default, and nothing else
 
 Whoever changes a default raises PLAN_VERSION and notes the old value in `_OLD_DEFAULTS`. Whoever changes what
@@ -26,6 +26,7 @@ from prism_ray.config import (
     TeacherConfig,
 )
 from prism_ray.config.base import Section
+from prism_ray.config.renamed import old_name
 from prism_ray.data import DataFacts
 from prism_ray.methods import find_method
 
@@ -80,19 +81,20 @@ class View:
         self, section: str, values: Section, *, only: Container[str] | None = None, free: Container[str] = ()
     ) -> dict[str, Any]:
         """Return the settings of a section that count, as plain data; `free` ones never do."""
-        always = _ALWAYS_IN_3.get(section, "").split() if self.version == OLDEST_PLAN_VERSION else []
+        is_3 = self.version == OLDEST_PLAN_VERSION
+        always = _ALWAYS_IN_3.get(section, "").split() if is_3 else []
         dumped = values.model_dump(mode="json")
         found: dict[str, Any] = {}
         for key in type(values).model_fields:
             if key in free or (only is not None and key not in only):
                 continue
-            value = getattr(values, key)
+            value, name = getattr(values, key), old_name(section, key) if is_3 else key
             if isinstance(value, Section):
                 inner = self(f"{section}.{key}", value)
-                if inner or key in always:
-                    found[key] = inner
-            elif key in always or value != self.default(type(values), section, key):
-                found[key] = dumped[key]
+                if inner or name in always:
+                    found[name] = inner
+            elif name in always or value != self.default(type(values), section, key):
+                found[name] = dumped[key]
         return found
 
     def facts(self, facts: DataFacts) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prism_ray.seeds import derive_seed
 from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, key_of
 from prism_ray.stages.squeeze import scope_of_teacher
 
-_FREE = {"seeds", "image_sets"}  # every student and every image set has a seed of its own
+_FREE = {"num_students", "image_sets"}  # every student and every image set has a seed of its own
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class EvaluateStage(Stage):
 
     def count(self, basis: Basis) -> int:
         evaluations = basis.config.evaluations
-        return sum(len(basis.config.sets_of(key)) * held.seeds for key, held in evaluations.items())
+        return sum(len(basis.config.sets_of(key)) * held.num_students for key, held in evaluations.items())
 
     def units(
         self,
@@ -76,7 +76,7 @@ STAGE = EvaluateStage()
 
 def students(basis: Basis, image_set: str, evaluation: str) -> Iterator[EvaluateUnit]:
     """Yield the students of one evaluation of one image set."""
-    for student in range(basis.config.evaluations[evaluation].seeds):
+    for student in range(basis.config.evaluations[evaluation].num_students):
         seed = derive_seed(basis.config.seed, "evaluate", student)
         yield EvaluateUnit(image_set, evaluation, student, seed)
 

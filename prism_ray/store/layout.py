@@ -7,7 +7,7 @@ RUN/
   collected/<kind>/<teacher>/...            statistics and scores of the real images, by ranges of classes
   images/part-<key>-<attempt>.parquet       the distilled images
   images/merged-<hash>.parquet              several of them in one, after `compact`; labels too
-  images/<label>/<IPC index>-<attempt>.png  the images themselves with `store.images: png`; parts name them
+  images/<label>/<IPC index>-<attempt>.png  with `store.image_format: png`: the images; parts name them
   labels/part-<group>-<attempt>.parquet     their soft labels, keyed by (image, epoch)
   sets/<set>/images/  labels/               the same for every image set of another name than `distilled`
   students/<set>/<evaluation>/s...json      test accuracy of each student

@@ -118,7 +118,7 @@ def _initial_pixels(
         noise = initial_noise(unit.slots, config, channels, size, context.config.seed)
         return torch.from_numpy(noise).to(context.device)
     images = _real_images(context, unit, config)
-    if config.patch_shuffle:
+    if config.init_patch_shuffle:
         images = shuffle_patches(images, unit.slots, config, context.config.seed)
     return space.from_images(torch.from_numpy(images).to(context.device))
 

@@ -107,7 +107,7 @@ def test_crop_scale_is_accepted_if_and_only_if_it_is_in_order(smallest: float, l
     if smallest <= largest:
         assert check_crop_scale((smallest, largest)) == (smallest, largest)
     else:
-        with pytest.raises(ValueError, match="smallest, largest"):
+        with pytest.raises(ValueError, match="the smallest share of the area comes first"):
             check_crop_scale((smallest, largest))
 
 

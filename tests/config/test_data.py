@@ -11,15 +11,24 @@ from prism_ray.errors import ConfigError
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["data.source=image-folder"], "data: source image-folder needs data.path"),
-        (["data.source=fashion-mnist"], "data: source fashion-mnist needs data.path"),
-        (["data.source=fashion-mnist", "data.download=true"], "needs data.path"),
-        (["data.path=somewhere"], "data: source digits is embedded and takes no data.path"),
-        (["data.test_path=somewhere"], "data.test_path is for source image-folder, not digits"),
-        (["data.download=true"], "data.download is for source fashion-mnist, not digits"),
+        (
+            ["data.source=image-folder"],
+            "data: source = 'image-folder' needs a folder of class folders; set data.path",
+        ),
+        (
+            ["data.source=fashion-mnist"],
+            "data: source = 'fashion-mnist' needs the folder of the four idx .gz files; set data.path",
+        ),
+        (["data.source=fashion-mnist", "data.download=true"], "set data.path to it"),
+        (["data.path=somewhere"], "data: data.path = 'somewhere': source = 'digits' reads no files"),
+        (
+            ["data.test_path=somewhere"],
+            "data.test_path = 'somewhere' needs source = 'image-folder', not 'digits'",
+        ),
+        (["data.download=true"], "data.download = true needs source = 'fashion-mnist', not 'digits'"),
         (
             ["data.source=fashion-mnist", "data.path=a", "data.test_path=b"],
-            "data.test_path is for source image-folder, not fashion-mnist",
+            "data.test_path = 'b' needs source = 'image-folder', not 'fashion-mnist'",
         ),
     ],
 )

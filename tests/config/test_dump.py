@@ -16,7 +16,7 @@ from tests.config.loading import JOBS, write
 
 def test_values_that_are_not_plain_data_are_refused() -> None:
     """A set or a date in a dictionary ends in a TypeError of json."""
-    with pytest.raises(ConfigError, match="here: holds a value that is not plain data"):
+    with pytest.raises(ConfigError, match="here: a value is not plain data"):
         parse_config({"store": {1, 2}}, "here")
 
 

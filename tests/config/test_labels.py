@@ -21,7 +21,7 @@ from prism_ray.errors import ConfigError
         "relabel.crop_scale=[0.5, 1.5]",
         "relabel.crop_scale=[0.5]",
         "relabel.flip=1",
-        "evaluate.seeds=0",
+        "evaluate.num_students=0",
         "evaluate.batch_size=0",
         "evaluate.learning_rate=0",
         "evaluate.weight_decay=-1",
@@ -51,7 +51,7 @@ def test_values_out_of_bounds_are_refused_by_name(config_path: Path, override: s
 
 def test_an_unknown_protocol_is_refused_with_those_there_are(config_path: Path) -> None:
     """A misspelt protocol whose defaults are another's."""
-    with pytest.raises(ConfigError, match=r"no protocol 'fkd'; there are prism, sre2l, .*, rded"):
+    with pytest.raises(ConfigError, match=r"'fkd' is not a protocol; set one of prism, sre2l, .*, rded"):
         load_config(config_path, ["evaluate.protocol=fkd"])
 
 

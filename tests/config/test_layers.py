@@ -84,8 +84,8 @@ def test_any_config_takes_any_method(config_path: Path) -> None:
 def test_evaluations_share_too(config_path: Path) -> None:
     """A second evaluation with another student than the first, unasked."""
     named = "evaluations={soft: {}, hard: {labels: hard, image_sets: [random-real]}}"
-    config = load_config(config_path, [named, "evaluate.seeds=7"])
-    assert {e.seeds for e in config.evaluations.values()} == {7}
+    config = load_config(config_path, [named, "evaluate.num_students=7"])
+    assert {e.num_students for e in config.evaluations.values()} == {7}
     assert config.sets_of("hard") == ("random-real",)
     assert config.sets_of("soft") == ("distilled", "random-real")
 
@@ -109,8 +109,10 @@ def test_a_shared_value_without_effect_is_refused(config_path: Path, tmp_path: P
     assert "image_sets.<name>.iterations" in str(caught.value)
     with pytest.raises(ConfigError, match=r"recover\.selection\.slots = 1 has no effect"):
         load_config(path, ["recover.selection.slots=1"])
-    with pytest.raises(ConfigError, match=r"--set evaluate\.seeds=9: .* no effect: every one of evaluations"):
-        load_config(path, ["evaluate.seeds=9"])
+    with pytest.raises(
+        ConfigError, match=r"--set evaluate\.num_students=9: .* no effect, because each of evaluations"
+    ):
+        load_config(path, ["evaluate.num_students=9"])
     for override in ("evaluate.protocol=prism", "evaluate.student.arch=timm:resnet18"):
         with pytest.raises(ConfigError, match="has no effect"):
             load_config(path, [override])
@@ -128,7 +130,7 @@ def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
     ("override", "complaint"),
     [
         ("image_sets=3", "image_sets = 3: expected a mapping"),
-        ("image_sets={}", "image_sets is empty"),
+        ("image_sets={}", "image_sets = {} names nothing"),
         ("image_sets.x=3", "image_sets.x = 3: expected a mapping"),
         ("image_sets.x.iterations=0", "image_sets.x.iterations = 0"),
         (
@@ -136,12 +138,12 @@ def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
             "image_sets.x.itrations = 5: unknown key; did you mean image_sets.x.iterations?",
         ),
         ("image_sets.X={}", "image_sets.X"),
-        ("recover.method=prsim", "there is no method 'prsim'; did you mean 'prism'?"),
-        ("image_sets.x={method: edc, init: noise}", "image_sets.x: patch_shuffle = True moves"),
+        ("recover.method=prsim", "'prsim' is not a method; did you mean 'prism'?"),
+        ("image_sets.x={method: edc, init: noise}", "image_sets.x: init_patch_shuffle = True shuffles"),
         ("recover.options.weight=1", "method prism takes no options, got weight"),
         (
             "image_sets={r: {method: rded, iterations: 5}}",
-            "image_sets.r.iterations = 5: unknown key; its method chooses real images",
+            "image_sets.r.iterations = 5: unknown key; the set's method selects real images",
         ),
         ("image_sets={r: {method: rded, ipcs: 5}}", "unknown key; did you mean image_sets.r.ipc?"),
         ("image_sets={select: {iteration: 5}}", "unknown key; did you mean image_sets.select.iterations?"),
@@ -151,9 +153,9 @@ def test_a_selection_keeps_its_own_images(config_path: Path, init: str) -> None:
         ("evaluate.split=validation", "data.validation_fraction"),
         (
             "evaluations={a: {protocol: sre2l}, b: {protocol: edc}}",
-            "evaluations.b.protocol = 'edc', and another is 'sre2l'",
+            "evaluations.b.protocol = 'edc', but another evaluation has 'sre2l'",
         ),
-        ("evaluate.protocol=fkd", "there is no protocol 'fkd'"),
+        ("evaluate.protocol=fkd", "'fkd' is not a protocol"),
         ("recover.formation=joint", None),
     ],
 )
@@ -177,13 +179,13 @@ def test_verifiers_take_no_part(config_path: Path) -> None:
     assert config.label_teachers == ("first",)
     assert config.candidates(recovered(config)) == ()
     assert config.feature_teacher == "second"
-    with pytest.raises(ConfigError, match="which analyze.verifiers keeps out".replace(".", r"\.")):
+    with pytest.raises(ConfigError, match="but analyze.verifiers names it too".replace(".", r"\.")):
         load_config(config_path, ["analyze.verifiers=[first]"])
 
 
 def test_a_committee_of_two_needs_two(config_path: Path) -> None:
     """CV-DD with a single teacher: no vote, and nobody is told."""
     options = ["recover.method=cv-dd", "analyze.verifiers=[second]"]
-    with pytest.raises(ConfigError, match=r"slots = 2: of the pool 1 can be drawn \(first\)"):
+    with pytest.raises(ConfigError, match=r"slots = 2: the pool has 1 to draw from \(first\)"):
         load_config(config_path, options)
     assert recovered(load_config(config_path, [*options, "recover.selection.slots=1"])).selection.slots == 1

@@ -54,7 +54,7 @@ def test_a_folder_or_binary_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, shown: str) -> None:
     """An empty or wrong file gives an AttributeError."""
     path = write(tmp_path / "c.yaml", text)
-    assert complaint(path) == f"{path}: a config is a mapping of keys, got {shown}"
+    assert complaint(path) == f"{path}: a config is a mapping of keys to values, got {shown}"
 
 
 def test_bad_yaml_is_reported_with_line_and_column(config_path: Path, minimal: str) -> None:
@@ -224,10 +224,10 @@ def test_an_option_that_is_no_assignment_is_refused(config_path: Path, override:
 
 
 @pytest.mark.parametrize("place", ["2", "-1", "x", "²"])
-def test_a_bad_place_in_a_list_is_refused(config_path: Path, place: str) -> None:
+def test_a_bad_index_in_a_list_is_refused(config_path: Path, place: str) -> None:
     """IndexError, or the last teacher changed by -1."""
     message = complaint(config_path, f"teachers.pool.{place}.name=x")
-    expected = f"teachers.pool is a list of 2; {place!r} is no place in it (0 to 1)"
+    expected = f"{place!r} is not an index in teachers.pool, a list of 2; use 0 to 1"
     assert message == f"--set teachers.pool.{place}.name=x: {expected}"
 
 

@@ -26,7 +26,7 @@ def test_two_teachers_of_one_name_are_refused(config_path: Path) -> None:
     """Two teachers in one folder of the store, of which the second never trains."""
     with pytest.raises(ConfigError) as caught:
         load_config(config_path, ["teachers.pool.1.name=first"])
-    assert "two teachers of the pool are named 'first'" in str(caught.value)
+    assert "two teachers of the pool have the name 'first'" in str(caught.value)
     assert "--set teachers.pool.1.name=first" in str(caught.value)
 
 
@@ -126,7 +126,7 @@ def test_an_at_without_weights_is_refused(config_path: Path) -> None:
     [
         ("arch: 'timm:resnet18', weights_by: position", "weights_by"),
         ("arch: 'timm:resnet18@pretrained', weights_by: position", "weights_by"),
-        ("arch: 'timm:resnet18', class_indices: [1, 2]", "squeezed on the data's own classes"),
+        ("arch: 'timm:resnet18', class_indices: [1, 2]", "trained on the data's own classes"),
         ("arch: 'timm:resnet18@x.pth', class_indices: [3, 1, 3]", "output 3 twice"),
         ("arch: 'timm:resnet18@x.pth', class_indices: [-1]", "class_indices"),
         ("arch: 'timm:resnet18', mean: [1, 2]", "mean"),

@@ -30,7 +30,7 @@ def test_aliases_of_aliases_are_counted_before_they_are_made(
     message = complaint(config_path)
     assert time.monotonic() - started < 5.0
     assert message.startswith(f"{config_path}:")
-    assert "not valid YAML: more than 200,000 values, counting what an alias repeats each time" in message
+    assert "not valid YAML: more than 200,000 values, where each use of an alias counts" in message
     assert parse_yaml(nested_aliases(4, merged), "x")["a3"]
 
 
@@ -44,7 +44,7 @@ def test_a_config_of_ten_megabytes_is_refused_unread(config_path: Path, minimal:
     """Catches minutes in the YAML parser, for any file that is named as a config by mistake."""
     write(config_path, minimal + "# " + "x" * 10 * 2**20)
     assert complaint(config_path) == (
-        f"{config_path}: cannot be read as text: it has more than 1,048,576 bytes, which no config has"
+        f"{config_path}: cannot be read as text: it has more than 1,048,576 bytes, the limit of a config"
     )
 
 
@@ -58,12 +58,12 @@ def test_deep_nesting_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("!!timestamp 2020-99-99", "'2020-99-99' is no timestamp"),
-        ("!!int foo", "'foo' is no int"),
-        ("!!int ''", "'' is no int"),
-        ("!!float foo", "'foo' is no float"),
-        ("!!bool foo", "'foo' is no bool"),
-        ("9" * 5000, "... (5,002 characters) is no int"),
+        ("!!timestamp 2020-99-99", "'2020-99-99' is not a valid timestamp"),
+        ("!!int foo", "'foo' is not a valid int"),
+        ("!!int ''", "'' is not a valid int"),
+        ("!!float foo", "'foo' is not a valid float"),
+        ("!!bool foo", "'foo' is not a valid bool"),
+        ("9" * 5000, "... (5,002 characters) is not a valid int"),
     ],
 )
 def test_values_that_are_not_what_their_tag_says_are_named(text: str, problem: str) -> None:
@@ -101,7 +101,7 @@ def test_keys_are_text(config_path: Path, minimal: str) -> None:
 def test_text_that_is_not_unicode_is_refused(config_path: Path, minimal: str) -> None:
     """Catches half a surrogate, which no JSON can carry."""
     write(config_path, minimal + 'seed: "\\ud800"\n')
-    assert complaint(config_path).startswith(f"{config_path}: holds what is not plain data")
+    assert complaint(config_path).startswith(f"{config_path}: a value is not plain data")
 
 
 def test_long_values_and_many_wrong_keys_are_cut_short(config_path: Path, minimal: str) -> None:

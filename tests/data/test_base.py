@@ -255,7 +255,7 @@ def test_votes_by_accuracy_need_images_to_measure_it_on() -> None:
         sets = {"distilled": distilled.model_copy(update={"selection": selection})}
         return base.model_copy(update={"image_sets": sets})
 
-    with pytest.raises(ConfigError, match=r"recover\.selection\.votes = 'prior' takes"):
+    with pytest.raises(ConfigError, match=r"recover\.selection\.votes = 'prior' needs"):
         check_config(with_votes(), FACTS, "job.yaml")
     names = base.candidates(distilled) or (base.primary,)
     check_config(with_votes(priors=dict.fromkeys([*names, base.primary], 50.0)), FACTS, "job.yaml")

@@ -175,14 +175,15 @@ def test_empty_class_folders_are_named(root: Path) -> None:
     (root / "bat").mkdir()
     (root / "elk").mkdir()
     (root / "elk" / "notes.txt").write_text("none yet")
-    assert complaint(config_of(root)) == f"data.path: no images in the class folders bat, elk of {root}"
+    message = complaint(config_of(root))
+    assert message.startswith(f"data.path: the class folders bat, elk of {root} have no images; ")
 
 
 def test_a_class_of_a_single_image_is_refused_with_the_remedy(root: Path, tmp_path: Path) -> None:
     """A class without a test image, or without a training image."""
     save(root / "bat" / "only.png")
     message = complaint(config_of(root))
-    assert message.startswith(f"data.path: class folder {root / 'bat'} holds 1 image; it needs 2")
+    assert message.startswith(f"data.path: class folder {root / 'bat'} has only 1 image, but one is held out")
     assert "data.test_path" in message
     shutil.copytree(root, tmp_path / "test")
     assert len(index_folder(config_of(root, tmp_path / "test")).class_names) == 4
@@ -226,7 +227,8 @@ def test_a_test_class_without_training_images_is_refused(root: Path, tmp_path: P
     save(tmp_path / "test" / "dog" / "9.png")
     save(tmp_path / "test" / "elk" / "9.png")
     message = complaint(config_of(root, tmp_path / "test"))
-    assert message == (f"data.test_path: {tmp_path / 'test'} has the class folders elk, which {root} has not")
+    start = f"data.test_path: {tmp_path / 'test'} has the class folders elk, which are not in {root}; "
+    assert message.startswith(start)
 
 
 def test_a_missing_test_folder_is_called_by_its_key(root: Path, tmp_path: Path) -> None:

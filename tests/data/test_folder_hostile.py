@@ -87,13 +87,13 @@ HARMS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "up from inside": (paths_with("cat/../../x.jpg"), "which is outside of the folder"),
     "absolute": (paths_with("/home/me/photo.jpg"), "which is outside of the folder"),
     "nothing": (lambda data: changed(data, path=[None] * 15), "column path is null"),
-    "one nothing": (lambda data: changed(data, path=[None] + ["a"] * 14), "it is not filled in"),
-    "a class that is none": (lambda data: changed(data, label=[3] * 15), "a class that there is not"),
-    "a negative class": (lambda data: changed(data, label=[-1] * 15), "a class that there is not"),
-    "a split that is none": (lambda data: changed(data, split=["val"] * 15), "a split or a class"),
+    "one nothing": (lambda data: changed(data, path=[None] + ["a"] * 14), "it has empty cells"),
+    "a class that is none": (lambda data: changed(data, label=[3] * 15), "an unknown split or class"),
+    "a negative class": (lambda data: changed(data, label=[-1] * 15), "an unknown split or class"),
+    "a split that is none": (lambda data: changed(data, split=["val"] * 15), "an unknown split or class"),
     "no classes": (lambda data: changed(data, {"a": "b"}), "Expecting value"),
-    "deep classes": (lambda data: changed(data, {"class_names": "[" * 10**5}), "no names of classes"),
-    "classes of numbers": (lambda data: changed(data, {"class_names": "[1, 2, 3]"}), "no names of classes"),
+    "deep classes": (lambda data: changed(data, {"class_names": "[" * 10**5}), "no class names"),
+    "classes of numbers": (lambda data: changed(data, {"class_names": "[1, 2, 3]"}), "no class names"),
     "a bomb": (lambda data: changed(data, path=["x" * 10**7] * 15), "it unpacks to more than"),
     "truncated": (lambda data: data[:-9], "no Parquet file"),
     "empty": (lambda data: b"", "no Parquet file"),
@@ -113,7 +113,7 @@ def test_an_index_that_is_none_is_named(
     message = str(caught.value)
     assert message.startswith(f"{files.location}/data/index.parquet is damaged: ")
     assert problem in message
-    assert message.endswith("delete it, and the folder is listed again")
+    assert "run `prism-ray verify --repair " in message
 
 
 def test_a_large_index_is_read(tmp_path: Path) -> None:

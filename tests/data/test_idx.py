@@ -127,7 +127,7 @@ def test_a_wrong_magic_number_is_refused(folder: Path, magic: bytes) -> None:
     path = folder / TEST_IMAGES
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(magic + content[4:]))
-    assert complaint(folder) == f"data.path: {path} is not an idx file of rank 3"
+    assert complaint(folder) == f"data.path: {path} is not an idx file of rank 3; replace it"
 
 
 @pytest.mark.parametrize("length", [0, 3, 4, 15])
@@ -135,7 +135,7 @@ def test_a_file_shorter_than_its_header_is_refused(folder: Path, length: int) ->
     """struct.error or IndexError for a file that ends in its header."""
     path = folder / TEST_IMAGES
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:length]))
-    assert complaint(folder) == f"data.path: {path} is not an idx file of rank 3"
+    assert complaint(folder) == f"data.path: {path} is not an idx file of rank 3; replace it"
 
 
 @pytest.mark.parametrize("change", [-1, 1, -28 * 28])
@@ -175,14 +175,14 @@ def test_another_number_of_labels_is_refused(folder: Path) -> None:
     """Images and labels of two different downloads."""
     (folder / TEST_LABELS).write_bytes((folder / TRAIN_LABELS).read_bytes())
     message = complaint(folder)
-    assert f"{folder / TEST_IMAGES} holds 10 images, but {TEST_LABELS} 20 labels" in message
+    assert f"{folder / TEST_IMAGES} has 10 images, but {TEST_LABELS} has 20 labels" in message
 
 
 def test_a_label_that_is_no_class_is_refused(folder: Path) -> None:
     """A label of 10 indexes past the class names, deep inside a training."""
     labels = np.arange(1, 11).astype(np.uint8)
     (folder / TEST_LABELS).write_bytes(gzip.compress(idx_bytes(labels)))
-    assert complaint(folder).startswith(f"{folder / TEST_LABELS}: expected labels 0 to 9")
+    assert complaint(folder).startswith(f"{folder / TEST_LABELS}: expected one label from 0 to 9")
 
 
 def test_an_empty_data_set_is_refused(folder: Path) -> None:

@@ -9,7 +9,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from prism_ray.config import load_config
+from prism_ray.config import Config, load_config
+from prism_ray.config.renamed import RenamedWarning
 from prism_ray.plan.fingerprint import run_scopes
 from prism_ray.run import load_run, match, read_progress
 from prism_ray.stages import stage_names
@@ -27,6 +28,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     with tarfile.open(request.param) as archive:
         archive.extractall(tmp_path, filter="data")
     return tmp_path / "run"
+
+
+def config_of(path: Path, store: Path, *overrides: str) -> Config:
+    """Read a config that has keys under their names of then."""
+    with pytest.warns(RenamedWarning):
+        return load_config(path, overrides, str(store))
 
 
 def set_back(store: Path, *units: str) -> None:
@@ -71,12 +78,9 @@ def test_its_scopes_follow_from_its_config(store: Path) -> None:
 def test_its_own_config_and_its_first_one_are_those_of_the_run(store: Path) -> None:
     """Catches renamed keys, or defaults, through which a config no longer means what it meant."""
     files = StoreFiles(str(store))
-    with pytest.warns(FutureWarning):
-        first = load_config(FOLDER / "plan-3.yaml", (), str(store))
-    for config in (load_config(store / "config.yaml", (), str(store)), first):
-        assert match(config, files, "config").fits
-    other = load_config(store / "config.yaml", ["image_sets.edc.iterations=7"], str(store))
-    assert not match(other, files, "config").fits
+    for path in (store / "config.yaml", FOLDER / "plan-3.yaml"):
+        assert match(config_of(path, store), files, "config").fits
+        assert not match(config_of(path, store, "image_sets.edc.iterations=7"), files, "config").fits
 
 
 def test_a_lost_plan_is_proved_by_its_commits(store: Path) -> None:
@@ -84,7 +88,7 @@ def test_a_lost_plan_is_proved_by_its_commits(store: Path) -> None:
     files = StoreFiles(str(store))
     run = load_run(files)
     files.delete(layout.PLAN)
-    asked = match(load_config(store / "config.yaml", (), str(store)), files, "config")
+    asked = match(config_of(store / "config.yaml", store), files, "config")
     assert asked.plan_is_lost
     assert asked.held is not None
     assert asked.held.scopes == run.scopes

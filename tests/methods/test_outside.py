@@ -39,7 +39,7 @@ def test_it_is_listed_and_its_options_are_checked(
     assert "wieght" in refused.stderr
     unknown = cli("plan", digits_config, *wrong)
     assert unknown.returncode == 2
-    assert "there is no method 'prism-tv'" in unknown.stderr
+    assert "'prism-tv' is not a method" in unknown.stderr
 
 
 @pytest.mark.ray

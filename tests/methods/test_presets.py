@@ -110,7 +110,7 @@ RECOVER: dict[str, dict[str, Any]] = {
         "crop_scale": (0.08, 1.0),
         "crop_curriculum": "none",
         "jitter": 32,
-        "patch_shuffle": False,
+        "init_patch_shuffle": False,
     },
     # recover.sh: batch 100, lr 0.25, r_bn 0.01, 4000 iterations for all, jitter 32, noise.
     "sre2l": {
@@ -126,7 +126,7 @@ RECOVER: dict[str, dict[str, Any]] = {
         "crop_scale": (0.08, 1.0),
         "crop_curriculum": "none",
         "jitter": 32,
-        "patch_shuffle": False,
+        "init_patch_shuffle": False,
     },
     # Batch 80 in class order, lr 0.1, r 0.01, densification 1, 4000 iterations, jitter 32, noise.
     "g-vbsm": {
@@ -142,7 +142,7 @@ RECOVER: dict[str, dict[str, Any]] = {
         "crop_scale": (0.08, 1.0),
         "crop_curriculum": "none",
         "jitter": 32,
-        "patch_shuffle": False,
+        "init_patch_shuffle": False,
     },
     # Batch 80, lr 0.05, r 0.1, 1000 iterations, crop (0.5, 1), no roll, no densification; RDED collages. The
     # patch shuffle is the paper's: the public code computes one and then does not use it.
@@ -159,7 +159,7 @@ RECOVER: dict[str, dict[str, Any]] = {
         "crop_scale": (0.5, 1.0),
         "crop_curriculum": "none",
         "jitter": 0,
-        "patch_shuffle": True,
+        "init_patch_shuffle": True,
     },
     # Batch 100, class-sorted; lr 0.25, r_bn 0.01, jitter 0; 4000 iterations in 8 rounds of 500; median
     # probability; smallest crop from 1 to 0.08 on a cosine over all iterations (milestone 1).
@@ -176,7 +176,7 @@ RECOVER: dict[str, dict[str, Any]] = {
         "crop_scale": (0.08, 1.0),
         "crop_curriculum": "cosine",
         "jitter": 0,
-        "patch_shuffle": False,
+        "init_patch_shuffle": False,
     },
     # lr 0.25, r_bn 0.01, 4000 iterations, jitter 32; the batch of 100 is the sibling codes'.
     "cv-dd": {
@@ -192,7 +192,7 @@ RECOVER: dict[str, dict[str, Any]] = {
         "crop_scale": (0.08, 1.0),
         "crop_curriculum": "none",
         "jitter": 32,
-        "patch_shuffle": False,
+        "init_patch_shuffle": False,
     },
 }
 SELECT: dict[str, dict[str, Any]] = {

@@ -131,7 +131,7 @@ def test_an_unknown_name_finds_nothing(name: str) -> None:
 def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
     """Would catch a misspelt method that runs as PRISM, or an error that leaves the user alone."""
     with pytest.raises(
-        ConfigError, match=r"recover\.method: there is no method 'sre21'; did you mean 'sre2l'\?"
+        ConfigError, match=r"recover\.method: 'sre21' is not a method; did you mean 'sre2l'\?"
     ):
         config_of(method="sre21")
 

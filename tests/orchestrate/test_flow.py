@@ -28,7 +28,7 @@ def plan_of(epochs_per_unit: int = 4, images_per_group: int = 20, formation: str
         relabel__epochs_per_unit=epochs_per_unit,
         relabel__images_per_group=images_per_group,
         image_sets={"a": {}, "b": {}},
-        evaluations={"student": {"seeds": 2}, "other": {"image_sets": ["b"]}},
+        evaluations={"student": {"num_students": 2}, "other": {"image_sets": ["b"]}},
     )
     return Plan(config, facts_of(10))
 

@@ -36,7 +36,7 @@ FREE = [
     {"orchestrate__max_attempts": 9},
     {"orchestrate__actor_start_timeout_s": 1.0},
     {"data__num_classes": 10},
-    {"evaluate__seeds": 7},
+    {"evaluate__num_students": 7},
 ]
 BINDING = [
     {"seed": 1},
@@ -212,7 +212,7 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
         "data.download",
         "data.num_classes",
         "teachers.pool.name",
-        "evaluate.seeds",
+        "evaluate.num_students",
         "evaluate.image_sets",
         "orchestrate.actors",
         "orchestrate.gpus_per_actor",

@@ -176,7 +176,7 @@ def test_keys_and_ids_are_unique(sizes: Sizes) -> None:
 @example(sizes=ONE_IMAGE, seeds=1, pool_size=1)
 def test_units_are_as_many_as_announced(sizes: Sizes, seeds: int, pool_size: int) -> None:
     """A progress bar that ends at 98 %, or a run that calls itself complete too soon."""
-    plan = sizes.plan(evaluate__seeds=seeds, pool_size=pool_size)
+    plan = sizes.plan(evaluate__num_students=seeds, pool_size=pool_size)
     for stage in stage_names():
         assert plan.num_units(stage) == len(list(plan.units(stage)))
     assert plan.num_units("squeeze") == pool_size
@@ -248,7 +248,7 @@ def test_a_control_has_the_slots_of_the_distilled_set_and_no_optimisation(sizes:
 
 def test_sets_are_compared_in_pairs() -> None:
     """Image sets with other students, views or noise: their difference is noise."""
-    plan = Plan(config_of(evaluate__seeds=3), facts_of(3))
+    plan = Plan(config_of(evaluate__num_students=3), facts_of(3))
     sets = plan.image_sets
     seeds = [[unit.seed for unit in students(plan, image_set, STUDENT)] for image_set in sets]
     assert seeds[0] == seeds[1]
@@ -394,7 +394,7 @@ def test_the_plan_of_this_version_is_pinned() -> None:
     [
         ({"recover__ipc": 10**12}, "recover"),
         ({"relabel__epochs": 10**13, "relabel__epochs_per_unit": 1}, "relabel"),
-        ({"evaluate__seeds": 10**9}, "evaluate"),
+        ({"evaluate__num_students": 10**9}, "evaluate"),
     ],
 )
 def test_a_plan_without_end_is_refused(change: dict[str, Any], stage: str) -> None:

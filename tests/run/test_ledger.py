@@ -29,7 +29,7 @@ def run() -> Run:
         recover__images_per_batch=2,
         relabel__epochs=4,
         relabel__epochs_per_unit=2,
-        evaluate__seeds=1,
+        evaluate__num_students=1,
     )
     return new_run(config, facts_of(3), 1)
 

@@ -98,7 +98,7 @@ def test_free_settings_follow_the_present_call(digits_config: Path, tmp_path: Pa
     """Catches a `status` that counts the students of the first call for ever."""
     files = StoreFiles(str(tmp_path / "run"))
     for seeds in (1, 3):
-        config = load_config(digits_config, [f"evaluate.seeds={seeds}"], files.location)
+        config = load_config(digits_config, [f"evaluate.num_students={seeds}"], files.location)
         save_run(files, new_run(config, open_data(config.data).facts(), 1))
         assert load_run(files).plan.num_units("evaluate") == 2 * seeds
 

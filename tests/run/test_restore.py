@@ -47,7 +47,7 @@ def test_the_commits_prove_the_config_and_its_threads(
         assert asked.plan_is_lost
         assert asked.fits
         assert asked.num_threads == 3
-    again = match(config_of(digits_config, tmp_path / "run", "evaluate.seeds=5"), files, "config")
+    again = match(config_of(digits_config, tmp_path / "run", "evaluate.num_students=5"), files, "config")
     assert again.fits  # what cannot change a result may be another
 
 

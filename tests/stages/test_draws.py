@@ -97,7 +97,7 @@ def test_no_slots_leave_the_primary_alone() -> None:
 
 def test_nobody_to_draw_is_refused_before_it_comes_to_a_draw() -> None:
     """An empty draw at run time, which divides by |S| = 0."""
-    with pytest.raises(ValueError, match="leaves nobody to draw"):
+    with pytest.raises(ValueError, match="leave no teacher to draw"):
         RecoverConfig.model_validate(
             {"ipc": 1, "primary": "p", "selection": {"include_primary": False, "slots": 0}}
         )

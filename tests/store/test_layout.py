@@ -40,7 +40,7 @@ def test_no_two_units_or_attempts_share_a_file(make_run: Callable[..., Run], loc
         image_sets={"distilled": {}, "other": {"method": "edc"}, "rded": {"method": "rded"}},
         collect__classes_per_unit=2,
         evaluations={"student": {}, "hard": {"labels": "hard"}},
-        evaluate__seeds=3,
+        evaluate__num_students=3,
     ).plan
     names: list[str] = []
     for stage in stage_names():

@@ -43,7 +43,7 @@ QUICK = (
     "relabel.epochs=2",
     "relabel.epochs_per_unit=2",
     "relabel.images_per_group=5",
-    "evaluate.seeds=1",
+    "evaluate.num_students=1",
     "evaluate.batch_size=5",
 )
 IMAGES, LABELS = "recover/edc/j0000000", "relabel/edc/g00000-e00000"

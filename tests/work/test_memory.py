@@ -36,7 +36,7 @@ QUICK = (
     "relabel.epochs=2",
     "relabel.images_per_group=20",
     "evaluate.batch_size=10",
-    "evaluate.seeds=1",
+    "evaluate.num_students=1",
     "orchestrate.checkpoint_interval_s=0",
 )
 BATCH = "recover/distilled/i00000-c00000"
