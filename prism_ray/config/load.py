@@ -1,7 +1,6 @@
 """YAML file and `--set` options in, a checked `Config` out; every complaint names file, key and value."""
 
 import copy
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from prism_ray.config.reading import parse_yaml, read_config_text, shown, to_yam
 from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
+from prism_ray.suggest import did_you_mean
 
 _NUM_NAMED = 50  # how many wrong keys an error lists
 
@@ -160,7 +160,7 @@ def _describe(
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         choices = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
-        hint = _did_you_mean(detail["input"], choices)
+        hint = did_you_mean(detail["input"], choices)
     return f"{where}: {key} = {shown(detail['input'])}: ", f"{message}{hint}"
 
 
@@ -224,16 +224,13 @@ def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
     if selected and wrong in RecoverConfig.model_fields:
         return f"; its method chooses real images and does not optimise them, {wrong} is for those that do"
     names = [*model.model_fields, *(_SHARED if model is Config else ())]
-    near = difflib.get_close_matches(wrong, names, n=1)
-    if near:
-        return f"; did you mean {'.'.join([*prefix, near[0]])}?"
+    hint = did_you_mean(wrong, {name: ".".join([*prefix, name]) for name in names})
+    if hint:
+        return hint
     elsewhere = {full.rsplit(".", 1)[-1]: full for full in _all_keys(Config)}
     for section, shared in _SHARED.items():
         elsewhere |= {full.rsplit(".", 1)[-1]: full for full in _all_keys(shared, f"{section}.")}
-    near = difflib.get_close_matches(wrong, elsewhere, n=1)
-    if near:
-        return f"; did you mean {elsewhere[near[0]]}?"
-    return f"; the keys here are {', '.join(names)}"
+    return did_you_mean(wrong, elsewhere) or f"; the keys here are {', '.join(names)}"
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
@@ -249,13 +246,7 @@ def _field_description(location: Sequence[str | int]) -> str | None:
     return field.description if field else None
 
 
-def _did_you_mean(wrong: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(wrong, choices, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _similar_files(path: Path) -> str:
     if not path.parent.is_dir():
         return ""
-    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
+    return did_you_mean(path.name, {entry.name: entry for entry in path.parent.iterdir()})

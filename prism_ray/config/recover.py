@@ -5,7 +5,6 @@ its method says which. The defaults are PRISM's published ImageNet-1K settings; 
 (prism_ray/methods) takes their place, and what the user sets takes the preset's.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +22,7 @@ from prism_ray.config.base import (
 )
 from prism_ray.config.selection import SelectionConfig
 from prism_ray.methods import find_method, method_names
+from prism_ray.suggest import did_you_mean
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -83,9 +83,8 @@ class ImageSetConfig(Section):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if find_method(name) is None:
-            near = difflib.get_close_matches(name, method_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(method_names())}"
-            raise ValueError(f"there is no method {name!r}; {hint}")
+            hint = did_you_mean(name, method_names()) or f"; there are {', '.join(method_names())}"
+            raise ValueError(f"there is no method {name!r}{hint}")
         return name
 
     @model_validator(mode="after")
