@@ -1,7 +1,10 @@
 """What a Parquet file's columns unpack to, from the headers of their pages: nothing is unpacked to know it.
 
-The footer says so too; but a reader unpacks what the pages say, whatever the footer does. Field numbers are
-those of parquet.thrift in the definition of the format.
+The footer says so too, and pyarrow's metadata is the footer; but pyarrow unpacks what the pages say. A file
+of 4 KB whose footer says 100 bytes takes 200 MiB to read, and the commit beside it has its SHA-256:
+test_a_footer_that_lies_passes_pyarrow_and_hashing_and_is_refused_here of tests/parquet/test_pages.py.
+
+Field numbers are those of parquet.thrift in the definition of the format.
 """
 
 from collections.abc import Collection, Iterable
