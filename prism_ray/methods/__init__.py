@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from prism_ray.methods.base import Method
-from prism_ray.methods.presets import PRESETS, Preset
+from prism_ray.methods.presets import PRESETS, Row
 
 __all__ = ["ENTRY_POINTS", "Method", "find_method", "method_names"]
 
@@ -26,7 +26,7 @@ def find_method(name: str) -> Method | None:
 
 @cache
 def _registry() -> dict[str, Method]:
-    found = {name: _method_of(name, preset) for name, preset in PRESETS.items()}
+    found = {name: _method_of(name, row) for name, row in PRESETS.items()}
     for entry in entry_points(group=ENTRY_POINTS):
         kind = entry.load()
         if not (isinstance(kind, type) and issubclass(kind, Method)):
@@ -39,18 +39,7 @@ def _registry() -> dict[str, Method]:
     return found
 
 
-def _method_of(name: str, preset: Preset) -> Method:
+def _method_of(name: str, row: Row) -> Method:
     """Return the method of a row of the table: a subclass of attributes alone."""
-    kind: type[Method] = type(
-        name,
-        (Method,),
-        {
-            "name": name,
-            "title": preset.title,
-            "source": preset.source,
-            "protocol": preset.protocol,
-            "preset": preset.values,
-            "optimises": preset.optimises,
-        },
-    )
+    kind: type[Method] = type(name, (Method,), {"name": name, **vars(row)})
     return kind()
