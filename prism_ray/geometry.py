@@ -104,14 +104,18 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 def pool(x: Tensor, size: int) -> Tensor:
     """Return x (B, C, H, W) averaged to at most `size` x `size`, in the cells of adaptive average pooling."""
-    rows = _pool_matrix(x.shape[2], size, x)
-    columns = _pool_matrix(x.shape[3], size, x)
+    height, width = x.shape[2:]
+    rows = pool_matrix(height, min(height, size), x)
+    columns = pool_matrix(width, min(width, size), x)
     return apply_matrices(x, rows, columns)
 
 
-def _pool_matrix(size_in: int, size_out: int, like: Tensor) -> Tensor:
-    """Return (1, size_out, size_in): cell i averages pixels floor(i in/out) up to ceil((i + 1) in/out)."""
-    size_out = min(size_in, size_out)
+def pool_matrix(size_in: int, size_out: int, like: Tensor) -> Tensor:
+    """Return (1, size_out, size_in): cell i averages pixels floor(i in/out) up to ceil((i + 1) in/out).
+
+    The cells are those of adaptive average pooling; where `size_out` is the larger, they overlap. Dtype and
+    device are those of `like`.
+    """
     cell = torch.arange(size_out, device=like.device)[:, None]
     pixel = torch.arange(size_in, device=like.device)[None, :]
     first, last = cell * size_in // size_out, -(-(cell + 1) * size_in // size_out)

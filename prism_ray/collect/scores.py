@@ -1,6 +1,6 @@
 """Scores that a teacher gives the real training images: of whole images (DELT), of patches (RDED).
 
-Both are files of tensors by class (collect/files.py):
+Both are safetensors whose keys begin with a class, `00012/loss`:
 
     median   `<label>/probability` (float32, N): of the true class, in the order of the class's images
     rded     `<label>/place`, `/top`, `/left`, `/side` (int64, N), `/loss` (float32, N): the best patch of
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prism_ray.collect.files import ClassFile, class_key, encode
+from prism_ray.collect.files import class_key, decode, encode
 from prism_ray.collect.reading import Indices, read_pixels, side_of, training_indices
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix
+from prism_ray.sealed import fits, under
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.collect import CollectUnit
 from prism_ray.teachers.teacher import Teacher, teacher_logits
@@ -32,7 +33,7 @@ ClassScores = Mapping[str, npt.NDArray[Any]]
 
 Ints = npt.NDArray[np.int64]
 
-_PATCH_FIGURES = {"place", "top", "left", "side", "loss"}
+_NUMBERS = ("place", "top", "left", "side")
 
 
 @torch.no_grad()
@@ -65,25 +66,26 @@ def collect_scores(
 def read_scores(data: bytes, label: int, num_images: int, size: int) -> ClassScores:
     """Return the scores of a class out of a unit's file.
 
-    Raises ValueError if it does not hold the class, or scores of other than `num_images` images of `size`
-    pixels a side.
+    Raises ValueError if it is damaged, does not hold the class, or scores of other than `num_images` images
+    of `size` pixels a side.
     """
-    file = ClassFile(data)
-    if label not in file:
+    scores = under(decode(data), class_key(label, ""))
+    if not scores:
         raise ValueError(f"no collected scores of class {label}")
-    scores = file.read(label)
-    shapes = {values.shape for values in scores.values()}
     if scores.keys() == {"probability"}:
-        fits = shapes == {(num_images,)}
+        is_sound = fits(scores, {"probability": torch.empty(num_images, dtype=torch.float32)})
     else:
-        fits = scores.keys() == _PATCH_FIGURES and len(shapes) == 1 and len(*shapes) == 1
-        if fits:
-            place, top, left, side = (scores[name] for name in ("place", "top", "left", "side"))
-            fits = bool(((place >= 0) & (place < num_images) & (top >= 0) & (left >= 0) & (side > 0)).all())
-            fits = fits and bool(((top + side <= size) & (left + side <= size)).all())
-    if not fits:
-        raise ValueError(f"the scores of class {label} are not of its {num_images} images")
-    return scores
+        num_scored = scores["loss"].numel() if "loss" in scores else 0
+        numbers = dict.fromkeys(_NUMBERS, torch.empty(num_scored, dtype=torch.int64))
+        loss = torch.empty(num_scored, dtype=torch.float32)
+        is_sound = len(scores) == 5 and fits(scores, {**numbers, "loss": loss})
+        if is_sound:
+            place, top, left, side = (scores[name] for name in _NUMBERS)
+            inside = (top >= 0) & (left >= 0) & (side > 0) & (top + side <= size) & (left + side <= size)
+            is_sound = bool((inside & (place >= 0) & (place < num_images)).all())
+    if not is_sound:
+        raise ValueError(f"the scores of class {label} are not finite, or not of its {num_images} images")
+    return {name: values.numpy() for name, values in scores.items()}
 
 
 def median_order(probabilities: npt.NDArray[np.float32]) -> Ints:

@@ -7,19 +7,17 @@ variance of each class. The variance is over all values of the class, between it
 Source: G-VBSM, arXiv 2311.17950; per class: EDC, arXiv 2404.13733 (whose public code pools differently).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prism_ray.collect.files import ClassFile, Values, class_key, encode
+from prism_ray.collect.files import class_key, decode, encode
 from prism_ray.collect.reading import read_pixels, side_of, training_indices
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
@@ -39,6 +37,10 @@ from prism_ray.teachers.teacher import Teacher
 from prism_ray.teachers.training import split_evenly
 
 CHANNELS, PATCHES = "", "patch_"  # what is pooled; begins the names of its figures in the files
+_LABELS = "labels"
+_LEAVE_OUT = (
+    "leave the teacher out of image sets with statistics.layers = 'bn+conv' or statistics.class_share > 0"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class CollectedStatistics:
     """The files of one shard, safetensors.
 
     totals: `<layer>/count` (int64), `/sum` and `/squares` (float64, F); of convolutions also `/patch_count`,
-    `/patch_sum`, `/patch_squares` (P). classes: `<label>/<layer>/mean` and `/var` (float32, F); of
-    convolutions also `/patch_mean`, `/patch_var` (P).
+    `/patch_sum`, `/patch_squares` (P). classes: `labels` (int64, K), and of each layer `<layer>/mean`
+    and `/var` (float32, K, F), of convolutions also `/patch_mean`, `/patch_var` (K, P); row k is of class
+    `labels[k]`.
     """
 
     totals: bytes
@@ -123,8 +126,7 @@ class _Recorder:
             if seen.total.shape != patches.total.shape:
                 raise EngineError(
                     f"teacher {self._teacher.name}: convolution {name} runs on maps of {len(seen.total)} and "
-                    f"of {len(patches.total)} patches, which cannot be pooled; leave the teacher out of "
-                    "image sets with statistics.layers = 'bn+conv' or statistics.class_share > 0"
+                    f"of {len(patches.total)} patches, which cannot be pooled; {_LEAVE_OUT}"
                 )
             _add(self._table, (name, PATCHES), patches)
 
@@ -136,20 +138,28 @@ def collect_statistics(
     """Pass the training images of the unit's classes through the teacher, each once, class by class.
 
     Each image is seen under one random resized crop and flip, drawn from the unit's seed and its class.
-    Raises DataError if a class has no image, EngineError if a statistic is not finite.
+    Raises DataError if a class has no image, EngineError if a statistic is not finite, or if a layer runs
+    for some classes only.
     """
     totals: Table = {}
-    rows: dict[str, Tensor] = {}
+    rows: dict[str, list[Tensor]] = {}  # key -> class by class
+    labels = range(unit.first_class, unit.first_class + unit.num_classes)
     side = side_of(data)
     with _Recorder(teacher, config.patch_size) as recorder:
-        for label in range(unit.first_class, unit.first_class + unit.num_classes):
+        for label in labels:
             for pixels in _views(unit.seed, label, data, config, side, device):
                 teacher.network(teacher.preprocessing.apply(pixels))
-            for (layer, pooled), moments in recorder.pop().items():
+            seen = recorder.pop()
+            if totals and seen.keys() != totals.keys():
+                layers = sorted({layer for layer, _ in seen.keys() ^ totals.keys()})
+                raise EngineError(
+                    f"{unit.id}: teacher {teacher.name} runs the layers {', '.join(layers)} for some classes "
+                    f"and not for others, such as class {data.class_names[label]!r}; {_LEAVE_OUT}"
+                )
+            for (layer, pooled), moments in seen.items():
                 _add(totals, (layer, pooled), moments)
-                mean, var = moments.mean_var()
-                rows[class_key(label, f"{layer}/{pooled}mean")] = mean.cpu()
-                rows[class_key(label, f"{layer}/{pooled}var")] = var.cpu()
+                for figure, values in zip(("mean", "var"), moments.mean_var(), strict=True):
+                    rows.setdefault(f"{layer}/{pooled}{figure}", []).append(values.cpu())
     figures: dict[str, Tensor] = {}
     for (layer, pooled), moments in totals.items():
         if not torch.isfinite(moments.squares).all():
@@ -160,7 +170,8 @@ def collect_statistics(
         figures[f"{layer}/{pooled}count"] = torch.tensor(moments.count)
         figures[f"{layer}/{pooled}sum"] = moments.total.cpu()
         figures[f"{layer}/{pooled}squares"] = moments.squares.cpu()
-    return CollectedStatistics(encode(figures), encode(rows))
+    stacked = {key: torch.stack(values) for key, values in rows.items()}
+    return CollectedStatistics(encode(figures), encode({_LABELS: torch.tensor(labels), **stacked}))
 
 
 def _views(
@@ -196,28 +207,24 @@ def read_reference(
             raise ValueError("the collected statistics are not of one network: their layers differ")
         for key, moments in table.items():
             _add(merged, key, moments)
-    figures: dict[str, Values] = {}
+    figures: dict[str, Tensor] = {}
     for (layer, pooled), moments in merged.items():
         mean, var = moments.mean_var()
-        figures |= {f"{layer}/{pooled}mean": mean.numpy(), f"{layer}/{pooled}var": var.numpy()}
+        figures |= {f"{layer}/{pooled}mean": mean[None], f"{layer}/{pooled}var": var[None]}
+    (layers,) = _rows(figures, 1, device)
     rows: dict[int, dict[str, LayerReference]] = {}
     wanted = set(labels)
     for shard in classes:
-        file = ClassFile(shard)
-        rows |= {label: _references(file.read(label), device) for label in wanted if label in file}
+        rows |= _read_classes(shard, wanted, device)
     missing = sorted(wanted - rows.keys())
     if missing:
         raise ValueError(f"no collected statistics of the classes {', '.join(map(str, missing))}")
-    return TeacherReference(_references(figures, device), rows)
+    return TeacherReference(layers, rows)
 
 
 def _read_totals(shard: bytes) -> Table:
     figures: dict[tuple[str, str], dict[str, Tensor]] = {}
-    try:
-        tensors = safetensors.torch.load(shard)
-    except (SafetensorError, LookupError) as error:
-        raise ValueError(str(error)) from None
-    for key, values in tensors.items():
+    for key, values in decode(shard).items():
         layer, _, figure = key.rpartition("/")
         pooled = PATCHES if figure.startswith(PATCHES) else CHANNELS
         figures.setdefault((layer, pooled), {})[figure.removeprefix(pooled)] = values
@@ -244,19 +251,64 @@ def check_layers(layers: Mapping[str, LayerReference], network: nn.Module) -> No
             raise ValueError(f"the statistics of layer {name!r} are not of the network's {channels} channels")
 
 
-def _references(figures: dict[str, Values], device: torch.device) -> dict[str, LayerReference]:
-    """Gather `<layer>/<figure>` by layer."""
+def _read_classes(
+    shard: bytes, wanted: Set[int], device: torch.device
+) -> dict[int, dict[str, LayerReference]]:
+    """Return those of the classes `wanted` that a shard has, by label."""
+    tensors = decode(shard)
+    if _LABELS not in tensors:
+        tensors = _stack_classes(tensors)
+    labels = tensors.pop(_LABELS)
+    if labels.dtype != torch.int64 or labels.dim() != 1 or len(set(labels.tolist())) != len(labels):
+        raise ValueError("the labels of the classes are not whole numbers, each once")
+    rows = {label: row for row, label in enumerate(labels.tolist()) if label in wanted}
+    for key, values in tensors.items():
+        if values.shape[:1] != labels.shape:
+            raise ValueError(f"{key} is not of the {len(labels)} classes of its file")
+    # Copies: the other classes need not stay in memory.
+    taken = {key: values[list(rows.values())] for key, values in tensors.items()}
+    return dict(zip(rows, _rows(taken, len(rows), device), strict=True))
+
+
+def _stack_classes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the layout of earlier versions, `00012/<layer>/<figure>` of each class, into the present one."""
+    classes: dict[int, dict[str, Tensor]] = {}
+    for key, values in tensors.items():
+        label, _, name = key.partition("/")
+        if not (label.isdecimal() and key == class_key(int(label), name)):
+            raise ValueError(f"it has no labels, and {key!r} is of no class")
+        classes.setdefault(int(label), {})[name] = values
+    names = {name for held in classes.values() for name in held}
+    try:
+        stacked = {name: torch.stack([held[name] for held in classes.values()]) for name in sorted(names)}
+        return {_LABELS: torch.tensor(list(classes), dtype=torch.int64), **stacked}
+    except (LookupError, RuntimeError) as error:
+        raise ValueError(f"its classes are not of the same layers: {error}") from None
+
+
+def _rows(
+    figures: Mapping[str, Tensor], num_rows: int, device: torch.device
+) -> list[dict[str, LayerReference]]:
+    """Gather `<layer>/<figure>` (num_rows, F or P) by row and layer.
+
+    Raises ValueError if a figure is missing or makes no sense.
+    """
     layers: dict[str, dict[str, Tensor]] = {}
     for key, values in figures.items():
         layer, _, figure = key.rpartition("/")
-        layers.setdefault(layer, {})[figure] = torch.from_numpy(values).to(device)
-    return {layer: _reference(layer, found) for layer, found in layers.items()}
-
-
-def _reference(layer: str, found: dict[str, Tensor]) -> LayerReference:
-    patches = found.get("patch_mean"), found.get("patch_var")
-    pairs = [(found.get("mean"), found.get("var"))] + [patches] * (patches != (None, None))
-    for mean, var in pairs:
-        if mean is None or var is None or mean.shape != var.shape or mean.dim() != 1 or (var < 0).any():
-            raise ValueError(f"mean and variance of layer {layer!r} are missing, or not of one shape")
-    return LayerReference(found["mean"], found["var"], *patches)
+        layers.setdefault(layer, {})[figure] = values
+    rows: list[dict[str, LayerReference]] = [{} for _ in range(num_rows)]
+    for layer, found in layers.items():
+        pooled_over = (CHANNELS, PATCHES) if len(found) > 2 else (CHANNELS,)
+        pairs = [(f"{pooled}mean", f"{pooled}var") for pooled in pooled_over]
+        for mean, var in pairs:
+            like = found.get(mean, torch.empty(0))
+            is_matrix = like.dtype == torch.float32 and like.dim() == 2
+            if not (is_matrix and fits(found, {mean: like, var: like}) and (found[var] >= 0).all()):
+                raise ValueError(
+                    f"mean and variance of layer {layer!r} are missing, not finite, or not of one shape"
+                )
+        held = (found[name].to(device) for pair in pairs for name in pair)
+        for row, figures_of_row in zip(rows, zip(*held, strict=True), strict=True):
+            row[layer] = LayerReference(*figures_of_row)
+    return rows

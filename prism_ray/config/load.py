@@ -4,7 +4,6 @@ Every error names the file or the option, the key, the value and the remedy.
 """
 
 import copy
-import difflib
 import json
 import re
 import warnings
@@ -29,6 +28,7 @@ from prism_ray.config.renamed import (
 )
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
+from prism_ray.suggest import did_you_mean
 
 _NUM_NAMED = 50  # how many wrong keys an error lists
 
@@ -227,7 +227,7 @@ def _describe(
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         choices = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
-        hint = _did_you_mean(detail["input"], choices)
+        hint = did_you_mean(detail["input"], choices)
     return f"{where}: {key} = {shown(detail['input'])}: ", f"{message}{hint}"
 
 
@@ -291,16 +291,14 @@ def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
     if selected and wrong in RecoverConfig.model_fields:
         return f"; the set's method selects real images and does not optimise them; leave {wrong} out"
     names = [*model.model_fields, *(_SHARED if model is Config else ())]
-    near = difflib.get_close_matches(wrong, [*names, *old_names(prefix)], n=1)
-    if near:
-        return f"; did you mean {new_key('.'.join([*prefix, near[0]]))}?"
+    here = {name: new_key(".".join([*prefix, name])) for name in (*names, *old_names(prefix))}
+    hint = did_you_mean(wrong, here)
+    if hint:
+        return hint
     elsewhere = {full.rsplit(".", 1)[-1]: full for full in _all_keys(Config)}
     for section, shared in _SHARED.items():
         elsewhere |= {full.rsplit(".", 1)[-1]: full for full in _all_keys(shared, f"{section}.")}
-    near = difflib.get_close_matches(wrong, elsewhere, n=1)
-    if near:
-        return f"; did you mean {elsewhere[near[0]]}?"
-    return f"; the keys here are {', '.join(names)}"
+    return did_you_mean(wrong, elsewhere) or f"; the keys here are {', '.join(names)}"
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
@@ -316,13 +314,7 @@ def _field_description(location: Sequence[str | int]) -> str | None:
     return field.description if field else None
 
 
-def _did_you_mean(wrong: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(wrong, choices, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _similar_files(path: Path) -> str:
     if not path.parent.is_dir():
         return ""
-    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
+    return did_you_mean(path.name, {entry.name: entry for entry in path.parent.iterdir()})

@@ -5,7 +5,6 @@ method. The defaults are PRISM's published ImageNet-1K settings. The preset of a
 (prism_ray/methods) overrides them, and the user's values override the preset.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +22,7 @@ from prism_ray.config.base import (
 )
 from prism_ray.config.selection import SelectionConfig
 from prism_ray.methods import find_method, method_names
+from prism_ray.suggest import did_you_mean
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -90,9 +90,8 @@ class ImageSetConfig(Section):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if find_method(name) is None:
-            near = difflib.get_close_matches(name, method_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the methods are {', '.join(method_names())}"
-            raise ValueError(f"{name!r} is not a method; {hint}")
+            hint = did_you_mean(name, method_names()) or f"; the methods are {', '.join(method_names())}"
+            raise ValueError(f"{name!r} is not a method{hint}")
         return name
 
     @model_validator(mode="after")

@@ -8,18 +8,10 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from prism_ray.methods.base import Method
-from prism_ray.methods.controls import RandomReal
-from prism_ray.methods.cv_dd import CvDd
-from prism_ray.methods.delt import Delt
-from prism_ray.methods.edc import Edc
-from prism_ray.methods.g_vbsm import GVbsm
-from prism_ray.methods.prism import Prism
-from prism_ray.methods.rded import Rded
-from prism_ray.methods.sre2l import Sre2l
+from prism_ray.methods.presets import PRESETS, Row
 
 __all__ = ["ENTRY_POINTS", "Method", "find_method", "method_names"]
 
-_BUILT_IN: tuple[type[Method], ...] = (Prism, Sre2l, GVbsm, Edc, Delt, CvDd, Rded, RandomReal)
 ENTRY_POINTS = "prism_ray.methods"
 
 
@@ -35,7 +27,7 @@ def find_method(name: str) -> Method | None:
 
 @cache
 def _registry() -> dict[str, Method]:
-    found: dict[str, Method] = {kind.name: kind() for kind in _BUILT_IN}
+    found = {name: _method_of(name, row) for name, row in PRESETS.items()}
     for entry in entry_points(group=ENTRY_POINTS):
         kind = entry.load()
         if not (isinstance(kind, type) and issubclass(kind, Method)):
@@ -50,3 +42,9 @@ def _registry() -> dict[str, Method]:
             )
         found[kind.name] = kind()
     return found
+
+
+def _method_of(name: str, row: Row) -> Method:
+    """Return the method of a row of the table: a subclass of attributes alone."""
+    kind: type[Method] = type(name, (Method,), {"name": name, **vars(row)})
+    return kind()

@@ -16,10 +16,10 @@ _MAX_ITEMS = 5 * 10**6  # in all of one record; to read so many takes seconds
 class CompactReader:
     """Reads one record after another from bytes; raises ValueError where they make none."""
 
-    def __init__(self, data: bytes, place: int = 0) -> None:
+    def __init__(self, data: bytes) -> None:
         self._data = data
         self._num_items = 0
-        self.place = place
+        self.place = 0
 
     def record(self, depth: int = 0) -> Fields:
         """Return the fields of the record that begins here, and stop behind it."""

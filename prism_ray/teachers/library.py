@@ -1,6 +1,5 @@
 """What timm and torchvision say of their architectures and weights, and their weights, downloaded."""
 
-import difflib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torchvision.models import WeightsEnum
 
 from prism_ray.config import NetworkConfig, TeacherConfig
 from prism_ray.errors import ConfigError
+from prism_ray.suggest import did_you_mean
 from prism_ray.teachers.teacher import Triple, triple
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
@@ -52,7 +52,8 @@ def check_architecture(config: NetworkConfig, key: str) -> None:
     """Raise ConfigError with near names if the library does not have the architecture."""
     names = list_architectures(config.library)
     if config.architecture not in names:
-        hint = _did_you_mean(config.architecture, names, f"{config.library}:")
+        shown = {name: f"{config.library}:{name}" for name in names}
+        hint = did_you_mean(config.architecture, shown, at_most=3)
         raise ConfigError(f"{key}.arch = {config.arch!r}: {config.library} has no such model{hint}")
 
 
@@ -176,10 +177,7 @@ def _no_such_weights(config: TeacherConfig, weights: str, known: list[str], key:
     if not known:
         remedy = f"it has none for this architecture; write {bare!r} to squeeze it, or name a file"
     else:
-        remedy = f"it has {', '.join(known)}{_did_you_mean(weights, known)}; a file's path has a slash"
+        remedy = (
+            f"it has {', '.join(known)}{did_you_mean(weights, known, at_most=3)}; a file's path has a slash"
+        )
     return ConfigError(f"{key}.arch = {config.arch!r}: {config.library} has no weights {weights!r}: {remedy}")
-
-
-def _did_you_mean(wrong: str, choices: list[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(wrong, choices, n=3)
-    return f"; did you mean {', '.join(prefix + name for name in near)}?" if near else ""

@@ -4,11 +4,10 @@ torch has no deterministic backward pass on CUDA for adaptive pooling to more th
 its kin use, with windows that overlap where a small image's map is enlarged.
 """
 
-import torch
 from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 
-from prism_ray.geometry import apply_matrices
+from prism_ray.geometry import apply_matrices, pool_matrix
 
 
 class MatrixAdaptiveAvgPool2d(nn.Module):
@@ -31,17 +30,7 @@ def adaptive_average(x: Tensor, size: tuple[int | None, int | None]) -> Tensor:
     rows, columns = size[0] or height, size[1] or width
     if (rows, columns) == (height, width):
         return x
-    return apply_matrices(x, _pool_matrix(height, rows, x)[None], _pool_matrix(width, columns, x)[None])
-
-
-def _pool_matrix(size_in: int, size_out: int, like: Tensor) -> Tensor:
-    """Return (size_out, size_in): row i averages the values from floor(i in/out) to ceil((i+1) in/out)."""
-    out = torch.arange(size_out, device=like.device)[:, None]
-    place = torch.arange(size_in, device=like.device)[None, :]
-    first = out * size_in // size_out
-    last = -(-(out + 1) * size_in // size_out)
-    inside = ((place >= first) & (place < last)).to(like.dtype)
-    return inside / inside.sum(dim=1, keepdim=True)
+    return apply_matrices(x, pool_matrix(height, rows, x), pool_matrix(width, columns, x))
 
 
 def make_pooling_deterministic(network: nn.Module) -> None:

@@ -234,12 +234,18 @@ def test_scores_that_are_not_finite_are_refused(
         ("median", {"probability": torch.zeros(8)}),
         ("median", {"probability": torch.zeros(9, 1)}),
         ("median", {"other": torch.zeros(9)}),
+        ("median", {"probability": torch.zeros(9, dtype=torch.float64)}),
+        ("median", {"probability": torch.full((9,), float("nan"))}),
         ("rded", {"place": torch.full((9,), 9)}),
         ("rded", {"place": torch.full((9,), -1)}),
         ("rded", {"top": torch.full((9,), -1)}),
         ("rded", {"side": torch.zeros(9, dtype=torch.int64)}),
         ("rded", {"side": torch.full((9,), 10**12)}),
         ("rded", {"left": torch.zeros(3, dtype=torch.int64)}),
+        ("rded", {"left": torch.zeros(9, dtype=torch.int32)}),
+        ("rded", {"loss": torch.zeros(9, 1)}),
+        ("rded", {"loss": torch.full((9,), float("inf"))}),
+        ("rded", {"other": torch.zeros(9)}),
     ],
 )
 def test_scores_of_other_images_are_refused(
@@ -250,5 +256,5 @@ def test_scores_of_other_images_are_refused(
     tensors = {class_key(2, name): torch.from_numpy(values) for name, values in whole.items()}
     assert read_scores(encode(tensors), 2, 9, 12).keys() == whole.keys()
     tensors |= {class_key(2, name): values for name, values in change.items()}
-    with pytest.raises(ValueError, match=r"^the scores of class 2 are not of its 9 images$"):
+    with pytest.raises(ValueError, match=r"^the scores of class 2 are not finite, or not of its 9 images$"):
         read_scores(encode(tensors), 2, 9, 12)

@@ -169,6 +169,30 @@ def test_patches_of_two_sizes_cannot_be_pooled(uneven: RealImages, teacher_of: M
         collect(teacher_of(Repeated(pool=3)), uneven, **WHOLE)
 
 
+class Choosing(nn.Module):
+    """Its second layer runs for dark images only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = nn.BatchNorm2d(3)
+        self.dark = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.all(x)
+        return self.dark(y) if x.mean() < 0 else y
+
+
+def test_a_layer_that_runs_for_some_classes_only_is_named(teacher_of: MakeTeacher) -> None:
+    """Rows of one class read as those of the next, where a layer has fewer of them than there are."""
+    data = constant([0, 255, 0], [0, 1, 2])
+    with pytest.raises(
+        EngineError,
+        match=r"runs the layers dark for some classes and not for others, such as class 'class 1'",
+    ):
+        collect(teacher_of(Choosing(), 8), data, **WHOLE)
+    collect(teacher_of(Choosing(), 8), data, 1, 1, **WHOLE)
+
+
 def test_layers_of_vectors_and_a_network_that_is_one_layer(
     uneven: RealImages, teacher_of: MakeTeacher
 ) -> None:
@@ -379,26 +403,98 @@ def test_totals_that_make_no_sense_are_refused(
         read_reference([collected.totals[:-7]], [], [], CPU)
 
 
+def as_earlier(classes: bytes) -> dict[str, Tensor]:
+    """The tensors of a shard as versions before the stacked layout wrote them: one for each class."""
+    held = safetensors.torch.load(classes)
+    labels = held.pop("labels").tolist()
+    rows = {f"{label:05d}/{key}": held[key][row] for row, label in enumerate(labels) for key in held}
+    return {key: values.clone() for key, values in rows.items()}
+
+
+def test_shards_of_earlier_versions_are_read(uneven: RealImages, tiny: Callable[[], Teacher]) -> None:
+    """Catches a run that was collected in part before an upgrade, and cannot be gone on with, or finds
+    the statistics of other classes."""
+    shards = [collect(tiny(), uneven, first, count).classes for first, count in ((0, 2), (2, 1))]
+    earlier = [safetensors.torch.save(as_earlier(shard)) for shard in shards]
+    wanted = read_reference([], shards, [0, 1, 2], CPU).classes
+    for mixed in (earlier, [shards[0], earlier[1]], [earlier[0], shards[1]]):
+        found = read_reference([], mixed, [0, 1, 2], CPU).classes
+        for label, row in wanted.items():
+            assert list(found[label]) == list(row)
+            for name, layer in row.items():
+                assert len(found[label][name].pairs) == len(layer.pairs)
+                assert all(map(torch.equal, found[label][name].pairs, layer.pairs))
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "problem"),
     [
-        lambda held: held.pop("00001/1/var"),
-        lambda held: held.update({"00001/1/var": torch.zeros(1)}),
-        lambda held: held.update({"00001/1/var": torch.full_like(held["00001/1/var"], -1.0)}),
-        lambda held: held.update({"00001/1/mean": torch.zeros(2, 2), "00001/1/var": torch.zeros(2, 2)}),
+        (lambda held: held.pop("00001/1/var"), "not of the same layers"),
+        (lambda held: held.update({"00001/1/var": torch.zeros(1)}), "not of the same layers"),
+        (lambda held: held["00001/1/var"].fill_(-1.0), "of layer '1' are missing, not finite"),
+        (lambda held: held["00001/1/mean"].fill_(float("nan")), "of layer '1' are missing, not finite"),
+        (lambda held: held.update(x=torch.zeros(1)), "'x' is of no class"),
+        (lambda held: held.update({f"{10**30}/1/var": torch.zeros(4)}), "not of the same layers"),
+        (lambda held: [held.pop(key) for key in list(held) if key.startswith("00001")], "classes 1$"),
+        (lambda held: held.clear(), "classes 1$"),
+    ],
+)
+def test_shards_of_earlier_versions_that_make_no_sense_are_refused(
+    uneven: RealImages,
+    tiny: Callable[[], Teacher],
+    change: Callable[[dict[str, Tensor]], object],
+    problem: str,
+) -> None:
+    """Catches an error of torch's, and NaN as what images are matched with."""
+    held = as_earlier(collect(tiny(), uneven).classes)
+    change(held)
+    with pytest.raises(ValueError, match=problem):
+        read_reference([], [safetensors.torch.save(held)], [1], CPU)
+
+
+NO_SENSE = "^mean and variance of layer '1' are missing, not finite, or not of one shape$"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda held: held.pop("1/var"), NO_SENSE),
+        (lambda held: held.update({"1/var": torch.zeros(3, 1)}), NO_SENSE),
+        (lambda held: held["1/var"].fill_(-1.0), NO_SENSE),
+        (lambda held: held["1/var"].fill_(float("inf")), NO_SENSE),
+        (lambda held: held["1/mean"].fill_(float("nan")), NO_SENSE),
+        (lambda held: held.update({"1/mean": torch.zeros(3, 4, dtype=torch.float64)}), NO_SENSE),
+        (lambda held: held.update({"1/mean": torch.zeros(3), "1/var": torch.zeros(3)}), NO_SENSE),
+        (
+            lambda held: held.update({name: torch.zeros(3, 0, 10**15) for name in ("1/mean", "1/var")}),
+            NO_SENSE,
+        ),
+        (lambda held: held.update({"1/patch_mean": torch.zeros(3, 4)}), NO_SENSE),
+        (lambda held: held.update({"1/mean": torch.zeros(2, 4)}), "^1/mean is not of the 3 classes of its"),
+        (lambda held: held.update({"1/mean": torch.zeros(())}), "^1/mean is not of the 3 classes of its"),
+        (lambda held: held.update(x=torch.zeros(3)), "of layer '' are missing"),
+        (lambda held: held.update(labels=torch.tensor([0, 1, 1])), "labels of the classes are not"),
+        (lambda held: held.update(labels=torch.zeros(3)), "labels of the classes are not"),
+        (lambda held: held.update(labels=torch.zeros((3, 1), dtype=torch.int64)), "labels of the classes"),
+        (lambda held: held.update(labels=torch.tensor([0, 4, 2])), "of the classes 1$"),
+        (lambda held: held.pop("labels"), "is of no class"),
     ],
 )
 def test_class_statistics_that_make_no_sense_are_refused(
-    uneven: RealImages, tiny: Callable[[], Teacher], change: Callable[[dict[str, Tensor]], object]
+    uneven: RealImages,
+    tiny: Callable[[], Teacher],
+    change: Callable[[dict[str, Tensor]], object],
+    problem: str,
 ) -> None:
-    """Catches a negative variance, and a KeyError in the middle of a batch."""
+    """Catches a negative variance, a row of another class, and a KeyError in the middle of a batch."""
     collected = collect(tiny(), uneven)
     held = safetensors.torch.load(collected.classes)
     change(held)
-    with pytest.raises(
-        ValueError, match=r"^mean and variance of layer '1' are missing, or not of one shape$"
-    ):
+    with pytest.raises(ValueError, match=problem):
         read_reference([], [safetensors.torch.save(held)], [1], CPU)
+    for length in (0, 7, 100, len(collected.classes) - 1):
+        with pytest.raises(ValueError, match="no whole file of safetensors"):
+            read_reference([], [collected.classes[:length]], [1], CPU)
 
 
 def test_statistics_are_of_the_network(

@@ -110,30 +110,6 @@ def test_a_bomb_is_not_unpacked(make: Callable[[], bytes]) -> None:
     assert pool.max_memory() - before < 4 * MIB
 
 
-def varint(number: int, num_bytes: int = 0) -> bytes:
-    """Return a number as Thrift packs it, filled up with zeros to `num_bytes`."""
-    left, found = 2 * number, b""
-    while left or len(found) < num_bytes or not found:
-        more = left >> 7 or len(found) + 1 < num_bytes
-        found, left = found + bytes([left & 127 | (128 if more else 0)]), left >> 7
-    return found
-
-
-def test_pages_are_believed_and_not_the_footer() -> None:
-    """Catches a footer that says less than the pages unpack to."""
-    data = packed(
-        table_of([bytes(20 * MIB)]), compression="zstd", use_dictionary=False, write_statistics=False
-    )
-    chunk = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(0)
-    said = varint(chunk.total_uncompressed_size)
-    place = data.rindex(said)
-    lying = data[:place] + varint(100, len(said)) + data[place + len(said) :]
-    assert pq.ParquetFile(io.BytesIO(lying)).metadata.row_group(0).column(0).total_uncompressed_size == 100
-    assert pq.read_table(io.BytesIO(lying)).num_rows == 1  # pyarrow does not mind
-    with pytest.raises(ValueError, match="unpacks to more than"):
-        read(lying)
-
-
 def test_what_fits_is_unpacked() -> None:
     """Catches a bound on the size of the file, or of its dictionary, in place of what it unpacks to."""
     data = packed(table_of([bytes(1000)] * 500), compression="zstd", use_dictionary=True)

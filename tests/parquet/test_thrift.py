@@ -2,11 +2,8 @@
 
 import random
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from prism_ray.parquet.pages import PageHeaders
 from prism_ray.parquet.thrift import CompactReader
 
 
@@ -52,36 +49,3 @@ def test_whatever_the_bytes_are_nothing_but_value_errors_come_out() -> None:
             CompactReader(data).record()
         except ValueError:
             continue
-
-
-@pytest.mark.parametrize("compression", ["none", "zstd"])
-@pytest.mark.parametrize("version", ["1.0", "2.0"])
-def test_the_columns_are_those_that_pyarrow_wrote(
-    tmp_path: pytest.TempPathFactory, compression: str, version: str
-) -> None:
-    """Catches pages of the second version, or several in a column, that are not counted."""
-    rows = 50_000
-    table = pa.table(
-        {"x": pa.array(range(rows), pa.int64()), "s": [f"{number % 7}" for number in range(rows)]}
-    )
-    path = f"{tmp_path}/x.parquet"
-    pq.write_table(
-        table,
-        path,
-        compression=compression,
-        data_page_version=version,
-        data_page_size=2**14,
-        row_group_size=20_000,
-        use_dictionary=["s"],
-    )
-    with open(path, "rb") as file:
-        headers = PageHeaders(file)
-        assert headers.num_rows == rows
-        numbers, texts = headers.columns([2], ["x"]), headers.columns(range(3), ["s"])
-    assert [(c.path, c.num_values, c.is_text, c.in_dictionary) for c in numbers] == [
-        ("x", 10_000, False, False)
-    ]
-    assert numbers[0].num_bytes >= 80_000
-    assert [(c.num_values, c.is_text, c.in_dictionary) for c in texts] == [
-        (count, True, True) for count in (20_000, 20_000, 10_000)
-    ]

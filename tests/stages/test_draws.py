@@ -101,7 +101,7 @@ def test_nobody_to_draw_is_refused_before_it_comes_to_a_draw() -> None:
         RecoverConfig.model_validate(
             {"ipc": 1, "primary": "p", "selection": {"include_primary": False, "slots": 0}}
         )
-    with pytest.raises(ConfigError, match="of the pool 0 can be drawn"):
+    with pytest.raises(ConfigError, match="the pool has 0 to draw from"):
         plan_of(recover={"selection": {"include_primary": False, "bn_teachers": []}})
 
 

@@ -45,8 +45,8 @@ def test_facts_are_the_librarys(
 @pytest.mark.parametrize(
     ("arch", "word"),
     [
-        ("timm:resnet18@a1_in1", "did you mean a1_in1k"),
-        ("torchvision:resnet18@IMAGENET1K_V2", "did you mean IMAGENET1K_V1"),
+        ("timm:resnet18@a1_in1", "did you mean 'a1_in1k'"),
+        ("torchvision:resnet18@IMAGENET1K_V2", "did you mean 'IMAGENET1K_V1'"),
         ("timm:resnet81@pretrained", "did you mean timm:resnet18"),
         ("timm:densenet264d@pretrained", "it has none for this architecture"),
     ],
