@@ -84,7 +84,7 @@ class WorkerPool:
         while True:
             name = self._first_actor(say)
             try:
-                answer = self._members[name].handle.check.remote(self._config, num_classes, in_store)
+                answer = self._members[name].handle.check_networks.remote(self._config, num_classes, in_store)
                 problem = ray.get(answer, timeout=_CHECK_TIMEOUT_S)
                 break
             except RayActorError as error:

@@ -29,7 +29,8 @@ class Work:
     stats: dict[str, Any] = field(default_factory=dict)
 
 
-Finish = Callable[[], Work]  # what is left of a unit when the device is free again: encode, write
+# What every work function returns: the rest of its unit, which needs no device (encode, write).
+Finish = Callable[[], Work]
 
 
 class WorkContext:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -14,10 +16,10 @@ from prism_ray.store import Commit, layout
 from prism_ray.store.images import ImageForm, StoredImages, read_images
 from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.units import EvaluateUnit, MeasureUnit
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 
 
-def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
+def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     """Train and test one student."""
     labels = context.commits_of(group.id for group in context.plan.relabel_units(unit.image_set))
     batches = context.commits_of(context.plan.recover_ids(unit.image_set))
@@ -32,12 +34,11 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
         context.device,
     )
     card = {"unit": unit.id, "seed": unit.seed, **asdict(result)}
-    text = json.dumps(card, indent=1).encode()
-    part = context.write(lambda attempt: layout.student_card(unit, attempt), text)
-    return Work((part,), asdict(result) | {"weights": context.weights_of([context.config.primary], labels)})
+    stats = asdict(result) | {"weights": context.weights_of([context.config.primary], labels)}
+    return partial(_write_card, context, partial(layout.student_card, unit), card, stats)
 
 
-def measure(context: WorkContext, unit: MeasureUnit) -> Work:
+def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
     """Measure the diversity of a set's images, and what the verifiers make of them."""
     config = context.config
     batches = context.commits_of(context.plan.recover_ids(unit.image_set))
@@ -57,9 +58,13 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Work:
         "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
     card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
-    text = json.dumps(card, indent=1).encode()
-    part = context.write(lambda attempt: layout.measure_card(unit, attempt), text)
-    return Work((part,), stats)
+    return partial(_write_card, context, partial(layout.measure_card, unit), card, stats)
+
+
+def _write_card(
+    context: WorkContext, name_of: Callable[[int], str], card: dict[str, Any], stats: dict[str, Any]
+) -> Work:
+    return Work((context.write(name_of, json.dumps(card, indent=1).encode()),), stats)
 
 
 def _all_images(context: WorkContext, image_set: str, batches: Sequence[Commit]) -> StoredImages:

@@ -1,13 +1,15 @@
 """The unit of squeeze: one teacher, trained or brought in, into the store."""
 
+from functools import partial
+
 from prism_ray.errors import DataError
 from prism_ray.store import layout
 from prism_ray.teachers.prepare import prepare_teacher
 from prism_ray.units import SqueezeUnit
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 
 
-def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
+def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
     """Train the unit's teacher, or load its weights; test it."""
     config = context.config
     prepared = prepare_teacher(
@@ -26,6 +28,10 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
             f"teacher {unit.teacher}: the file of weights {path} is not the one that the run began with; put "
             "that one back, or use another --store"
         )
-    weights = context.write(lambda attempt: layout.weights(unit.teacher, attempt), prepared.weights)
-    card = context.write(lambda attempt: layout.teacher_card(unit.teacher, attempt), prepared.card.to_json())
-    return Work((weights, card), prepared.stats)
+
+    def finish() -> Work:
+        weights = context.write(partial(layout.weights, unit.teacher), prepared.weights)
+        card = context.write(partial(layout.teacher_card, unit.teacher), prepared.card.to_json())
+        return Work((weights, card), prepared.stats)
+
+    return finish

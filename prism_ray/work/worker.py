@@ -5,9 +5,10 @@ An actor of the cluster is a worker in a process of its own; a test or a benchma
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -25,13 +26,22 @@ from prism_ray.units import (
 from prism_ray.work.cache import TeacherCache
 from prism_ray.work.checkpoints import Control
 from prism_ray.work.collect import collect
-from prism_ray.work.context import Finish, Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 from prism_ray.work.evaluate import evaluate, measure
 from prism_ray.work.memory import make_room, out_of_memory
 from prism_ray.work.recover import recover
 from prism_ray.work.relabel import relabel
 from prism_ray.work.squeeze import squeeze
 
+# Each function has the device until it returns; the Finish that it returns does without.
+_WORK: Mapping[type[Unit], Callable[[WorkContext, Any], Finish]] = {
+    SqueezeUnit: squeeze,
+    CollectUnit: collect,
+    RecoverUnit: recover,
+    RelabelUnit: relabel,
+    EvaluateUnit: evaluate,
+    MeasureUnit: measure,
+}
 _OF_THE_UNIT = (EngineError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
@@ -56,14 +66,16 @@ class Worker:
     def begin(self, unit: Unit, control: Control) -> Callable[[], Commit]:
         """Do what a unit needs the device for; return what is left: to write and to commit.
 
-        The next unit may begin meanwhile, in another thread. When `control` says stop, a unit that can be
-        gone on with keeps its state and raises UnitStopped.
+        The next unit may begin meanwhile, in another thread. When `control` says stop, UnitStopped is raised:
+        at once, or by a unit in work that can be resumed, after it has kept its state.
         """
+        if control.stop.is_set():
+            raise UnitStopped(f"{unit.id} was not begun")
         started = time.monotonic()
         torch.manual_seed(unit.seed)  # first weights, dropout; all else draws from generators of its own
         self._context.control = control
         try:
-            finish = self._work(unit)
+            finish = _WORK[type(unit)](self._context, unit)
         except UnitStopped:
             if self._context.files.exists(layout.commit(unit.id)):  # stopped because another was first
                 self._context.checkpoints(unit.id).delete()
@@ -76,6 +88,7 @@ class Worker:
             if control.rests_on_state and "CUDA" not in str(error):
                 self._context.checkpoints(unit.id).delete()
             raise
+        control.num_hits, control.num_loads = self.teachers.take_counts()
         seconds = time.monotonic() - started
         return partial(self._commit, unit, finish, seconds)
 
@@ -104,21 +117,3 @@ class Worker:
                 "end one of the two runs, and give it another --store"
             )
         return first
-
-    def _work(self, unit: Unit) -> Finish:
-        if isinstance(unit, RecoverUnit):
-            return recover(self._context, unit)
-        if isinstance(unit, RelabelUnit):
-            return relabel(self._context, unit)
-        work = self._whole(unit)
-        return lambda: work
-
-    def _whole(self, unit: SqueezeUnit | CollectUnit | EvaluateUnit | MeasureUnit) -> Work:
-        """Do a unit that has nothing worth waiting for to write."""
-        if isinstance(unit, SqueezeUnit):
-            return squeeze(self._context, unit)
-        if isinstance(unit, CollectUnit):
-            return collect(self._context, unit)
-        if isinstance(unit, MeasureUnit):
-            return measure(self._context, unit)
-        return evaluate(self._context, unit)
