@@ -121,7 +121,7 @@ def run_threads(
     files: StoreFiles, run: Run, flow: Flow, num_actors: int, seconds: float, watch: Watch
 ) -> None:
     """Do the units with threads as actors; what the pool does, without Ray."""
-    policy = Policy(max_attempts=3, straggler_factor=4.0, queued_stages=("recover",))
+    policy = Policy(straggler_factor=4.0, queued_stages=("recover",))
     scheduler = Scheduler(flow, policy, run.plan.networks_of)
     ledger = Ledger(files)
     answers: queue.SimpleQueue[tuple[str, Unit, Commit]] = queue.SimpleQueue()

@@ -19,6 +19,7 @@ LIGHT_MODULES = [
     "prism_ray.store.images",
     "prism_ray.store.labels",
     "prism_ray.cli",
+    "prism_ray.orchestrate.losses",
     "prism_ray.orchestrate.scheduler",
 ]
 ROOMS_WITHOUT_RAY = ["collect", "recover", "relabel", "evaluate", "teachers", "analyze"]

@@ -14,8 +14,9 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from prism_ray.config import Config
-from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UnitStopped, UsageError
+from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UsageError
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerActor
+from prism_ray.orchestrate.losses import Death, Decision, Fate, Losses
 from prism_ray.orchestrate.nodes import NodeWatch
 from prism_ray.orchestrate.patience import Patience
 from prism_ray.orchestrate.progress import Listener
@@ -68,8 +69,7 @@ class WorkerPool:
         self._calls: dict[ray.ObjectRef[Any], str] = {}  # all calls under way -> actor
         self._patience = Patience(self._settings, shape)
         self._asked_usage_at = time.monotonic()
-        self._deaths_in_a_row = 0
-        self.num_preempted = 0
+        self.losses = Losses(config.orchestrate, shape.max_actors)
         self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
         for _ in range(shape.min_actors):
             self._add_actor()
@@ -101,9 +101,10 @@ class WorkerPool:
         Raises the error of a unit that failed because of the user's input, OrchestrateError if actors cannot
         start, keep dying or get nothing done, IncompleteError if more units failed than the budget allows.
         """
-        policy = Policy(self._settings.max_attempts, self._settings.straggler_factor, _QUEUED)
+        policy = Policy(self._settings.straggler_factor, _QUEUED)
         scheduler = Scheduler(source, policy, run.plan.networks_of)
         held_run = ray.put(run)
+        self.losses.begin_stage()
         for name, member in self._members.items():
             if member.info and not member.is_leaving:
                 self._introduce(name, scheduler)
@@ -116,11 +117,6 @@ class WorkerPool:
             self._look_at_nodes(scheduler, listener)
             self._look_at_progress()
             self._check()
-            if len(scheduler.set_aside) > self._settings.error_budget:
-                raise IncompleteError(
-                    f"{len(scheduler.set_aside)} units failed for good, more than orchestrate.error_budget = "
-                    f"{self._settings.error_budget}; the last was {scheduler.set_aside[-1]}"
-                )
             listener.tick()
         self._free_all()
         return scheduler.set_aside
@@ -165,11 +161,11 @@ class WorkerPool:
 
     def _introduce(self, name: str, scheduler: Scheduler) -> None:
         """Let the scheduler know an actor, and what it is for."""
-        prefers: tuple[Stage, ...] = ()
+        preferred: tuple[Stage, ...] = ()
         if self._settings.label_actors:
             num_before = list(self._members).index(name)
-            prefers = _LABELS if num_before < self._settings.label_actors else ("recover",)
-        scheduler.add_actor(name, prefers)
+            preferred = _LABELS if num_before < self._settings.label_actors else ("recover",)
+        scheduler.add_actor(name, preferred)
 
     def _remove(self, name: str) -> None:
         ray.kill(self._members.pop(name).handle)
@@ -199,7 +195,7 @@ class WorkerPool:
         for name, member in list(self._members.items()):
             if member.info and member.info.node_id in draining and not member.is_leaving:
                 member.is_leaving = True
-                scheduler.drain(name)
+                scheduler.leaving(name)
                 member.handle.stop.remote()
                 listener.message(f"{member.info.host} is leaving; its actor {name} gets no more work")
             if member.is_leaving and not member.units:
@@ -284,7 +280,7 @@ class WorkerPool:
         self, name: str, unit: Unit, result: UnitDone | Failure, scheduler: Scheduler, listener: Listener
     ) -> None:
         """Take in how a unit has ended."""
-        self._deaths_in_a_row = 0
+        self.losses.unit_answered()
         now = time.monotonic()
         if isinstance(result, UnitDone):
             self.num_hits += result.num_hits
@@ -296,59 +292,48 @@ class WorkerPool:
             for other in others or ():
                 self._members[other].handle.stop.remote(unit.id)
             return
-        kind = BY_NAME.get(result.error, Exception)
-        if issubclass(kind, UnitStopped):
-            scheduler.stopped(name, unit.id, now)
-        elif issubclass(kind, UsageError):
-            raise kind(result.message)
-        else:
-            self._note_failure(result, scheduler.failed(name, unit.id, now), listener)
+        decision = self.losses.after_failure(result, scheduler.attempt(name, unit.id))
+        scheduler.ended(name, unit.id, now, decision.fate)
+        self._carry_out(decision, result, listener)
 
-    def _note_failure(self, failure: Failure, again: bool, listener: Listener) -> None:
-        record_failure(self._files, failure)
-        if not again:
-            set_aside(self._files, failure)
-        listener.failed(failure, again)
+    def _carry_out(self, decision: Decision, failure: Failure | None, listener: Listener) -> None:
+        if failure is not None and decision.fate is not Fate.FREE:
+            record_failure(self._files, failure)
+            if decision.fate is Fate.SET_ASIDE:
+                set_aside(self._files, failure)
+            listener.failed(failure, again=decision.fate is Fate.COUNTED)
+        if decision.message is not None:
+            listener.message(decision.message)
+        if decision.error is not None:
+            raise decision.error
 
     def _lose(self, name: str, reason: str, scheduler: Scheduler, listener: Listener) -> None:
         """An actor is gone, or not to be trusted: give its units back and put a new one in its place."""
-        info = self._members[name].info
-        preempted = self._was_taken(info)
+        death = self._death(name, reason)
+        attempt = scheduler.attempt(name) if self._members[name].info else None
+        decision = self.losses.after_death(death, attempt)
+        if self._members[name].info:
+            scheduler.lost(name, decision.fate)
         self._remove(name)
-        lost = scheduler.lost(name, preempted=preempted) if info else None
-        if lost is not None and preempted:
-            listener.message(f"{lost.unit.id} goes on elsewhere: the machine of its actor was taken away")
-        elif lost is not None:
-            host = info.host if info else "unknown"
-            self._note_failure(Failure(lost.unit.id, "ActorDied", reason, reason, host), lost.again, listener)
-        self._count_loss(preempted, reason)
+        failure = (
+            Failure(attempt.unit_id, "ActorDied", reason, reason, death.host or "unknown")
+            if attempt
+            else None
+        )
+        self._carry_out(decision, failure, listener)
 
     def _replace(self, name: str, reason: str) -> None:
         """An actor is gone before it got a unit."""
-        preempted = self._was_taken(self._members[name].info)
+        decision = self.losses.after_death(self._death(name, reason), None)
         self._remove(name)
-        self._count_loss(preempted, reason)
+        if decision.error is not None:
+            raise decision.error
         self._add_actor()
 
-    def _was_taken(self, info: ActorInfo | None) -> bool:
-        return info is not None and self._nodes.was_taken(info.node_id)
-
-    def _count_loss(self, preempted: bool, reason: str) -> None:
-        if preempted:
-            self.num_preempted += 1
-            budget = self._settings.preemption_budget
-            if budget is not None and self.num_preempted > budget:
-                raise OrchestrateError(
-                    f"{self.num_preempted} actors were lost with their machines, more than "
-                    f"orchestrate.preemption_budget = {budget}; the last said: {reason}"
-                )
-            return
-        self._deaths_in_a_row += 1
-        if self._deaths_in_a_row > self._shape.max_actors + self._settings.max_attempts:
-            raise OrchestrateError(
-                f"{self._deaths_in_a_row} actors died one after another without finishing anything; the "
-                f"last said: {reason}"
-            )
+    def _death(self, name: str, reason: str) -> Death:
+        info = self._members[name].info
+        taken = info is not None and self._nodes.was_taken(info.node_id)
+        return Death(name, info.host if info else None, "", reason, taken)
 
     # Waiting has an end
 

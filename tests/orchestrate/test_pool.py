@@ -66,7 +66,7 @@ try:
             if fault == "early":
                 threading.Thread(target=kill_first_actor, daemon=True).start()
                 pool.check(10, frozenset(), print)
-                print(json.dumps({"deaths": pool._deaths_in_a_row}))
+                print(json.dumps({"deaths": pool.losses.num_deaths_in_a_row}))
             elif fault == "arch":
                 pool.check(10, frozenset(), print)
             elif fault == "unit":
