@@ -31,7 +31,7 @@ from prism_ray.store import (
 from prism_ray.units import STAGES, Stage, stage_of
 
 if TYPE_CHECKING:
-    from prism_ray.orchestrate.pool import WorkerPool
+    from prism_ray.orchestrate.dispatch import Dispatcher
     from prism_ray.orchestrate.progress import ProgressDisplay
 
 
@@ -93,8 +93,8 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
 
     prepare_for_local_ray()
     from prism_ray.orchestrate.cluster import connect  # late: a finished run needs no Ray
+    from prism_ray.orchestrate.dispatch import Dispatcher
     from prism_ray.orchestrate.memory import MemorySampler
-    from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
 
     config = asked.config
@@ -105,9 +105,9 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
             connect(config, asked.num_threads) as shape,
-            WorkerPool(config, files, shape, lease.check) as pool,
+            Dispatcher(config, files, shape, display, lease.check) as dispatcher,
         ):
-            pool.check(asked.facts.num_classes, in_store, display.message)
+            dispatcher.check_networks(asked.facts.num_classes, in_store)
             start_seconds = time.monotonic() - started
             run = _save(asked, files, new_run(config, asked.facts, shape.num_threads, asked.weights))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
@@ -117,8 +117,8 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
                     f"{layout.PLAN} was lost; the commits are of this config, so it is written anew"
                 )
             _warn_of_other_versions(run, display)
-            _run_stages(run, files, stages, pool, display)
-            used = sum(usage.peak_bytes for usage in pool.usage())
+            _run_stages(run, files, stages, dispatcher, display)
+            used = sum(usage.peak_bytes for usage in dispatcher.actors.usage())
     progress = read_progress(files, run)
     if not _complete(progress, stages):
         raise IncompleteError(
@@ -132,13 +132,17 @@ def _work(asked: Asked, files: StoreFiles, stages: tuple[Stage, ...], in_store: 
         time.monotonic() - started,
         start_seconds,
         max(memory.peak_bytes, used),
-        pool.num_hits,
-        pool.num_loads,
+        dispatcher.num_hits,
+        dispatcher.num_loads,
     )
 
 
 def _run_stages(
-    run: Run, files: StoreFiles, stages: tuple[Stage, ...], pool: "WorkerPool", display: "ProgressDisplay"
+    run: Run,
+    files: StoreFiles,
+    stages: tuple[Stage, ...],
+    dispatcher: "Dispatcher",
+    display: "ProgressDisplay",
 ) -> None:
     """Do the units of the stages that have no good commit; raise IncompleteError if some cannot be done.
 
@@ -147,7 +151,7 @@ def _run_stages(
     from prism_ray.orchestrate.flow import OVERLAPPING, Flow
     from prism_ray.orchestrate.scheduler import Ready
 
-    progress = read_progress(files, run, take_down=pool.ledger.add)
+    progress = read_progress(files, run, take_down=dispatcher.ledger.add)
     for unit_id, problem in progress.damaged.items():
         display.message(f"{unit_id} is done again: {problem}")
         revoke(files, unit_id)
@@ -161,11 +165,11 @@ def _run_stages(
         if stage not in OVERLAPPING:
             units = (unit for unit in run.plan.units(stage) if unit.id not in progress.done)
             missing = (unit for unit in units if unit.id not in left_out)
-            left_out.update(pool.do(run, Ready(missing), display))
+            left_out.update(dispatcher.do(run, Ready(missing)))
             _check_none_left_out(files, (stage,), left_out)
     overlapping = tuple(stage for stage in stages if stage in OVERLAPPING)
     flow = Flow(run.plan, overlapping, progress.done, left_out)
-    left_out.update(pool.do(run, flow, display))
+    left_out.update(dispatcher.do(run, flow))
     _check_none_left_out(files, overlapping, left_out)
 
 

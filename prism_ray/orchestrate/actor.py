@@ -40,7 +40,6 @@ class ActorInfo:
 
     host: str
     pid: int
-    device: str
     node_id: str
 
 
@@ -57,7 +56,7 @@ class ActorUsage:
     max_restarts=0, max_task_retries=0, concurrency_groups={"units": 2, "control": 1}
 )
 class WorkerActor:
-    """Does units for the pool; stays alive when one fails."""
+    """Does units for the dispatcher; stays alive when one fails."""
 
     def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
         # cuBLAS reads this when it starts; without it, matrix products on CUDA are not reproducible.
@@ -79,7 +78,7 @@ class WorkerActor:
     def start(self) -> ActorInfo:
         """Answer as soon as the actor lives."""
         node_id = ray.get_runtime_context().get_node_id()
-        return ActorInfo(socket.gethostname(), os.getpid(), str(self._device), node_id)
+        return ActorInfo(socket.gethostname(), os.getpid(), node_id)
 
     def check_networks(self, config: Config, num_classes: int, in_store: Set[str]) -> Failure | None:
         """Build the config's networks without memory; return what is wrong with them, if anything."""

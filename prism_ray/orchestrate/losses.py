@@ -41,7 +41,6 @@ class Attempt:
 class Death:
     """An actor that died, or whose answer was lost so that it is not trusted any more."""
 
-    actor: str
     host: str | None  # None if it never started
     error: str  # the class of Ray's error
     reason: str  # what Ray says
@@ -53,6 +52,7 @@ class Decision:
     """What follows from a loss. It is carried out in the order of the fields."""
 
     fate: Fate = Fate.FREE
+    replaces: bool = True  # another actor may take the place of one that died
     message: str | None = None  # for the user
     error: PrismRayError | None = None  # ends the run
 

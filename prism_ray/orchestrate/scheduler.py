@@ -44,14 +44,6 @@ class Ready:
         pass
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How units are handed out."""
-
-    straggler_factor: float = 0.0  # times the median after which a unit is run a second time; 0: never
-    queued_stages: Collection[Stage] = ()  # of many like units: at each actor one waits
-
-
 @dataclass
 class _Actor:
     """An actor as the scheduler sees it."""
@@ -67,33 +59,33 @@ class Scheduler:
     """Hands units to actors; a failed one goes elsewhere if there is another."""
 
     def __init__(
-        self, source: Source, policy: Policy, networks_of: Callable[[Unit], Iterable[str]] = lambda _: ()
+        self,
+        source: Source,
+        networks_of: Callable[[Unit], Iterable[str]] = lambda _: (),
+        straggler_factor: float = 0.0,
+        queued_stages: Collection[Stage] = (),
     ) -> None:
-        """`networks_of` names the networks that a unit needs loaded."""
+        """`networks_of` names the networks that a unit needs loaded.
+
+        A unit that runs for `straggler_factor` times the median of its kind is run a second time; 0: never.
+        Of the `queued_stages`, which have many like units, one waits at each actor.
+        """
         self._source = source
-        self._policy = policy
         self._networks_of = networks_of
+        self._straggler_factor = straggler_factor
+        self._queued_stages = queued_stages
         self._window = Window()
         self._actors: dict[str, _Actor] = {}
         # By scope: batches of one image set are alike, those of another method may take ten times as long.
         self._seconds: defaultdict[str, deque[float]] = defaultdict(partial(deque, maxlen=_REMEMBERED))
         self.num_done = 0
-        self.num_networks_found = 0  # that an actor had loaded when it was given a unit that needs them
-        self.num_networks_missing = 0
         self.set_aside: list[str] = []  # ids of units that failed for good
 
     @property
     def finished(self) -> bool:
         """True when nothing runs and nothing can be begun; what waits for units set aside never will be."""
-        return not self.has_pending and all(
-            task.over for actor in self._actors.values() for task in actor.held
-        )
-
-    @property
-    def has_pending(self) -> bool:
-        """True if there is a unit that could be begun and that no actor holds."""
-        self._fill()
-        return len(self._window) > 0
+        held = (task for actor in self._actors.values() for task in actor.held)
+        return self.num_waiting == 0 and all(task.over for task in held)
 
     @property
     def num_waiting(self) -> int:
@@ -127,8 +119,6 @@ class Scheduler:
             actor.running_since = now
         actor.held.append(task)
         task.held_by.add(name)
-        self.num_networks_found += len(task.networks & coming)
-        self.num_networks_missing += len(task.networks - coming)
         return task.unit
 
     def done(self, name: str, unit_id: str, now: float, networks: Iterable[str] = ()) -> list[str] | None:
@@ -151,9 +141,9 @@ class Scheduler:
     def attempt(self, name: str, unit_id: str | None = None) -> Attempt | None:
         """Return how an attempt at the actor stands, without an id the one that runs.
 
-        None if there is none, or if another one was first.
+        None if there is none (the actor may not have started), or if another one was first.
         """
-        held = self._actors[name].held
+        held = self._actors.get(name, _Actor(())).held
         task = next((task for task in held if unit_id in (None, task.unit.id)), None)
         if task is None or task.over:
             return None
@@ -168,13 +158,13 @@ class Scheduler:
 
     def lost(self, name: str, fate: Fate = Fate.FREE) -> None:
         """The actor is gone; `fate` is that of the unit it was running. What waited there pays nothing."""
-        held = self._actors.pop(name).held
+        held = self._actors.pop(name, _Actor(())).held
         for task in reversed(held):
             task.held_by.discard(name)
             self._settle(task, fate if task is held[0] else Fate.FREE)
 
     def _can_wait(self, task: Task) -> bool:
-        return task.stage in self._policy.queued_stages
+        return task.stage in self._queued_stages
 
     def _fill(self) -> None:
         while len(self._window) < SIZE:
@@ -196,7 +186,7 @@ class Scheduler:
 
     def _straggler(self, now: float) -> Task | None:
         """Return a unit that has run for too long at one actor, and at none else."""
-        if self._policy.straggler_factor == 0.0:
+        if self._straggler_factor == 0.0:
             return None
         for actor in self._actors.values():
             if not actor.held:
@@ -205,7 +195,7 @@ class Scheduler:
             seconds = self._seconds[scope_of(task.unit.id)]
             if task.over or len(task.held_by) > 1 or len(seconds) < _FEW:
                 continue
-            if now - actor.running_since > self._policy.straggler_factor * median(seconds):
+            if now - actor.running_since > self._straggler_factor * median(seconds):
                 return task
         return None
 

@@ -12,7 +12,7 @@ from prism_ray.orchestrate.losses import Attempt, Death, Decision, Fate, Losses
 from prism_ray.store import Failure
 
 ATTEMPT = Attempt("recover/a/b0", num_failed=0, runs_elsewhere=False)
-KILLED = Death("a0", "host", "ActorDiedError", "killed by the system", machine_taken=False)
+KILLED = Death("host", "ActorDiedError", "killed by the system", machine_taken=False)
 PREEMPTED = replace(KILLED, machine_taken=True)
 USER_ERRORS = sorted(name for name, kind in BY_NAME.items() if issubclass(kind, UsageError))
 
