@@ -1,8 +1,8 @@
 """A run of a million batches without pixels: the real plan, flow, scheduler, commits and ledger.
 
 The actors compute nothing: each sleeps for `--seconds` and commits. They are threads of this process, or with
-`--ray` actors of the real pool on a local Ray. Prints the driver's resident memory as it goes, units per
-second, how busy the actors were, and how long it takes to see from the store alone how far the run is.
+`--ray` real actors on a local Ray. Prints the driver's resident memory as it goes, units per second, how busy
+the actors were, and how long it takes to see from the store alone how far the run is.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from prism_ray.config import Config, parse_config
 from prism_ray.data import DataFacts
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone
 from prism_ray.orchestrate.cluster import connect
+from prism_ray.orchestrate.dispatch import Dispatcher
 from prism_ray.orchestrate.flow import Flow
-from prism_ray.orchestrate.pool import WorkerPool
-from prism_ray.orchestrate.scheduler import Policy, Scheduler
+from prism_ray.orchestrate.scheduler import Scheduler
 from prism_ray.run import Ledger, Run, new_run, read_progress, save_run
 from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, StoreFiles, write_commit
@@ -47,7 +47,7 @@ def _commit(files: StoreFiles, run: Run, unit: Unit, seconds: float) -> Commit:
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": 2, "control": 1})
 class IdleActor:
-    """An actor of the pool; like the real one it has one device, which a unit needs for a while."""
+    """An actor of the dispatcher; like the real one it has one device, which a unit needs for a while."""
 
     def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
         self._files = files
@@ -57,7 +57,7 @@ class IdleActor:
 
     @ray.method(concurrency_group="control")
     def start(self) -> ActorInfo:
-        return ActorInfo(socket.gethostname(), os.getpid(), "none", ray.get_runtime_context().get_node_id())
+        return ActorInfo(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id())
 
     @ray.method(concurrency_group="units")
     def do(self, run: Run, unit: Unit) -> UnitDone:
@@ -77,7 +77,7 @@ class IdleActor:
 
 @dataclass
 class Watch:
-    """The pool's listener: prints how it goes."""
+    """The dispatcher's listener: prints how it goes."""
 
     every: int
     num_done: int = 0
@@ -111,9 +111,8 @@ class Watch:
 def run_threads(
     files: StoreFiles, run: Run, flow: Flow, num_actors: int, seconds: float, watch: Watch
 ) -> None:
-    """Do the units with threads as actors; what the pool does, without Ray."""
-    policy = Policy(max_attempts=3, straggler_factor=4.0, queued_stages=("recover",))
-    scheduler = Scheduler(flow, policy, run.plan.teachers_of)
+    """Do the units with threads as actors; what the dispatcher does, without Ray."""
+    scheduler = Scheduler(flow, run.plan.teachers_of, straggler_factor=4.0, queued_stages=("recover",))
     ledger = Ledger(files)
     answers: queue.SimpleQueue[tuple[str, Unit, Commit]] = queue.SimpleQueue()
     actors = {f"a{number}": ThreadPoolExecutor(1) for number in range(num_actors)}
@@ -140,9 +139,12 @@ def run_threads(
 
 
 def run_ray(config: Config, files: StoreFiles, run: Run, flow: Flow, watch: Watch) -> None:
-    """Do the units with the real pool."""
-    with connect(config, 1) as shape, WorkerPool(config, files, shape, actor_class=IdleActor) as pool:
-        pool.do(run, flow, watch)
+    """Do the units with the real dispatcher."""
+    with (
+        connect(config, 1) as shape,
+        Dispatcher(config, files, shape, watch, Ledger(files), actor_class=IdleActor) as dispatcher,
+    ):
+        dispatcher.do(run, flow)
 
 
 def make_config(store: str, num_units: int, num_actors: int) -> Config:

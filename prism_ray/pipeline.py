@@ -35,7 +35,7 @@ from prism_ray.store import (
 from prism_ray.store.lease import Holder, read_holder
 
 if TYPE_CHECKING:
-    from prism_ray.orchestrate.pool import WorkerPool
+    from prism_ray.orchestrate.dispatch import Dispatcher
     from prism_ray.orchestrate.progress import ProgressDisplay
 
 
@@ -113,8 +113,8 @@ def _work(
 
     prepare_for_local_ray()
     from prism_ray.orchestrate.cluster import connect  # late: a finished run needs no Ray
+    from prism_ray.orchestrate.dispatch import Dispatcher
     from prism_ray.orchestrate.memory import MemorySampler
-    from prism_ray.orchestrate.pool import WorkerPool
     from prism_ray.orchestrate.progress import ProgressDisplay
 
     config = asked.config
@@ -125,12 +125,12 @@ def _work(
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
             connect(config, asked.num_threads) as shape,
-            WorkerPool(config, files, shape, ledger, lease.raise_if_lost) as pool,
+            Dispatcher(config, files, shape, display, ledger, lease.raise_if_lost) as dispatcher,
         ):
             names_of_pool = (teacher.name for teacher in config.teachers.pool)
             done = progress.done if progress else frozenset()
             in_store = {name for name in names_of_pool if scope_of_teacher(name) in done}
-            pool.check(asked.facts.num_classes, in_store, display.message)
+            dispatcher.check_networks(asked.facts.num_classes, in_store)
             start_seconds = time.monotonic() - started
             run = _save(asked, files, asked.run_with(shape.num_threads))
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
@@ -142,8 +142,8 @@ def _work(
             _warn_of_other_versions(run, display)
             if progress is None or lease.followed != holder:
                 progress = read_progress(files, run, take_down=ledger.add)
-            _run_stages(run, files, names, progress, pool, display)
-            used = sum(usage.peak_bytes for usage in pool.usage())
+            _run_stages(run, files, names, progress, dispatcher, display)
+            used = sum(usage.peak_bytes for usage in dispatcher.actors.usage())
     return Outcome(
         run,
         progress,
@@ -151,8 +151,8 @@ def _work(
         time.monotonic() - started,
         start_seconds,
         max(memory.peak_bytes, used),
-        pool.num_hits,
-        pool.num_loads,
+        dispatcher.num_hits,
+        dispatcher.num_loads,
     )
 
 
@@ -161,7 +161,7 @@ def _run_stages(
     files: StoreFiles,
     names: Sequence[str],
     progress: RunProgress,
-    pool: "WorkerPool",
+    dispatcher: "Dispatcher",
     display: "ProgressDisplay",
 ) -> None:
     """Do the units of the stages that have no good commit; raise IncompleteError if some cannot be done.
@@ -185,10 +185,10 @@ def _run_stages(
     for stage in wanted:
         if not stage.overlaps:
             units = stage.units(run.plan, without=progress.done | left_out)
-            left_out.update(pool.do(run, Ready(units), display))
+            left_out.update(dispatcher.do(run, Ready(units)))
             _check_none_left_out(files, (stage.name,), left_out)
     overlapping = tuple(stage.name for stage in wanted if stage.overlaps)
-    left_out.update(pool.do(run, Flow(run.plan, overlapping, progress.done, left_out), display))
+    left_out.update(dispatcher.do(run, Flow(run.plan, overlapping, progress.done, left_out)))
     _check_none_left_out(files, overlapping, left_out)
 
 

@@ -20,6 +20,7 @@ LIGHT_MODULES = [
     "prism_ray.parts.images",
     "prism_ray.parts.labels",
     "prism_ray.cli",
+    "prism_ray.orchestrate.losses",
     "prism_ray.orchestrate.scheduler",
 ]
 ROOMS_WITHOUT_RAY = ["collect", "recover", "relabel", "evaluate", "teachers", "analyze"]

@@ -6,8 +6,9 @@ Units come two at a time: one has the device, the other writes its files and com
 import os
 import resource
 import socket
+import threading
 import traceback
-from collections.abc import Callable, Set
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING
 import ray
 
 from prism_ray.config import Config
-from prism_ray.errors import UnitStopped
 from prism_ray.run import Run
 from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, StoreFiles
@@ -41,7 +41,6 @@ class ActorInfo:
 
     host: str
     pid: int
-    device: str
     node_id: str
 
 
@@ -58,7 +57,7 @@ class ActorUsage:
     max_restarts=0, max_task_retries=0, concurrency_groups={"units": 2, "control": 1}
 )
 class WorkerActor:
-    """Does units for the pool; stays alive when one fails."""
+    """Does units for the dispatcher; stays alive when one fails."""
 
     def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
         # cuBLAS reads this when it starts; without it, matrix products on CUDA are not reproducible.
@@ -70,6 +69,7 @@ class WorkerActor:
         self._device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
         self._files = files
         self._run: Run | None = None
+        self._making_worker = threading.Lock()  # two units may come at once
         self._controls: dict[str, Control] = {}  # of the units here
         self._ends = False
         # One thread has the device: the number of threads is a thread's own, and so are its thread pools.
@@ -79,16 +79,16 @@ class WorkerActor:
     def start(self) -> ActorInfo:
         """Answer as soon as the actor lives."""
         node_id = ray.get_runtime_context().get_node_id()
-        return ActorInfo(socket.gethostname(), os.getpid(), str(self._device), node_id)
+        return ActorInfo(socket.gethostname(), os.getpid(), node_id)
 
-    def check(self, config: Config, num_classes: int, in_store: Set[str]) -> Failure | None:
+    def check_networks(self, config: Config, num_classes: int, in_store: Set[str]) -> Failure | None:
         """Build the config's networks without memory; return what is wrong with them, if anything."""
         from prism_ray.teachers.build import check_networks
 
         try:
             check_networks(config, num_classes, in_store)
         except Exception as error:
-            return _describe("check", error)
+            return _describe("check_networks", error)
         return None
 
     @ray.method(concurrency_group="units")
@@ -97,9 +97,10 @@ class WorkerActor:
         control = self._controls[unit.id] = Control()
         try:
             if self._ends:
-                raise UnitStopped(f"{unit.id} was not begun")
-            worker, finish, counts = self._on_device.submit(self._begin, run, unit, control).result()
-            return UnitDone(finish(), worker.teachers.names, *counts)
+                control.stop.set()
+            worker = self._worker_for(run)
+            finish = self._on_device.submit(worker.begin, unit, control).result()
+            return UnitDone(finish(), worker.teachers.names, control.num_hits, control.num_loads)
         except Exception as error:
             if "CUDA error" in str(error):
                 os._exit(1)  # the context is broken; a new process must take over
@@ -107,17 +108,14 @@ class WorkerActor:
         finally:
             del self._controls[unit.id]
 
-    def _begin(
-        self, run: Run, unit: Unit, control: Control
-    ) -> "tuple[Worker, Callable[[], Commit], tuple[int, int]]":
+    def _worker_for(self, run: Run) -> "Worker":
+        """Return the worker of a run, which keeps its teachers from unit to unit."""
         from prism_ray.work.worker import Worker
 
-        if self._run != run:
-            self._run, self._worker = run, Worker(run, self._files, self._device)
-        if control.stop.is_set():
-            raise UnitStopped(f"{unit.id} was not begun")
-        finish = self._worker.begin(unit, control)
-        return self._worker, finish, self._worker.teachers.take_counts()
+        with self._making_worker:
+            if self._run != run:
+                self._run, self._worker = run, Worker(run, self._files, self._device)
+            return self._worker
 
     @ray.method(concurrency_group="control")
     def stop(self, unit_id: str | None = None) -> None:

@@ -1,8 +1,9 @@
 """Which actor does which unit next: a pure state machine. It knows neither Ray, clocks nor what a unit does.
 
-The pool tells it what happened (done, failed, stopped, actor lost or draining) and asks it what to do
-(assign). Units come from a source, a window of them at a time, and are held only from there to their end, so
-a run of a million takes no memory. window.py says which of them suits an actor best.
+The dispatcher tells it what happened (a unit done or ended without a commit, an actor lost or leaving) and
+asks it what to do (assign). losses.py decides what becomes of a unit that was not done. Units come from a
+source, a window of them at a time, and are held only from there to their end, so a run of a million takes no
+memory. window.py says which of them suits an actor best.
 """
 
 from collections import defaultdict, deque
@@ -12,6 +13,7 @@ from functools import partial
 from statistics import median
 from typing import Protocol
 
+from prism_ray.orchestrate.losses import Attempt, Fate
 from prism_ray.orchestrate.window import SIZE, Task, Window
 from prism_ray.stages import Unit, scope_of, stage_of
 
@@ -42,65 +44,48 @@ class Ready:
         pass
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How units are handed out."""
-
-    max_attempts: int  # failed attempts at a unit before it is set aside
-    straggler_factor: float = 0.0  # times the median after which a unit is run a second time; 0: never
-    queued_stages: Collection[str] = ()  # of many like units: at each actor one waits
-
-
 @dataclass
 class _Actor:
     """An actor as the scheduler sees it."""
 
-    prefers: Collection[str]
+    preferred_stages: Collection[str]
     held: deque[Task] = field(default_factory=deque)  # the first runs, the other waits
     running_since: float = 0.0
     networks: frozenset[str] = frozenset()  # that it has loaded
-    draining: bool = False
-
-
-@dataclass(frozen=True)
-class Lost:
-    """What an actor that is gone was running, and whether it will be tried again."""
-
-    unit: Unit
-    again: bool
+    is_leaving: bool = False
 
 
 class Scheduler:
     """Hands units to actors; a failed one goes elsewhere if there is another."""
 
     def __init__(
-        self, source: Source, policy: Policy, networks_of: Callable[[Unit], Iterable[str]] = lambda _: ()
+        self,
+        source: Source,
+        networks_of: Callable[[Unit], Iterable[str]] = lambda _: (),
+        straggler_factor: float = 0.0,
+        queued_stages: Collection[str] = (),
     ) -> None:
-        """`networks_of` names the networks that a unit needs loaded."""
+        """`networks_of` names the networks that a unit needs loaded.
+
+        A unit that runs for `straggler_factor` times the median of its kind is run a second time; 0: never.
+        Of the `queued_stages`, which have many like units, one waits at each actor.
+        """
         self._source = source
-        self._policy = policy
         self._networks_of = networks_of
+        self._straggler_factor = straggler_factor
+        self._queued_stages = queued_stages
         self._window = Window()
         self._actors: dict[str, _Actor] = {}
         # By scope: batches of one image set are alike, those of another method may take ten times as long.
         self._seconds: defaultdict[str, deque[float]] = defaultdict(partial(deque, maxlen=_REMEMBERED))
         self.num_done = 0
-        self.num_networks_found = 0  # that an actor had loaded when it was given a unit that needs them
-        self.num_networks_missing = 0
         self.set_aside: list[str] = []  # ids of units that failed for good
 
     @property
     def finished(self) -> bool:
         """True when nothing runs and nothing can be begun; what waits for units set aside never will be."""
-        return not self.has_pending and all(
-            task.over for actor in self._actors.values() for task in actor.held
-        )
-
-    @property
-    def has_pending(self) -> bool:
-        """True if there is a unit that could be begun and that no actor holds."""
-        self._fill()
-        return len(self._window) > 0
+        held = (task for actor in self._actors.values() for task in actor.held)
+        return self.num_waiting == 0 and all(task.over for task in held)
 
     @property
     def num_waiting(self) -> int:
@@ -108,18 +93,18 @@ class Scheduler:
         self._fill()
         return len(self._window)
 
-    def add_actor(self, name: str, prefers: Collection[str] = ()) -> None:
-        """A new actor takes units of the stages it `prefers` before any others."""
-        self._actors[name] = _Actor(prefers)
+    def add_actor(self, name: str, preferred_stages: Collection[str] = ()) -> None:
+        """A new actor takes units of its preferred stages before any others."""
+        self._actors[name] = _Actor(preferred_stages)
 
-    def drain(self, name: str) -> None:
-        """The actor's days are numbered: it gets no more."""
-        self._actors[name].draining = True
+    def leaving(self, name: str) -> None:
+        """The actor will be gone soon: it gets no more units."""
+        self._actors[name].is_leaving = True
 
     def assign(self, name: str, now: float) -> Unit | None:
         """Give the actor a unit, if it may hold another and there is one."""
         actor = self._actors[name]
-        if actor.draining or len(actor.held) > 1:
+        if actor.is_leaving or len(actor.held) > 1:
             return None
         if actor.held and not self._can_wait(actor.held[0]):
             return None
@@ -134,8 +119,6 @@ class Scheduler:
             actor.running_since = now
         actor.held.append(task)
         task.held_by.add(name)
-        self.num_networks_found += len(task.networks & coming)
-        self.num_networks_missing += len(task.networks - coming)
         return task.unit
 
     def done(self, name: str, unit_id: str, now: float, networks: Iterable[str] = ()) -> list[str] | None:
@@ -155,36 +138,33 @@ class Scheduler:
         self._source.done(task.unit)
         return sorted(task.held_by)
 
-    def failed(self, name: str, unit_id: str, now: float) -> bool:
-        """An attempt ended with an error; return whether the unit will be tried again."""
-        task = self._end(name, unit_id, now)
-        task.failed_at.add(name)
-        return self._count_failure(task)
+    def attempt(self, name: str, unit_id: str | None = None) -> Attempt | None:
+        """Return how an attempt at the actor stands, without an id the one that runs.
 
-    def stopped(self, name: str, unit_id: str, now: float) -> None:
-        """The actor ended the unit because it was told to; it costs nothing."""
-        self._put_back(self._end(name, unit_id, now))
-
-    def lost(self, name: str, *, preempted: bool = False) -> Lost | None:
-        """The actor died; return what it was running. What waited there costs nothing.
-
-        Nor does what ran, if its machine was taken away.
+        None if there is none (the actor may not have started), or if another one was first.
         """
-        actor = self._actors.pop(name)
-        if not actor.held:
+        held = self._actors.get(name, _Actor(())).held
+        task = next((task for task in held if unit_id in (None, task.unit.id)), None)
+        if task is None or task.over:
             return None
-        running, *waiting = actor.held
-        for task in reversed(waiting):
+        return Attempt(task.unit.id, task.num_failed, runs_elsewhere=len(task.held_by) > 1)
+
+    def ended(self, name: str, unit_id: str, now: float, fate: Fate) -> None:
+        """The actor's attempt at the unit ended without a commit."""
+        task = self._end(name, unit_id, now)
+        if fate is not Fate.FREE:
+            task.failed_at.add(name)
+        self._settle(task, fate)
+
+    def lost(self, name: str, fate: Fate = Fate.FREE) -> None:
+        """The actor is gone; `fate` is that of the unit it was running. What waited there pays nothing."""
+        held = self._actors.pop(name, _Actor(())).held
+        for task in reversed(held):
             task.held_by.discard(name)
-            self._put_back(task)
-        running.held_by.discard(name)
-        if preempted:
-            self._put_back(running)
-            return Lost(running.unit, again=not running.over)
-        return Lost(running.unit, again=self._count_failure(running))
+            self._settle(task, fate if task is held[0] else Fate.FREE)
 
     def _can_wait(self, task: Task) -> bool:
-        return task.stage in self._policy.queued_stages
+        return task.stage in self._queued_stages
 
     def _fill(self) -> None:
         while len(self._window) < SIZE:
@@ -195,18 +175,18 @@ class Scheduler:
 
     def _choose(self, name: str, actor: _Actor, coming: frozenset[str]) -> Task | None:
         """Take the unit that suits the actor best; it will hold the networks `coming`."""
-        others = {other for other, state in self._actors.items() if not state.draining}
+        others = {other for other, state in self._actors.items() if not state.is_leaving}
 
         def may_have(task: Task) -> bool:
             if actor.held and not self._can_wait(task):
                 return False
             return name not in task.failed_at or task.failed_at.issuperset(others)
 
-        return self._window.take(coming, actor.prefers, may_have)
+        return self._window.take(coming, actor.preferred_stages, may_have)
 
     def _straggler(self, now: float) -> Task | None:
         """Return a unit that has run for too long at one actor, and at none else."""
-        if self._policy.straggler_factor == 0.0:
+        if self._straggler_factor == 0.0:
             return None
         for actor in self._actors.values():
             if not actor.held:
@@ -215,7 +195,7 @@ class Scheduler:
             seconds = self._seconds[scope_of(task.unit.id)]
             if task.over or len(task.held_by) > 1 or len(seconds) < _FEW:
                 continue
-            if now - actor.running_since > self._policy.straggler_factor * median(seconds):
+            if now - actor.running_since > self._straggler_factor * median(seconds):
                 return task
         return None
 
@@ -228,18 +208,13 @@ class Scheduler:
         task.held_by.discard(name)
         return task
 
-    def _put_back(self, task: Task) -> None:
-        """The unit can be begun again, before all others; unless it is done, or runs elsewhere."""
-        if not task.over and not task.held_by:
-            self._window.put_back(task)
-
-    def _count_failure(self, task: Task) -> bool:
-        if task.over:
-            return False
-        task.num_failed += 1
-        if task.num_failed >= self._policy.max_attempts and not task.held_by:
+    def _settle(self, task: Task, fate: Fate) -> None:
+        """Put a unit back, before all others, or aside; unless it is done, or runs elsewhere."""
+        task.num_failed += fate is not Fate.FREE
+        if task.over or task.held_by:
+            return
+        if fate is Fate.SET_ASIDE:
             task.over = True
             self.set_aside.append(task.unit.id)
-            return False
-        self._put_back(task)
-        return True
+        else:
+            self._window.put_back(task)

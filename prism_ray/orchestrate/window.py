@@ -57,18 +57,18 @@ class Window:
         self._size += 1
 
     def take(
-        self, loaded: Collection[str], prefers: Collection[str], may_have: Callable[[Task], bool]
+        self, loaded: Collection[str], preferred: Collection[str], may_have: Callable[[Task], bool]
     ) -> Task | None:
         """Return the task that suits best an actor that has the networks `loaded`; None if it may have none.
 
-        That for which the fewest networks are missing, of the stages it `prefers` first; among those one of
+        That for which the fewest networks are missing, of the stages `preferred` first; among those one of
         the latest stage, then the earliest. One that has waited for long goes before all.
         """
 
         def rank(task: Task) -> tuple[bool, bool, int, int, int]:
             return (
                 self._num_taken - task.place < _PATIENCE,  # in turn it would be the next
-                task.stage not in prefers,
+                task.stage not in preferred,
                 len(task.networks.difference(loaded)),
                 -self._order.index(task.stage),
                 task.place,

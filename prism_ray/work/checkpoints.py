@@ -15,6 +15,8 @@ class Control:
     stop: threading.Event = field(default_factory=threading.Event)  # keep your state and end
     num_steps: int = 0
     rests_on_state: bool = False  # it went on from a state, and has not saved another since
+    num_hits: int = 0  # teachers that were loaded when this unit, or a failed one before it, asked for them
+    num_loads: int = 0
 
 
 class StoreCheckpoints:

@@ -9,13 +9,13 @@ from prism_ray.stages.collect import CollectKind, CollectUnit, collected_part, c
 from prism_ray.store import Commit, read_part
 from prism_ray.store.remedy import unfit
 from prism_ray.teachers.layers import TeacherReference
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 
 # Files of a unit, in the order in which its commit names them.
 _SCORES, _TOTALS, _CLASSES = "scores", "totals", "classes"
 
 
-def collect(context: WorkContext, unit: CollectUnit) -> Work:
+def collect(context: WorkContext, unit: CollectUnit) -> Finish:
     """Pass the real images of the unit's classes through its teacher."""
     teacher, config = context.teacher(unit.teacher), context.config.collect
     if unit.kind == "statistics":
@@ -23,8 +23,14 @@ def collect(context: WorkContext, unit: CollectUnit) -> Work:
         made = {_TOTALS: statistics.totals, _CLASSES: statistics.classes}
     else:
         made = {_SCORES: collect_scores(unit, teacher, context.data, config, context.device)}
-    parts = tuple(context.write(partial(collected_part, unit, what), data) for what, data in made.items())
-    return Work(parts, {"weights": context.weights_of([unit.teacher])})
+    stats = {"weights": context.weights_of([unit.teacher])}
+
+    def finish() -> Work:
+        name_of = partial(collected_part, unit)
+        parts = tuple(context.write(partial(name_of, what), data) for what, data in made.items())
+        return Work(parts, stats)
+
+    return finish
 
 
 def load_scores(

@@ -1,5 +1,6 @@
 """What the units of a run share in one process: the real images, the teachers, the way into the store."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +32,8 @@ class Work:
     stats: dict[str, Any] = field(default_factory=dict)
 
 
-Finish = Callable[[], Work]  # what is left of a unit when the device is free again: encode, write
+# What every work function returns: the rest of its unit, which needs no device (encode, write).
+Finish = Callable[[], Work]
 
 
 class WorkContext:
@@ -128,3 +130,7 @@ class WorkContext:
     def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
         """Write one file of a unit under the first name that is free or holds these very bytes."""
         return write_part(self.files, name_of, data, num_rows)
+
+    def write_card(self, name_of: Callable[[int], str], card: dict[str, Any], stats: dict[str, Any]) -> Work:
+        """Write the one file of a unit, which is JSON; return what the unit made."""
+        return Work((self.write(name_of, json.dumps(card, indent=1).encode()),), stats)

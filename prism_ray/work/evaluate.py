@@ -1,6 +1,5 @@
 """The unit of evaluate: a student trained on an image set, and tested on real images."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -11,10 +10,10 @@ from prism_ray.seeds import derive_seed
 from prism_ray.stages.evaluate import EvaluateUnit, student_card
 from prism_ray.store import Commit, layout
 from prism_ray.store.remedy import damaged
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 
 
-def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
+def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     """Train and test one student."""
     labels = context.commits_of(context.plan.unit_ids("relabel", unit.image_set))
     batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
@@ -29,9 +28,8 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Work:
         context.device,
     )
     card = {"unit": unit.id, "seed": unit.seed, **asdict(result)}
-    text = json.dumps(card, indent=1).encode()
-    part = context.write(partial(student_card, unit), text)
-    return Work((part,), asdict(result) | {"weights": context.weights_of([context.config.primary], labels)})
+    stats = asdict(result) | {"weights": context.weights_of([context.config.primary], labels)}
+    return partial(context.write_card, partial(student_card, unit), card, stats)
 
 
 def _epoch_reader(

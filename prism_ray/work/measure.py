@@ -1,16 +1,15 @@
 """The unit of measure: how diverse the images of a set are, and what the verifiers say of them."""
 
-import json
 from functools import partial
 
 import torch
 
 from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
 from prism_ray.stages.measure import MeasureUnit, measure_card
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 
 
-def measure(context: WorkContext, unit: MeasureUnit) -> Work:
+def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
     """Measure the diversity of a set's images, and the verifiers' accuracy on them."""
     config = context.config
     batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
@@ -30,5 +29,4 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Work:
         "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
     card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
-    part = context.write(partial(measure_card, unit), json.dumps(card, indent=1).encode())
-    return Work((part,), stats)
+    return partial(context.write_card, partial(measure_card, unit), card, stats)

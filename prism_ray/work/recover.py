@@ -12,7 +12,7 @@ from torch import Tensor
 from prism_ray.config import AnyImageSet, RecoverConfig
 from prism_ray.device import let_go
 from prism_ray.parts.images import write_images
-from prism_ray.recover.engine import RecoveredBatch, largest_fit, recover_batch
+from prism_ray.recover.engine import largest_fit, recover_batch
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
@@ -24,55 +24,51 @@ from prism_ray.work.memory import batch_too_large, make_room
 
 
 def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
-    """Make the images of a batch."""
-    config = context.config.image_sets[unit.image_set]
-    names = context.data.class_names
-    if isinstance(config, RecoverConfig):
-        weights = context.weights_of([config.primary, *unit.teachers])
-        batch, recomputed = _optimise(context, unit, config, weights)
-        losses: tuple[float, ...] = (batch.last.ce, batch.last.bn)
-        images = batch.images
-        stats: dict[str, Any] = {
-            "teachers": unit.teachers,
-            "num_iterations": unit.num_iterations,
-            "resumed_at": batch.resumed_at,
-            "activation_checkpointing": recomputed,
-            "first": asdict(batch.first),
-            "last": asdict(batch.last),
-            "weights": weights,
-        }
-    else:
-        losses = ()
-        images = _real_images(context, unit, config)
-        scorers = [teacher for _, teacher in collections_of(context.config, config)]
-        stats = {"weights": context.weights_of(scorers)} if scorers else {}
+    """Make the images of a batch: optimise them, or select real ones.
 
-    def finish() -> Work:
-        kind = context.config.image_files
-        return Work(write_images(context.files, unit, images, names, kind, *losses), stats)
-
-    return finish
-
-
-def _optimise(
-    context: WorkContext, unit: RecoverUnit, config: RecoverConfig, weights: dict[str, str]
-) -> tuple[RecoveredBatch, bool]:
-    """Return the batch, and whether it took activation checkpointing.
-
-    That is the second try if the device's memory runs out. It changes how much is held and nothing else, so
-    both go on from the same kept state. Raises DeviceMemoryError or EngineError if it runs out again.
+    If the device's memory runs out, a second try optimises with activation checkpointing. It changes how much
+    is held and nothing else, so both resume from the same state. Raises DeviceMemoryError or EngineError if
+    the memory runs out again.
     """
-    needed = {config.primary, *unit.teachers}
+    config = context.config.image_sets[unit.image_set]
+    if not isinstance(config, RecoverConfig):
+        scorers = [teacher for _, teacher in collections_of(context.config, config)]
+        stats: dict[str, Any] = {"weights": context.weights_of(scorers)} if scorers else {}
+        return partial(_write, context, unit, _real_images(context, unit, config), stats)
+    needed = [config.primary, *unit.teachers]
+    weights = context.weights_of(needed)
     for recompute in (False, True):
         torch.manual_seed(unit.seed)  # for methods from elsewhere that draw from torch's own generator
         try:
             setting = _setting(context, unit, config, recompute)
             checkpoints = context.checkpoints(unit.id, sorted(weights.items()))
-            pixels = partial(_initial_pixels, context, unit, config, setting.space)
-            return recover_batch(setting, pixels(), checkpoints), recompute
+            batch = recover_batch(setting, _initial_pixels(context, unit, config, setting.space), checkpoints)
+            break
         except torch.OutOfMemoryError as error:
             make_room(context, error, needed)
-    raise batch_too_large(context, unit, config, _largest_fit(context, unit, config))
+    else:
+        raise batch_too_large(context, unit, config, _largest_fit(context, unit, config))
+    stats = {
+        "teachers": unit.teachers,
+        "num_iterations": unit.num_iterations,
+        "resumed_at": batch.resumed_at,
+        "activation_checkpointing": recompute,
+        "first": asdict(batch.first),
+        "last": asdict(batch.last),
+        "weights": weights,
+    }
+    return partial(_write, context, unit, batch.images, stats, batch.last.ce, batch.last.bn)
+
+
+def _write(
+    context: WorkContext,
+    unit: RecoverUnit,
+    images: npt.NDArray[np.uint8],
+    stats: dict[str, Any],
+    *losses: float,
+) -> Work:
+    names, kind = context.data.class_names, context.config.image_files
+    return Work(write_images(context.files, unit, images, names, kind, *losses), stats)
 
 
 def _largest_fit(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> int:

@@ -5,10 +5,10 @@ from functools import partial
 from prism_ray.errors import DataError
 from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
 from prism_ray.teachers.prepare import prepare_teacher
-from prism_ray.work.context import Work, WorkContext
+from prism_ray.work.context import Finish, Work, WorkContext
 
 
-def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
+def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
     """Train the unit's teacher, or load its weights; test it."""
     config = context.config
     prepared = prepare_teacher(
@@ -27,6 +27,10 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Work:
             f"teacher {unit.teacher}: the file of weights {path} is not the one that the run began with; put "
             "that one back, or use another --store"
         )
-    weights = context.write(partial(weights_part, unit.teacher), prepared.weights)
-    card = context.write(partial(card_part, unit.teacher), prepared.card.to_json())
-    return Work((weights, card), prepared.stats)
+
+    def finish() -> Work:
+        weights = context.write(partial(weights_part, unit.teacher), prepared.weights)
+        card = context.write(partial(card_part, unit.teacher), prepared.card.to_json())
+        return Work((weights, card), prepared.stats)
+
+    return finish

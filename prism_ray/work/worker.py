@@ -45,15 +45,17 @@ class Worker:
     def begin(self, unit: Unit, control: Control) -> Callable[[], Commit]:
         """Do what a unit needs the device for; return what is left: to write and to commit.
 
-        The next unit may begin meanwhile, in another thread. When `control` says stop, a unit that can be
-        gone on with keeps its state and raises UnitStopped.
+        The next unit may begin meanwhile, in another thread. When `control` says stop, UnitStopped is raised:
+        at once, or by a unit in work that can be resumed, after it has kept its state.
         """
+        if control.stop.is_set():
+            raise UnitStopped(f"{unit.id} was not begun")
         started = time.monotonic()
         torch.manual_seed(unit.seed)  # first weights, dropout; all else draws from generators of its own
         self._context.control = control
         try:
-            work = resolve_name(find_stage(stage_of(unit.id)).work)(self._context, unit)
-            finish = work if callable(work) else lambda: work
+            # It has the device until it returns; the Finish that it returns does without.
+            finish: Finish = resolve_name(find_stage(stage_of(unit.id)).work)(self._context, unit)
         except UnitStopped:
             if self._context.files.exists(layout.commit(unit.id)):  # stopped because another was first
                 self._context.checkpoints(unit.id).delete()
@@ -66,6 +68,7 @@ class Worker:
             if control.rests_on_state and "CUDA" not in str(error):
                 self._context.checkpoints(unit.id).delete()
             raise
+        control.num_hits, control.num_loads = self.teachers.take_counts()
         seconds = time.monotonic() - started
         return partial(self._commit, unit, finish, seconds)
 

@@ -25,7 +25,7 @@ from prism_ray.stages.recover import RecoverUnit
 from prism_ray.stages.relabel import RelabelUnit
 from prism_ray.stages.squeeze import SqueezeUnit
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke
-from prism_ray.work.checkpoints import Control
+from prism_ray.work.checkpoints import Control, StoreCheckpoints
 from prism_ray.work.worker import Worker
 
 CPU = torch.device("cpu")
@@ -147,9 +147,10 @@ def test_a_state_that_ends_its_unit_is_gone_on_from_once(
     state, before = layout.checkpoint(unit.id), read_commit(files, unit.id)
     revoke(files, unit.id)
     control = Control()
-    control.stop.set()
-    with pytest.raises(UnitStopped):
-        Worker(run, files, CPU).begin(unit, control)
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreCheckpoints, "due", lambda self: control.stop.set() or True)
+        with pytest.raises(UnitStopped, match="its state is kept"):
+            Worker(run, files, CPU).begin(unit, control)
     tensors = safetensors.torch.load(files.read(state))
     average = min(name for name in tensors if name.startswith("objective/"))  # one of several values
     tensors[average] = torch.zeros(tensors[average].numel() + 1)
@@ -158,6 +159,16 @@ def test_a_state_that_ends_its_unit_is_gone_on_from_once(
         Worker(run, files, CPU).begin(unit, Control())
     assert not files.exists(state)
     assert digests([Worker(run, files, CPU).do(unit)]) == digests([before])
+
+
+def test_a_unit_that_is_told_to_stop_before_it_begins_is_not_begun(finished: Path) -> None:
+    """Catches the last iterations of a cut-off run spent on units that waited for the device."""
+    run, files = open_run(finished)
+    control = Control()
+    control.stop.set()
+    for unit in (next(run.plan.units("squeeze")), next(run.plan.units("recover", "random-real"))):
+        with pytest.raises(UnitStopped, match="was not begun"):
+            Worker(run, files, CPU).begin(unit, control)
 
 
 def test_a_unit_done_twice_keeps_its_first_commit(finished: Path) -> None:

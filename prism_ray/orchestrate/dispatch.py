@@ -1,0 +1,180 @@
+"""The dispatcher: gives units to actors, and takes what they answer to scheduler, ledger and user.
+
+scheduler.py decides which unit an actor gets, losses.py what follows from a loss. Keys and small statistics
+pass through here; pixels never do.
+"""
+
+import time
+from collections.abc import Callable, Set
+from typing import Any, Self
+
+from prism_ray.config import Config
+from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UsageError
+from prism_ray.orchestrate.actor import ActorInfo, UnitDone, WorkerActor
+from prism_ray.orchestrate.actors import Actors
+from prism_ray.orchestrate.losses import Death, Decision, Fate, Losses
+from prism_ray.orchestrate.progress import Listener
+from prism_ray.orchestrate.scaling import Shape
+from prism_ray.orchestrate.scheduler import Ready, Scheduler, Source
+from prism_ray.run import Ledger, Run
+from prism_ray.stages import Unit, stages
+from prism_ray.store import Failure, StoreFiles, record_failure, set_aside
+
+
+class Dispatcher:
+    """Lets the actors of a run do its units. Used as a context."""
+
+    def __init__(
+        self,
+        config: Config,
+        files: StoreFiles,
+        shape: Shape,
+        listener: Listener,
+        ledger: Ledger,
+        check_lease: Callable[[], None] = lambda: None,
+        actor_class: Any = WorkerActor,
+    ) -> None:
+        """`check_lease` is called now and then, and may raise to end the work."""
+        self._settings = config.orchestrate
+        self._files = files
+        self._listener = listener
+        self._check_lease = check_lease
+        self._scheduler = Scheduler(Ready(()))
+        self.actors = Actors(config, files, shape, actor_class)
+        self.losses = Losses(self._settings, shape.max_actors)
+        self._ledger = ledger
+        self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
+
+    def check_networks(self, num_classes: int, in_store: Set[str]) -> None:
+        """Lets the first actor that starts build the config's networks; raises what is wrong with them.
+
+        Files of weights of the teachers `in_store` are not asked for. While no actor starts, the listener is
+        told now and then what the run waits for.
+        """
+        name = self._first_actor()
+        problem = self.actors.check_networks(name, num_classes, in_store)
+        while isinstance(problem, Death):
+            self._take_death(name, problem)
+            name = self._first_actor()
+            problem = self.actors.check_networks(name, num_classes, in_store)
+        if problem is not None:
+            kind = BY_NAME.get(problem.error)
+            raise kind(problem.message) if kind else OrchestrateError(problem.traceback)
+
+    def _first_actor(self) -> str:
+        """Returns the name of an actor that has started, waiting for the first."""
+        next_word = time.monotonic() + self._settings.log_interval_s
+        while not self.actors.ready:
+            self._adjust_actors()
+            self._take_answers()
+            if time.monotonic() >= next_word:
+                next_word += self._settings.log_interval_s
+                self._listener.message(f"waiting for an actor to start; {self.actors.asked_and_there()}")
+        return self.actors.ready[0]
+
+    def do(self, run: Run, source: Source) -> list[str]:
+        """Does all units that come from `source`; returns the ids of those that failed for good.
+
+        Raises the error of a unit that failed because of the user's input, OrchestrateError if actors cannot
+        start, keep dying or get nothing done, IncompleteError if more units failed than the budget allows.
+        """
+        straggler_factor = self._settings.straggler_factor
+        queued = [stage.name for stage in stages() if stage.many]
+        self._scheduler = Scheduler(source, run.plan.teachers_of, straggler_factor, queued)
+        self.actors.begin_stage(run)
+        self.losses.begin_stage()
+        for name in self.actors.ready:
+            self._introduce(name)
+        while not self._scheduler.finished:
+            self._adjust_actors()
+            self._assign()
+            self._take_answers()
+            self._check_lease()
+            self._listener.tick()
+        self.actors.end_stage()
+        return self._scheduler.set_aside
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Ends the actors; if work is cut short, after they have kept the state of their units."""
+        cut_short = kind is not None and issubclass(kind, KeyboardInterrupt | IncompleteError | UsageError)
+        self.actors.end_all(keeps_states=cut_short)
+        self._ledger.close()
+
+    def _introduce(self, name: str) -> None:
+        """Lets the scheduler know an actor, and what it is for."""
+        preferred: tuple[str, ...] = ()
+        if self._settings.label_actors:
+            is_for_labels = self.actors.names.index(name) < self._settings.label_actors
+            preferred = tuple(stage.name for stage in stages() if stage.labels == is_for_labels)
+        self._scheduler.add_actor(name, preferred)
+
+    def _adjust_actors(self) -> None:
+        """Gives actors on leaving nodes no more units, and keeps as many as there is work for."""
+        for name, host in self.actors.tell_leaving().items():
+            self._scheduler.leaving(name)
+            self._listener.message(f"{host} is leaving; its actor {name} gets no more work")
+        for name in self.actors.keep_number(self._scheduler.num_waiting):
+            self._scheduler.lost(name)
+
+    def _assign(self) -> None:
+        """Fills the actors round by round, so that each has one unit before any has two."""
+        assigned = True
+        while assigned:
+            assigned = False
+            for name in self.actors.ready:
+                unit = self._scheduler.assign(name, time.monotonic())
+                if unit is not None:
+                    self.actors.give(name, unit)
+                    self._listener.began(unit)
+                    assigned = True
+
+    def _take_answers(self) -> None:
+        for name, unit, result in self.actors.answers():
+            if isinstance(result, Death):
+                self._take_death(name, result)
+            elif isinstance(result, ActorInfo):
+                self._introduce(name)
+            elif unit is not None:
+                self._take_result(name, unit, result)
+        self.actors.expect_progress()
+
+    def _take_result(self, name: str, unit: Unit, result: UnitDone | Failure) -> None:
+        self.losses.unit_answered()
+        now = time.monotonic()
+        if isinstance(result, Failure):
+            decision = self.losses.after_failure(result, self._scheduler.attempt(name, unit.id))
+            self._scheduler.ended(name, unit.id, now, decision.fate)
+            self._carry_out(decision, result)
+            return
+        self.num_hits += result.num_hits
+        self.num_loads += result.num_loads
+        others = self._scheduler.done(name, unit.id, now, result.teachers)
+        if others is not None:  # no other attempt was first
+            self._ledger.add(result.commit)
+            self._listener.done(result.commit)
+        for other in others or ():
+            self.actors.stop_unit(other, unit.id)
+
+    def _take_death(self, name: str, death: Death) -> None:
+        attempt = self._scheduler.attempt(name)
+        decision = self.losses.after_death(death, attempt)
+        self._scheduler.lost(name, decision.fate)
+        self.actors.remove(name, replaces=decision.replaces)
+        unit_id, host = attempt.unit_id if attempt else "", death.host or "unknown"
+        failure = Failure(unit_id, "ActorDied", death.reason, death.reason, host)
+        self._carry_out(decision, failure if attempt else None)
+
+    def _carry_out(self, decision: Decision, failure: Failure | None) -> None:
+        """Does the rest of what was decided about a loss; `failure` is that of the unit, if there was one."""
+        if failure is not None and decision.fate is not Fate.FREE:
+            record_failure(self._files, failure)
+            if decision.fate is Fate.SET_ASIDE:
+                set_aside(self._files, failure)
+            self._listener.failed(failure, again=decision.fate is Fate.COUNTED)
+        if decision.message is not None:
+            self._listener.message(decision.message)
+        if decision.error is not None:
+            raise decision.error
