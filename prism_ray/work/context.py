@@ -118,3 +118,7 @@ class WorkContext:
     def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
         """Write one file of a unit under the first name that is free or holds these very bytes."""
         return write_part(self.files, name_of, data, num_rows)
+
+    def finish(self, stats: dict[str, Any], *files: tuple[Callable[[int], str], bytes]) -> Finish:
+        """Return the Finish of a unit whose files need only be written."""
+        return lambda: Work(tuple(self.write(name_of, data) for name_of, data in files), stats)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from prism_ray.store import Commit, layout
 from prism_ray.store.images import ImageForm, StoredImages, read_images
 from prism_ray.store.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.units import EvaluateUnit, MeasureUnit
-from prism_ray.work.context import Finish, Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 
 
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
@@ -35,7 +34,8 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     )
     card = {"unit": unit.id, "seed": unit.seed, **asdict(result)}
     stats = asdict(result) | {"weights": context.weights_of([context.config.primary], labels)}
-    return partial(_write_card, context, partial(layout.student_card, unit), card, stats)
+    text = json.dumps(card, indent=1).encode()
+    return context.finish(stats, (partial(layout.student_card, unit), text))
 
 
 def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
@@ -58,13 +58,8 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
         "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
     card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
-    return partial(_write_card, context, partial(layout.measure_card, unit), card, stats)
-
-
-def _write_card(
-    context: WorkContext, name_of: Callable[[int], str], card: dict[str, Any], stats: dict[str, Any]
-) -> Work:
-    return Work((context.write(name_of, json.dumps(card, indent=1).encode()),), stats)
+    text = json.dumps(card, indent=1).encode()
+    return context.finish(stats, (partial(layout.measure_card, unit), text))
 
 
 def _all_images(context: WorkContext, image_set: str, batches: Sequence[Commit]) -> StoredImages:

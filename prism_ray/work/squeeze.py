@@ -6,7 +6,7 @@ from prism_ray.errors import DataError
 from prism_ray.store import layout
 from prism_ray.teachers.prepare import prepare_teacher
 from prism_ray.units import SqueezeUnit
-from prism_ray.work.context import Finish, Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 
 
 def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
@@ -28,10 +28,6 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
             f"teacher {unit.teacher}: the file of weights {path} is not the one that the run began with; put "
             "that one back, or use another --store"
         )
-
-    def finish() -> Work:
-        weights = context.write(partial(layout.weights, unit.teacher), prepared.weights)
-        card = context.write(partial(layout.teacher_card, unit.teacher), prepared.card.to_json())
-        return Work((weights, card), prepared.stats)
-
-    return finish
+    weights = partial(layout.weights, unit.teacher), prepared.weights
+    card = partial(layout.teacher_card, unit.teacher), prepared.card.to_json()
+    return context.finish(prepared.stats, weights, card)
