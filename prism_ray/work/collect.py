@@ -9,7 +9,7 @@ from prism_ray.stages.collect import CollectKind, CollectUnit, collected_part, c
 from prism_ray.store import Commit, read_part
 from prism_ray.store.remedy import unfit
 from prism_ray.teachers.layers import TeacherReference
-from prism_ray.work.context import Finish, Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 
 # Files of a unit, in the order in which its commit names them.
 _SCORES, _TOTALS, _CLASSES = "scores", "totals", "classes"
@@ -24,13 +24,8 @@ def collect(context: WorkContext, unit: CollectUnit) -> Finish:
     else:
         made = {_SCORES: collect_scores(unit, teacher, context.data, config, context.device)}
     stats = {"weights": context.weights_of([unit.teacher])}
-
-    def finish() -> Work:
-        name_of = partial(collected_part, unit)
-        parts = tuple(context.write(partial(name_of, what), data) for what, data in made.items())
-        return Work(parts, stats)
-
-    return finish
+    files = [(partial(collected_part, unit, what), data) for what, data in made.items()]
+    return context.finish(stats, *files)
 
 
 def load_scores(

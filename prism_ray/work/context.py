@@ -1,6 +1,5 @@
 """What the units of a run share in one process: the real images, the teachers, the way into the store."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,6 +130,6 @@ class WorkContext:
         """Write one file of a unit under the first name that is free or holds these very bytes."""
         return write_part(self.files, name_of, data, num_rows)
 
-    def write_card(self, name_of: Callable[[int], str], card: dict[str, Any], stats: dict[str, Any]) -> Work:
-        """Write the one file of a unit, which is JSON; return what the unit made."""
-        return Work((self.write(name_of, json.dumps(card, indent=1).encode()),), stats)
+    def finish(self, stats: dict[str, Any], *files: tuple[Callable[[int], str], bytes]) -> Finish:
+        """Return the Finish of a unit whose files need only be written."""
+        return lambda: Work(tuple(self.write(name_of, data) for name_of, data in files), stats)

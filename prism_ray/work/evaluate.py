@@ -1,5 +1,6 @@
 """The unit of evaluate: a student trained on an image set, and tested on real images."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +30,8 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     )
     card = {"unit": unit.id, "seed": unit.seed, **asdict(result)}
     stats = asdict(result) | {"weights": context.weights_of([context.config.primary], labels)}
-    return partial(context.write_card, partial(student_card, unit), card, stats)
+    text = json.dumps(card, indent=1).encode()
+    return context.finish(stats, (partial(student_card, unit), text))
 
 
 def _epoch_reader(

@@ -1,5 +1,6 @@
 """The unit of measure: how diverse the images of a set are, and what the verifiers say of them."""
 
+import json
 from functools import partial
 
 import torch
@@ -29,4 +30,5 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
         "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
     card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
-    return partial(context.write_card, partial(measure_card, unit), card, stats)
+    text = json.dumps(card, indent=1).encode()
+    return context.finish(stats, (partial(measure_card, unit), text))

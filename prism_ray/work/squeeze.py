@@ -5,7 +5,7 @@ from functools import partial
 from prism_ray.errors import DataError
 from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
 from prism_ray.teachers.prepare import prepare_teacher
-from prism_ray.work.context import Finish, Work, WorkContext
+from prism_ray.work.context import Finish, WorkContext
 
 
 def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
@@ -27,10 +27,6 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
             f"teacher {unit.teacher}: the file of weights {path} is not the one that the run began with; put "
             "that one back, or use another --store"
         )
-
-    def finish() -> Work:
-        weights = context.write(partial(weights_part, unit.teacher), prepared.weights)
-        card = context.write(partial(card_part, unit.teacher), prepared.card.to_json())
-        return Work((weights, card), prepared.stats)
-
-    return finish
+    weights = partial(weights_part, unit.teacher), prepared.weights
+    card = partial(card_part, unit.teacher), prepared.card.to_json()
+    return context.finish(prepared.stats, weights, card)
