@@ -1,9 +1,9 @@
 """What may be imported where: quick commands stay quick, and Ray stays in one room."""
 
-import ast
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,6 @@ LIGHT_MODULES = [
     "prism_ray.orchestrate.losses",
     "prism_ray.orchestrate.scheduler",
 ]
-ROOMS_WITHOUT_RAY = ["collect", "recover", "relabel", "evaluate", "teachers", "analyze"]
-PURE_ROOMS = ["config", "stages", "plan", "encodings", "store", "parts", "run", "parquet"]
 
 
 @pytest.mark.parametrize("module", LIGHT_MODULES)
@@ -36,45 +34,38 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def imported_in(path: Path) -> Iterator[str]:
-    """Yield the top-level packages that a source file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module.split(".")[0]
-
-
-def sources(*rooms: str) -> list[Path]:
-    """Return the Python files of some rooms."""
-    return sorted(path for room in rooms for path in (PACKAGE / room).rglob("*.py"))
-
-
-@pytest.mark.parametrize("room", [*ROOMS_WITHOUT_RAY, *PURE_ROOMS, "data"])
-def test_there_are_files_to_look_at(room: str) -> None:
-    """A room that was renamed is no longer looked at, and the rules below hold for nothing."""
-    assert sources(room)
+def lint(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Check the contracts of pyproject.toml on the package in a folder."""
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo"]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize(
-    "path", sources(*ROOMS_WITHOUT_RAY), ids=lambda path: path.relative_to(PACKAGE).as_posix()
+    ("module", "line", "broken"),
+    [
+        ("store/gc.py", "import prism_ray.run.progress", "A room imports only rooms below it"),
+        ("newroom/__init__.py", "", "A room imports only rooms below it"),
+        ("plan/plan.py", "import torch", "Plan, store and run load neither torch nor Ray"),
+        ("work/worker.py", "import ray", "Only orchestrate knows Ray"),
+    ],
 )
-def test_the_engine_rooms_do_not_know_ray(path: Path) -> None:
-    """An engine test or a GPU benchmark that needs a cluster."""
-    assert "ray" not in set(imported_in(path))
+def test_an_arrow_that_runs_back_breaks_a_contract(
+    tmp_path: Path, module: str, line: str, broken: str
+) -> None:
+    """Contracts of `make lint` that nothing can break: rooms that were renamed, or that no layer names."""
+    shutil.copytree(PACKAGE, tmp_path / "prism_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PACKAGE.parent / "pyproject.toml", tmp_path)
+    path = tmp_path / "prism_ray" / module
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((path.read_text() if path.exists() else "") + f"\n{line}\n")
+    checked = lint(tmp_path)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert f"{broken} BROKEN" in checked.stdout or "prism_ray.newroom" in checked.stdout
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*sources(*PURE_ROOMS), PACKAGE / "seeds.py", PACKAGE / "errors.py"],
-    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
-)
-def test_config_plan_and_store_are_free_of_heavy_imports(path: Path) -> None:
-    """A late import inside a function that the test of the modules above does not reach."""
-    assert set(imported_in(path)).isdisjoint(HEAVY)
-
-
-def test_only_the_orchestrate_room_imports_ray() -> None:
-    """Ray seeping out of its room, one convenience at a time."""
-    outside = [path for path in PACKAGE.rglob("*.py") if "orchestrate" not in path.parts]
-    assert [path.name for path in outside if "ray" in set(imported_in(path))] == []
+def test_the_contracts_are_kept() -> None:
+    """A pull request that `make lint` would refuse."""
+    checked = lint(PACKAGE.parent)
+    assert checked.returncode == 0, checked.stdout
