@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from prism_ray.errors import StoreError, UsageError
 from prism_ray.store import layout
+from prism_ray.store.remedy import missing
 from prism_ray.store.retries import Result, with_retries
 
 _MAX_BYTES = 2**33
@@ -194,6 +195,8 @@ class StoreFiles:
         """
         try:
             return self._call(lambda path: self._read_up_to(path, num_bytes), name)
+        except FileNotFoundError:
+            raise missing(self, name) from None
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be read: {error}") from error
 
@@ -215,6 +218,8 @@ class StoreFiles:
             if self.is_local:
                 _size_of_regular(self.path(name))
             return self._call(lambda path: self._fs.open(path, "rb"), name)
+        except FileNotFoundError:
+            raise missing(self, name) from None
         except OSError as error:
             raise StoreError(f"{self.location}/{name} cannot be opened: {error}") from error
 

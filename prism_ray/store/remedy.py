@@ -22,7 +22,15 @@ def damaged(files: "StoreFiles", name: str, problem: object) -> StoreError:
     'runs/a/images/part-x-0.parquet is damaged: it is missing; run `prism-ray verify --repair runs/a`, then
     the command `prism-ray distill runs/a/config.yaml --store runs/a`'
     """
-    what = f"{files.location}/{name} is damaged: {problem}"
+    return _repaired(files, f"{files.location}/{name} is damaged: {problem}")
+
+
+def missing(files: "StoreFiles", name: str) -> StoreError:
+    """Return the error of a file that is not there, though a commit or a later stage needs it."""
+    return _repaired(files, f"{files.location}/{name} is missing")
+
+
+def _repaired(files: "StoreFiles", what: str) -> StoreError:
     repair = f"`prism-ray verify --repair {shlex.quote(files.location)}`"
     return StoreError(f"{what}; run {repair}, then {_again(files)}", what)
 

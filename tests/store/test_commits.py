@@ -154,7 +154,7 @@ def test_list_commits_are_listed_by_id(files: StoreFiles) -> None:
 
 def test_a_missing_commit_is_a_store_error(files: StoreFiles) -> None:
     """FileNotFoundError when a commit is revoked between listing and reading."""
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is missing; run"):
         read_commit(files, UNIT)
 
 

@@ -323,10 +323,10 @@ def test_what_is_missing_is_said_so(files: StoreFiles) -> None:
     assert files.exists("no/such") is False
     with pytest.raises(StoreError) as caught:
         files.read("no/such")
-    assert f"{files.location}/no/such cannot be read" in str(caught.value)
+    assert f"{files.location}/no/such is missing" in str(caught.value)
     with pytest.raises(StoreError) as caught:
         files.open("no/such")
-    assert f"{files.location}/no/such cannot be opened" in str(caught.value)
+    assert f"{files.location}/no/such is missing" in str(caught.value)
 
 
 def test_below_a_file_there_is_nothing(local: StoreFiles) -> None:
