@@ -184,7 +184,7 @@ def _run_stages(
     wanted = [find_stage(name) for name in names]
     for stage in wanted:
         if not stage.overlaps:
-            units = stage.units(run.plan, without=progress.done | left_out)
+            units = stage.missing(run.plan, progress.done | left_out)
             left_out.update(dispatcher.do(run, Ready(units)))
             _check_none_left_out(files, (stage.name,), left_out)
     overlapping = tuple(stage.name for stage in wanted if stage.overlaps)

@@ -12,7 +12,7 @@ from rich.table import Table
 from prism_ray.config import Config
 from prism_ray.plan import Plan
 from prism_ray.run import Asked, match, read_progress
-from prism_ray.stages import recover, stages
+from prism_ray.stages import Within, recover, stages
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import StoreFiles
 
@@ -79,7 +79,7 @@ def _preview_set(plan: Plan, name: str) -> ImageSetPreview:
     config = plan.config.image_sets[name]
     draws: Counter[str] = Counter()
     fewest, most = sys.maxsize, 0
-    for unit in recover.STAGE.units(plan, name):
+    for unit in recover.STAGE.units(plan, Within(name)):
         fewest, most = min(fewest, unit.num_iterations), max(most, unit.num_iterations)
         draws.update(teacher for draw in unit.draws for teacher in draw)
     return ImageSetPreview(

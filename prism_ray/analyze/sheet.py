@@ -9,7 +9,7 @@ from prism_ray.errors import UsageError
 from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.plan import Plan
 from prism_ray.run import RunProgress
-from prism_ray.stages import recover
+from prism_ray.stages import Within, recover
 from prism_ray.stages.formation import Slot
 from prism_ray.store import StoreFiles, read_commit
 
@@ -33,7 +33,7 @@ def contact_sheet(
         num_ipc = min(max_ipc, plan.config.image_sets[image_set].ipc)
         commits = [
             read_commit(files, unit.id)
-            for unit in recover.STAGE.units(plan, image_set)
+            for unit in recover.STAGE.units(plan, Within(image_set))
             if unit.id in progress.done
             and any(slot.label < num_classes and slot.ipc_index < num_ipc for slot in unit.slots)
         ]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 
 from prism_ray.plan import Plan
-from prism_ray.stages import Stage, Unit, find_stage, stage_of, stages
+from prism_ray.stages import Stage, Unit, Within, find_stage, stage_of, stages
 
 _Span = tuple[str, int | None]  # image set, group; without a group, all of the set
 
@@ -71,7 +71,7 @@ class Flow:
 
     def _open(self, stage: Stage, span: _Span) -> None:
         """What the units of a stage and a span build on is done: they can be begun."""
-        missing = list(stage.units(self._plan, *span, without=self._committed))
+        missing = list(stage.missing(self._plan, self._committed, Within(*span)))
         if not missing:
             self._close(stage, span)
             return

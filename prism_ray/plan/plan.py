@@ -1,8 +1,8 @@
-"""Config + facts -> Plan: which units of work a run has, with their keys, slots, teacher draws and seeds.
+"""The plan of a run: its units of work with their keys, slots, teacher draws and seeds.
 
 Pure: everything derives from the config and the facts of the data by arithmetic and hashing. Units are made
-lazily, so a plan of a million batches takes no memory. Which actor does a unit, in which order and how often
-it is tried is decided by the scheduler, and changes nothing here. No torch, no Ray.
+lazily, so a plan of a million batches takes no memory. The scheduler decides which actor does a unit, in
+which order and how often it is tried; that changes nothing here. No torch, no Ray.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from prism_ray.encodings import ENCODINGS
 from prism_ray.errors import ConfigError
-from prism_ray.stages import Basis, Stage, Unit, find_stage, stage_of, stages
+from prism_ray.stages import Basis, Stage, Unit, Within, find_stage, stage_of, stages
 
-_MAX_UNITS = 10**8  # of a stage; to go through the names of more takes hours
+_MAX_UNITS = 10**8  # of a stage; going through the ids of more takes hours
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Plan(Basis):
 
     def units(self, stage: str, image_set: str | None = None) -> Iterator[Unit]:
         """Yield the units of a stage in order: all, or those of one image set."""
-        return find_stage(stage).units(self, image_set)
+        return find_stage(stage).units(self, Within(image_set))
 
     def unit_ids(self, stage: str, image_set: str | None = None) -> Iterator[str]:
-        """Yield the ids of `units(stage, image_set)`; that is faster."""
-        return find_stage(stage).ids(self, image_set)
+        """Yield the ids of `units(stage, image_set)`, which is faster."""
+        return find_stage(stage).ids(self, Within(image_set))
 
     def find(self, unit_id: str) -> Unit | None:
-        """Return the unit that has an id, None if the plan has none; microseconds in stages of many units."""
+        """Return the unit with an id, None if there is none; microseconds in stages of many units."""
         stage = _stage_of(unit_id)
         return stage.find(self, unit_id) if stage else None
 
@@ -51,7 +51,7 @@ class Plan(Basis):
         return find_stage(stage_of(unit.id)).teachers(self, unit)
 
     def check_size(self, origin: str) -> None:
-        """Raise ConfigError if a stage has more units than anybody waits for; `origin` names the config."""
+        """Raise ConfigError if a stage has more than 10^8 units; `origin` names the config."""
         for stage in stages():
             num_units = stage.count(self)
             if num_units > _MAX_UNITS:

@@ -1,22 +1,24 @@
-"""The stages of a run: one table, which everything that goes through stages reads.
+"""The table of the stages of a run, in the order of a run.
 
 A stage is one module here, one work function in prism_ray.work, and one row of `_BUILT_IN`. An installed
 package adds a stage by an entry point of the group `prism_ray.stages` that names an object of a subclass of
-`Stage`. The row of a stage stands behind the one that it builds on.
+`Stage`. The row of a stage comes after the row of the stage that it builds on.
 """
 
 from functools import cache
 from importlib.metadata import entry_points
 
 from prism_ray.stages import collect, evaluate, measure, recover, relabel, squeeze
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, Unit, scope_of, stage_of
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Unit, Within, scope_of, stage_of
 
 __all__ = [
+    "ALL",
     "Basis",
     "Scope",
     "SettingsView",
     "Stage",
     "Unit",
+    "Within",
     "find_stage",
     "scope_of",
     "stage_names",
@@ -39,7 +41,7 @@ ENTRY_POINTS = "prism_ray.stages"
 def stages() -> tuple[Stage, ...]:
     """Return all stages in order.
 
-    Raises TypeError if an entry point names anything but a stage, or one that cannot stand where it does.
+    Raises TypeError if an entry point names anything but a stage, or a stage that does not fit the others.
     """
     found = list(_BUILT_IN)
     for entry in entry_points(group=ENTRY_POINTS):
@@ -48,10 +50,10 @@ def stages() -> tuple[Stage, ...]:
             raise TypeError(f"{where} is not an object of a subclass of prism_ray.stages.Stage")
         names = {other.name: other for other in found}
         if stage.name in names:
-            raise TypeError(f"{where} names its stage {stage.name!r}, which is taken")
+            raise TypeError(f"{where}: the name {stage.name!r} of its stage is taken")
         before = names.get(stage.after or "")
         if stage.after is not None and before is None:
-            raise TypeError(f"{where} builds on {stage.after!r}, and there are {', '.join(names)}")
+            raise TypeError(f"{where} builds on {stage.after!r}, which is not a stage: {', '.join(names)}")
         if stage.waits_for != "stage" and not (stage.overlaps and before is not None and before.overlaps):
             raise TypeError(f"{where} waits for a {stage.waits_for}, so both stages must overlap")
         found.append(stage)
@@ -65,7 +67,4 @@ def stage_names() -> tuple[str, ...]:
 
 def find_stage(name: str) -> Stage:
     """Return the stage of a name; raises KeyError if there is none."""
-    for stage in stages():
-        if stage.name == name:
-            return stage
-    raise KeyError(name)
+    return {stage.name: stage for stage in stages()}[name]

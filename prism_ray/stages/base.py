@@ -1,7 +1,7 @@
-"""What a stage of a run is, and what every stage derives its units from. Pure; no torch, no Ray.
+"""The interface of a stage, and the facts that every stage derives its units from. Pure; no torch, no Ray.
 
-A stage is described by one object of a subclass of `Stage`, in a module of its own. Plan, fingerprint, flow,
-pool, worker, ledger and command line read what they need there and know no stage by name.
+Each stage is one object of a subclass of `Stage`, in a module of its own. Plan, fingerprint, flow, actors,
+worker, ledger and command line read what they need from that object and know no stage by name.
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ class Unit(Protocol):
 
 @dataclass(frozen=True)
 class Basis:
-    """What all units of a run derive from: its config and the facts of its data."""
+    """The config of a run and the facts of its data: all units derive from them."""
 
     config: Config
     facts: DataFacts
@@ -49,8 +49,27 @@ class Basis:
         return self.facts.num_classes * self.config.image_sets[image_set].ipc
 
 
+@dataclass(frozen=True)
+class Within:
+    """The piece of a run whose units are wanted: all of it, an image set, or a label group of an image set.
+
+    >>> next(find_stage("relabel").units(plan, Within("distilled", group=2))).id
+    'relabel/distilled/g00002-e00000'
+    """
+
+    image_set: str | None = None
+    group: int | None = None
+
+    def image_sets(self, basis: Basis) -> tuple[str, ...]:
+        """Return the names of the image sets in this piece."""
+        return basis.image_sets if self.image_set is None else (self.image_set,)
+
+
+ALL = Within()
+
+
 class SettingsView(Protocol):
-    """How settings are written into a scope: see `prism_ray.plan.versions`."""
+    """A function that writes settings into a scope: see `prism_ray.plan.versions`."""
 
     def __call__(
         self, section: str, values: Section, *, only: Container[str] | None = None, free: Container[str] = ()
@@ -68,43 +87,36 @@ class Scope:
 
 
 class Stage(ABC):
-    """One kind of work of a run. A subclass fills in the attributes and says which units there are."""
+    """One kind of work of a run. A subclass sets the attributes and defines the units."""
 
     name: str  # also the first part of the ids of its units, and its command
     help: str  # what the command does, for --help
     after: str | None  # the stage whose units it builds on
-    waits_for: Literal[
-        "stage", "group", "image set"
-    ]  # which of those units must be done before one can begin
+    waits_for: Literal["stage", "group", "image set"]  # whose units there must be done before one can begin
     work: str  # module:function that does a unit on a device, see prism_ray.work
     folders: tuple[str, ...]  # of the store, in which its parts are
-    overlaps: bool = False  # it goes on beside other stages that overlap; otherwise each ends before the next
-    many: bool = False  # its units may be a million alike: one waits at each actor, the ledger lists them
+    overlaps: bool = False  # it runs beside other stages that overlap; otherwise each ends before the next
+    many: bool = False  # it may have a million units: one waits at each actor, the ledger lists them
     checkpoints: bool = False  # its units keep a checkpoint in wip/ while they run
     labels: bool = False  # actors kept for labels (orchestrate.label_actors) take its units first
-    content: str | None = None  # module:function that looks into the files of a unit for `verify`
-    rows: str | None = None  # module:function that says how `compact` merges its files, if they are Parquet
+    content: str | None = None  # module:function that checks the contents of a unit's files for `verify`
+    rows: str | None = None  # module:function that tells `compact` how to merge its Parquet files
 
     @abstractmethod
     def count(self, basis: Basis) -> int:
         """Return how many units there are, without making them."""
 
     @abstractmethod
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[Unit]:
-        """Yield the units in order: all, those of an image set, or those of one of its groups.
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[Unit]:
+        """Yield the units in order."""
 
-        Units whose ids are in `without` are left out.
-        """
+    def missing(self, basis: Basis, done: Container[str], within: Within = ALL) -> Iterator[Unit]:
+        """Yield the units whose ids are not in `done`."""
+        return (unit for unit in self.units(basis, within) if unit.id not in done)
 
-    def ids(self, basis: Basis, image_set: str | None = None) -> Iterator[str]:
+    def ids(self, basis: Basis, within: Within = ALL) -> Iterator[str]:
         """Yield the ids of `units`."""
-        return (unit.id for unit in self.units(basis, image_set))
+        return (unit.id for unit in self.units(basis, within))
 
     def find(self, basis: Basis, unit_id: str) -> Unit | None:
         """Return the unit with an id, None if there is none."""
@@ -126,19 +138,16 @@ class Stage(ABC):
         """Return the names of the teachers that a unit needs loaded."""
 
     def num_files(self, unit_id: str) -> int:
-        """Return how many files a commit of the unit names at least."""
+        """Return the smallest number of files that a commit of the unit names."""
         return 1
 
     def smaller(self, config: Config, unit: Any) -> str | None:
-        """Return how to make a unit need less memory, for example `lower a.b (now 3)`.
-
-        None if nothing does.
-        """
+        """Return how a unit can need less memory, for example `lower a.b (now 3)`; None if nothing helps."""
         return None
 
 
 def set_folder(image_set: str) -> str:
-    """Return the folder of an image set with a slash at its end; the set `distilled` has the store's own."""
+    """Return the folder of an image set with a slash at its end; the set `distilled` has none of its own."""
     return "" if image_set == DISTILLED else f"sets/{image_set}/"
 
 
@@ -153,7 +162,7 @@ def stage_of(unit_id: str) -> str:
 
 
 def scope_of(unit_id: str) -> str:
-    """Return the name of a unit's scope, from its id: all of an id of two parts, else all but the last part.
+    """Return the name of a unit's scope, from its id: an id of two parts itself, else all but its last part.
 
     >>> scope_of("squeeze/resnet"), scope_of("recover/distilled/i00000-c00000")
     ('squeeze/resnet', 'recover/distilled')

@@ -1,38 +1,33 @@
 """collect: one unit passes the real images of a range of classes through one teacher.
 
-Three kinds: `statistics` of the teacher's layers, over all images and per class; `median` and `rded`, real
-images or patches by the teacher's score.
+There are three kinds: `statistics` of the teacher's layers, over all images and per class; `median` and
+`rded`, real images or patches with the teacher's score.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
 from prism_ray.seeds import derive_seed
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, key_of
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within, key_of
 from prism_ray.stages.formation import ceil_div
 from prism_ray.stages.squeeze import scope_of_teacher
 
 CollectKind = Literal["statistics", "median", "rded"]
 
 _SHARDS = ("classes_per_unit", "batch_size")
+_RDED = ("images_per_class", "crops_per_image", "crop_scale", "patches_per_side")
 _KEYS: dict[CollectKind, tuple[str, ...]] = {  # of `collect`, that a collection of a kind depends on
     "statistics": (*_SHARDS, "images_per_class", "crop_scale", "flip", "patch_size"),
     "median": (*_SHARDS, "images_per_class"),
-    "rded": (
-        *_SHARDS,
-        "rded_images_per_class",
-        "rded_crops_per_image",
-        "rded_crop_scale",
-        "rded_patches_per_side",
-    ),
+    "rded": (*_SHARDS, *(f"rded_{key}" for key in _RDED)),
 }
 
 
 @dataclass(frozen=True)
 class CollectUnit:
-    """Pass the real images of a range of classes through a teacher."""
+    """The real images of a range of classes, to be passed through a teacher."""
 
     kind: CollectKind
     teacher: str
@@ -63,20 +58,9 @@ class CollectStage(Stage):
         shards = ceil_div(basis.facts.num_classes, basis.config.collect.classes_per_unit)
         return len(collections(basis)) * shards
 
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[CollectUnit]:
-        wanted = (
-            collections(basis)
-            if image_set is None
-            else collections_of(basis.config, basis.config.image_sets[image_set])
-        )
-        for kind, teacher in wanted:
-            yield from (unit for unit in collection(basis, kind, teacher) if unit.id not in without)
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[CollectUnit]:
+        for kind, teacher in collections(basis, within.image_set):
+            yield from collection(basis, kind, teacher)
 
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
         for kind, teacher in collections(basis):
@@ -101,15 +85,15 @@ def scope_of_collection(kind: CollectKind, teacher: str) -> str:
     return f"collect/{kind}/{teacher}"
 
 
-def collections(basis: Basis) -> tuple[tuple[CollectKind, str], ...]:
-    """Return what is collected for all image sets together: pairs of kind and teacher."""
-    wanted: dict[tuple[CollectKind, str], None] = {}
-    for image_set in basis.config.image_sets.values():
-        wanted |= dict.fromkeys(collections_of(basis.config, image_set))
-    return tuple(sorted(wanted))
+def collections(basis: Basis, image_set: str | None = None) -> list[tuple[CollectKind, str]]:
+    """Return what is collected for all image sets together, or for one: pairs of kind and teacher."""
+    config = basis.config
+    if image_set is not None:
+        return collections_of(config, config.image_sets[image_set])
+    return sorted({pair for one in config.image_sets.values() for pair in collections_of(config, one)})
 
 
-def collections_of(config: Config, image_set: AnyImageSet) -> tuple[tuple[CollectKind, str], ...]:
+def collections_of(config: Config, image_set: AnyImageSet) -> list[tuple[CollectKind, str]]:
     """Return what one image set needs collected: pairs of kind and teacher."""
     wanted: list[tuple[CollectKind, str]] = []
     if image_set.init in ("median", "rded"):
@@ -119,7 +103,7 @@ def collections_of(config: Config, image_set: AnyImageSet) -> tuple[tuple[Collec
         if statistics.layers == "bn+conv" or statistics.class_share > 0.0:
             always = (image_set.primary,) if image_set.selection.include_primary else ()
             wanted += [("statistics", name) for name in (*always, *config.candidates(image_set))]
-    return tuple(wanted)
+    return wanted
 
 
 def collection(basis: Basis, kind: CollectKind, teacher: str) -> Iterator[CollectUnit]:

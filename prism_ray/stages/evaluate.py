@@ -3,12 +3,12 @@
 Seeds of students do not depend on the image set, so that sets are compared in pairs: same first weights.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prism_ray.config import Config
 from prism_ray.seeds import derive_seed
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, key_of
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within, key_of
 from prism_ray.stages.squeeze import scope_of_teacher
 
 _FREE = {"num_students", "image_sets"}  # every student and every image set has a seed of its own
@@ -16,7 +16,7 @@ _FREE = {"num_students", "image_sets"}  # every student and every image set has 
 
 @dataclass(frozen=True)
 class EvaluateUnit:
-    """Train and test one student on one image set."""
+    """One student, to be trained and tested on one image set."""
 
     image_set: str
     evaluation: str
@@ -41,20 +41,14 @@ class EvaluateStage(Stage):
     labels = True
 
     def count(self, basis: Basis) -> int:
-        evaluations = basis.config.evaluations
-        return sum(len(basis.config.sets_of(key)) * held.num_students for key, held in evaluations.items())
+        config = basis.config
+        return sum(len(config.sets_of(key)) * one.num_students for key, one in config.evaluations.items())
 
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[EvaluateUnit]:
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[EvaluateUnit]:
         for key in basis.config.evaluations:
             for name in basis.config.sets_of(key):
-                if image_set in (None, name):
-                    yield from (unit for unit in students(basis, name, key) if unit.id not in without)
+                if within.image_set in (None, name):
+                    yield from students(basis, name, key)
 
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
         for key, evaluation in basis.config.evaluations.items():

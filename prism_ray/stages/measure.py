@@ -1,16 +1,16 @@
-"""measure: one unit measures the images of one set: how diverse they are, and what the verifiers say."""
+"""measure: one unit measures the images of one set: their diversity, and the accuracy of the verifiers."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prism_ray.seeds import derive_seed
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within
 from prism_ray.stages.squeeze import scope_of_teacher
 
 
 @dataclass(frozen=True)
 class MeasureUnit:
-    """Measure the images of a set: diversity of their features, accuracy of the verifiers."""
+    """One image set, to be measured: the diversity of its features, the accuracy of the verifiers."""
 
     image_set: str
     seed: int
@@ -35,34 +35,25 @@ class MeasureStage(Stage):
     def count(self, basis: Basis) -> int:
         return len(basis.image_sets)
 
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[MeasureUnit]:
-        for name in basis.image_sets if image_set is None else (image_set,):
-            unit = MeasureUnit(name, derive_seed(basis.config.seed, "measure"))
-            if unit.id not in without:
-                yield unit
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[MeasureUnit]:
+        seed = derive_seed(basis.config.seed, "measure")
+        return (MeasureUnit(name, seed) for name in within.image_sets(basis))
 
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
         settings = {"analyze": view("analyze", basis.config.analyze)}
-        judges = dict.fromkeys(self._judges(basis))
+        judges = [scope_of_teacher(judge) for judge in dict.fromkeys(_judges(basis))]
         for name in basis.image_sets:
-            needs = (f"recover/{name}", *(scope_of_teacher(judge) for judge in judges))
-            yield Scope(f"measure/{name}", settings, needs)
+            yield Scope(f"measure/{name}", settings, (f"recover/{name}", *judges))
 
     def teachers(self, basis: Basis, unit: MeasureUnit) -> tuple[str, ...]:
-        return self._judges(basis)
-
-    @staticmethod
-    def _judges(basis: Basis) -> tuple[str, ...]:
-        return (basis.config.feature_teacher, *basis.config.analyze.verifiers)
+        return _judges(basis)
 
 
 STAGE = MeasureStage()
+
+
+def _judges(basis: Basis) -> tuple[str, ...]:
+    return (basis.config.feature_teacher, *basis.config.analyze.verifiers)
 
 
 def measure_card(unit: MeasureUnit, attempt: int) -> str:

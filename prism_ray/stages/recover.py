@@ -10,7 +10,7 @@ from typing import Any
 
 from prism_ray.config import Config, RecoverConfig
 from prism_ray.seeds import derive_random, derive_seed
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, set_folder
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within, set_folder
 from prism_ray.stages.collect import collections_of, scope_of_collection
 from prism_ray.stages.draws import draw_teachers
 from prism_ray.stages.formation import Slot, ceil_div
@@ -21,7 +21,7 @@ ORDER = "order of teachers.pool"  # a draw picks by index among the teachers, an
 
 @dataclass(frozen=True)
 class RecoverUnit:
-    """Make one batch of images."""
+    """One batch of images, to be made."""
 
     image_set: str
     key: str
@@ -36,12 +36,12 @@ class RecoverUnit:
 
     @property
     def num_iterations(self) -> int:
-        """Iterations of the loop; a slot of fewer joins later."""
+        """Iterations of the loop; a slot with fewer iterations joins later."""
         return max(self.iterations)
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Every teacher that is in any of the draws, in the order in which they first appear."""
+        """The teachers that are in any of the draws, in the order of their first draw."""
         return tuple(dict.fromkeys(name for draw in self.draws for name in draw))
 
 
@@ -63,25 +63,15 @@ class RecoverStage(Stage):
     def count(self, basis: Basis) -> int:
         return sum(basis.formation(name).num_batches for name in basis.image_sets)
 
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[RecoverUnit]:
-        for name in basis.image_sets if image_set is None else (image_set,):
-            formation = basis.formation(name)
-            for number in range(formation.num_batches) if group is None else formation.group(group):
-                if batch_id(name, formation.key(number)) not in without:
-                    yield batch(basis, name, number)
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[RecoverUnit]:
+        return self.missing(basis, (), within)
 
-    def ids(self, basis: Basis, image_set: str | None = None) -> Iterator[str]:
-        """Yield the ids of `units`, without drawing teachers."""
-        for name in basis.image_sets if image_set is None else (image_set,):
-            formation = basis.formation(name)
-            for number in range(formation.num_batches):
-                yield batch_id(name, formation.key(number))
+    def missing(self, basis: Basis, done: Container[str], within: Within = ALL) -> Iterator[RecoverUnit]:
+        """Yield the units whose ids are not in `done`; teachers are drawn for these alone."""
+        return (batch(basis, *index) for index, unit_id in _ids(basis, within) if unit_id not in done)
+
+    def ids(self, basis: Basis, within: Within = ALL) -> Iterator[str]:
+        return (unit_id for _, unit_id in _ids(basis, within))
 
     def find(self, basis: Basis, unit_id: str) -> RecoverUnit | None:
         number = _number(basis, unit_id)
@@ -93,14 +83,15 @@ class RecoverStage(Stage):
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
         config = basis.config
         for name, image_set in config.image_sets.items():
-            needs = [scope_of_collection(*what) for what in collections_of(config, image_set)]
-            optimised = isinstance(image_set, RecoverConfig)
-            settings: dict[str, Any] = {"recover": view("recover" if optimised else "select", image_set)}
+            needs = [scope_of_collection(*pair) for pair in collections_of(config, image_set)]
+            settings: dict[str, Any]
             if isinstance(image_set, RecoverConfig):
                 candidates = config.candidates(image_set)
                 supervisors = dict.fromkeys([image_set.primary, *candidates])
                 needs += [scope_of_teacher(teacher) for teacher in supervisors]
-                settings[ORDER] = list(candidates)
+                settings = {"recover": view("recover", image_set), ORDER: list(candidates)}
+            else:
+                settings = {"recover": view("select", image_set)}
             yield Scope(f"recover/{name}", settings, (RUN, *needs))
 
     def teachers(self, basis: Basis, unit: RecoverUnit) -> tuple[str, ...]:
@@ -128,15 +119,23 @@ def _draw(
     config: Config, image_set: RecoverConfig, round_index: int, number: int, key: str, num_iterations: int
 ) -> tuple[tuple[str, ...], ...]:
     redraw = image_set.selection.redraw
-    own: tuple[str, ...] = ()
+    parts: tuple[str | int, ...] = (config.seed, "teachers", image_set.replicate)
     num_draws, first = 1, round_index
     if redraw == "batch":
-        own, first = ("batch",), number
+        parts, first = (*parts, "batch"), number
     elif redraw != "round":
-        own, num_draws, first = (key,), ceil_div(num_iterations, redraw), 0
-    parts: tuple[str | int, ...] = (config.seed, "teachers", image_set.replicate, *own)
+        parts, num_draws, first = (*parts, key), ceil_div(num_iterations, redraw), 0
     candidates = config.candidates(image_set)
     return draw_teachers(image_set, candidates, num_draws, lambda draw: derive_random(*parts, draw), first)
+
+
+def _ids(basis: Basis, within: Within) -> Iterator[tuple[tuple[str, int], str]]:
+    """Yield image set and number of each batch, and its id."""
+    for name in within.image_sets(basis):
+        formation = basis.formation(name)
+        every = range(formation.num_batches)
+        for number in every if within.group is None else formation.group(within.group):
+            yield (name, number), batch_id(name, formation.key(number))
 
 
 def _number(basis: Basis, unit_id: str) -> int | None:

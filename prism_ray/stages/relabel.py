@@ -1,13 +1,13 @@
 """relabel: one unit makes the soft labels of one group of images in a range of epochs."""
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from prism_ray.config import Config
 from prism_ray.seeds import derive_seed
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage, key_of, set_folder
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within, key_of, set_folder
 from prism_ray.stages.formation import ceil_div
 from prism_ray.stages.recover import ORDER, batch_id
 from prism_ray.stages.squeeze import scope_of_teacher
@@ -17,7 +17,7 @@ _KEY = re.compile(r"g(\d{5,})-e(\d{5,})")
 
 @dataclass(frozen=True)
 class RelabelUnit:
-    """Label a group of batches in a range of epochs."""
+    """A group of batches, to be labelled in a range of epochs."""
 
     image_set: str
     group: int
@@ -51,16 +51,11 @@ class RelabelStage(Stage):
         ranges = ceil_div(relabel.epochs, relabel.epochs_per_unit)
         return ranges * sum(basis.formation(name).num_groups for name in basis.image_sets)
 
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[RelabelUnit]:
-        for name in basis.image_sets if image_set is None else (image_set,):
-            for number in range(basis.formation(name).num_groups) if group is None else (group,):
-                yield from (unit for unit in _group(basis, name, number) if unit.id not in without)
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[RelabelUnit]:
+        for name in within.image_sets(basis):
+            every = range(basis.formation(name).num_groups)
+            for group in every if within.group is None else (within.group,):
+                yield from _group(basis, name, group)
 
     def find(self, basis: Basis, unit_id: str) -> RelabelUnit | None:
         found = _find(basis, unit_id)

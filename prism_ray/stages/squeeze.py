@@ -1,19 +1,19 @@
 """squeeze: one unit trains one teacher of the pool, or loads its pretrained weights."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from prism_ray.config import Config
 from prism_ray.seeds import derive_seed
-from prism_ray.stages.base import Basis, Scope, SettingsView, Stage
+from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within
 
-RUN = "run"  # the scope of what every other one depends on: data, seed, threads
+RUN = "run"  # the scope that every other one depends on: data, seed, threads
 
 
 @dataclass(frozen=True)
 class SqueezeUnit:
-    """Train one teacher, or load its pretrained weights."""
+    """One teacher, to be trained or loaded with its pretrained weights."""
 
     teacher: str
     seed: int
@@ -37,23 +37,15 @@ class SqueezeStage(Stage):
     def count(self, basis: Basis) -> int:
         return len(basis.config.teachers.pool)
 
-    def units(
-        self,
-        basis: Basis,
-        image_set: str | None = None,
-        group: int | None = None,
-        without: Container[str] = frozenset(),
-    ) -> Iterator[SqueezeUnit]:
+    def units(self, basis: Basis, within: Within = ALL) -> Iterator[SqueezeUnit]:
         for teacher in basis.config.teachers.pool:
-            unit = SqueezeUnit(teacher.name, derive_seed(basis.config.seed, "squeeze", teacher.name))
-            if unit.id not in without:
-                yield unit
+            yield SqueezeUnit(teacher.name, derive_seed(basis.config.seed, "squeeze", teacher.name))
 
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
         config = basis.config.teachers
         for teacher in config.pool:
             network = view("teacher", teacher, free={"name"})
-            if teacher.weights_path is not None:  # the file counts by its bytes, wherever it lies
+            if teacher.weights_path is not None:  # the file counts by its bytes; its path is free
                 network["arch"] = f"{teacher.library}:{teacher.architecture}"
                 network["weights_sha256"] = weights[teacher.name]
             settings: dict[str, Any] = {"pool": {teacher.name: network}}

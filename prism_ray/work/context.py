@@ -16,7 +16,7 @@ from prism_ray.stages import find_stage, stage_of
 from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import Commit, PartFile, StoreFiles, layout, read_commit, write_part
 from prism_ray.store.remedy import damaged, unfit
-from prism_ray.teachers.files import load_teacher, read_card
+from prism_ray.teachers.cards import load_teacher, read_card
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.work.cache import TeacherCache

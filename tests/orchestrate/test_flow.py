@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prism_ray.orchestrate.flow import Flow
 from prism_ray.plan import Plan
-from prism_ray.stages import Unit, relabel, stages
+from prism_ray.stages import Unit, Within, relabel, stages
 from prism_ray.stages.evaluate import EvaluateUnit, students
 from prism_ray.stages.measure import MeasureUnit
 from prism_ray.stages.recover import RecoverUnit
@@ -116,7 +116,7 @@ def test_what_waits_for_a_failed_unit_is_not_begun() -> None:
     assert missing == {
         "measure/a",
         *(unit.id for unit in students(plan, "a", "student")),
-        *(unit.id for unit in relabel.STAGE.units(plan, "a", 1)),
+        *(unit.id for unit in relabel.STAGE.units(plan, Within("a", 1))),
     }
 
 

@@ -321,12 +321,12 @@ def test_what_several_sets_need_is_collected_once() -> None:
     sets = {"gvbsm": {"method": "g-vbsm"}, "edc": {"method": "edc"}, "rded": {"method": "rded"}}
     config = config_of(3, image_sets=sets, collect__classes_per_unit=3)
     plan = Plan(config, facts_of(7, per_class=50))
-    assert collections(plan) == (
+    assert collections(plan) == [
         ("rded", "t0"),
         ("statistics", "t0"),
         ("statistics", "t1"),
         ("statistics", "t2"),
-    )
+    ]
     units = [unit for unit in plan.units("collect") if isinstance(unit, CollectUnit)]
     assert plan.num_units("collect") == len(units) == 12
     for kind, teacher in collections(plan):

@@ -13,7 +13,7 @@ from prism_ray.data.base import ArrayImages
 from prism_ray.seeds import derive_seed
 from prism_ray.store import Commit, StoreFiles, write_part
 from prism_ray.teachers.build import build_network
-from prism_ray.teachers.files import encode_weights, load_teacher
+from prism_ray.teachers.cards import encode_weights, load_teacher
 from prism_ray.teachers.prepare import PreparedTeacher, prepare_teacher
 from prism_ray.teachers.squeeze import measure_preprocessing, train
 from prism_ray.teachers.teacher import Preprocessing, Teacher

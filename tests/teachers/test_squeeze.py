@@ -21,7 +21,7 @@ from prism_ray.data.base import ArrayImages
 from prism_ray.errors import EngineError
 from prism_ray.teachers import squeeze as squeeze_module
 from prism_ray.teachers.build import build_network
-from prism_ray.teachers.files import encode_weights
+from prism_ray.teachers.cards import encode_weights
 from prism_ray.teachers.squeeze import augment, measure_preprocessing, one_cycle, train
 from prism_ray.teachers.training import measure_accuracy
 from tests.kept import Kept
