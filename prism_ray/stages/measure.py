@@ -32,9 +32,6 @@ class MeasureStage(Stage):
     overlaps = True
     labels = True
 
-    def count(self, basis: Basis) -> int:
-        return len(basis.image_sets)
-
     def units(self, basis: Basis, within: Within = ALL) -> Iterator[MeasureUnit]:
         seed = derive_seed(basis.config.seed, "measure")
         return (MeasureUnit(name, seed) for name in within.image_sets(basis))

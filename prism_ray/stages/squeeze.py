@@ -34,9 +34,6 @@ class SqueezeStage(Stage):
     folders = ("teachers",)
     checkpoints = True
 
-    def count(self, basis: Basis) -> int:
-        return len(basis.config.teachers.pool)
-
     def units(self, basis: Basis, within: Within = ALL) -> Iterator[SqueezeUnit]:
         for teacher in basis.config.teachers.pool:
             yield SqueezeUnit(teacher.name, derive_seed(basis.config.seed, "squeeze", teacher.name))

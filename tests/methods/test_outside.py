@@ -8,23 +8,15 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from tests.sites import install
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder of installed packages that holds the example's, as pip would have left it."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(# prism_tv\.py\n.*?)```", text, re.DOTALL)
-    (entry,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    group, line = re.fullmatch(r'\[project\.entry-points\."(.+)"\]\n(.+)\n', entry).groups()  # type: ignore[union-attr]
-    folder = tmp_path / "site"
-    info = folder / "prism_tv-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "prism_tv.py").write_text(code, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: prism-tv\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{line.replace(chr(34), '')}\n")
-    return folder
+    """A folder of installed packages that holds the example's."""
+    return install(tmp_path, DOCUMENT, "prism_tv")
 
 
 def test_it_is_listed_and_its_options_are_checked(
