@@ -1,0 +1,60 @@
+"""Test files mirror modules: tests/<room>/test_<module>.py, or the test that is named here."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "prism_ray"
+
+# Modules without a file of their own, and the test through which they are covered.
+COVERED_BY = {
+    "__main__.py": "test_cli.py",
+    "analyze/preview.py": "test_cli.py",
+    "analyze/results.py": "analyze/test_compare.py",
+    "cli/common.py": "test_cli.py",
+    "cli/runs.py": "test_cli.py",
+    "cli/stores.py": "test_cli.py",
+    "collect/reading.py": "collect/test_scores.py",
+    "config/collect.py": "config/test_base.py",
+    "config/selection.py": "stages/test_draws.py",
+    "device.py": "work/test_memory.py",
+    "encodings/base.py": "encodings/test_fp16.py",
+    "methods/base.py": "methods/test_outside.py",
+    "orchestrate/actor.py": "orchestrate/test_actors.py",
+    "orchestrate/cluster.py": "orchestrate/test_dispatch.py",
+    "orchestrate/patience.py": "orchestrate/test_dispatch.py",
+    "orchestrate/window.py": "orchestrate/test_scheduler.py",
+    "parts/rows.py": "run/test_compact.py",
+    "pipeline.py": "test_resume.py",
+    "recover/setting.py": "recover/test_engine.py",
+    "sealed.py": "recover/test_state.py",
+    "stages/base.py": "stages/test_outside.py",
+    "stages/collect.py": "plan/test_plan.py",
+    "stages/evaluate.py": "plan/test_plan.py",
+    "stages/formation.py": "plan/test_plan.py",
+    "stages/measure.py": "plan/test_plan.py",
+    "stages/recover.py": "plan/test_plan.py",
+    "stages/relabel.py": "plan/test_plan.py",
+    "stages/squeeze.py": "plan/test_plan.py",
+    "store/retries.py": "s3/test_s3.py",
+    "teachers/layers.py": "collect/test_statistics.py",
+    "teachers/squeeze_state.py": "teachers/test_squeeze.py",
+    "work/collect.py": "work/test_worker.py",
+    "work/context.py": "work/test_worker.py",
+    "work/evaluate.py": "work/test_worker.py",
+    "work/measure.py": "work/test_worker.py",
+    "work/recover.py": "work/test_worker.py",
+    "work/relabel.py": "work/test_worker.py",
+    "work/squeeze.py": "work/test_worker.py",
+}
+
+
+def test_every_module_has_its_test_or_is_named_here() -> None:
+    """Catches a module that nobody tests, and a table of tests that have gone."""
+    without = set()
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(PACKAGE)
+        own = TESTS / module.parent / f"test_{module.stem}.py"
+        if module.stem != "__init__" and not own.exists():
+            without.add(module.as_posix())
+    assert without == COVERED_BY.keys()
+    assert [name for name in set(COVERED_BY.values()) if not (TESTS / name).exists()] == []
