@@ -205,9 +205,7 @@ def test_weights_of_another_hash_are_refused(files: StoreFiles, network: nn.Modu
     damaged = bytearray(path.read_bytes())
     damaged[-2] ^= 0x40
     path.write_bytes(damaged)
-    with pytest.raises(
-        StoreError, match=f"{done.files[0].name} is damaged: its SHA-256 is not .* --repair"
-    ):
+    with pytest.raises(StoreError, match=f"{done.files[0].name} is damaged: its SHA-256 is not .* --repair"):
         load_teacher(files, done, CPU)
 
 
