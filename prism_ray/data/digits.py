@@ -14,10 +14,8 @@ def open_digits(config: DataConfig) -> ArrayImages:
     labels = bunch.target.astype(np.int64)
     is_test = np.zeros(len(labels), dtype=np.bool_)
     for label in range(10):
-        places = np.flatnonzero(labels == label)
-        is_test[places] = held_out(
-            "digits", str(label), [str(place) for place in places], config.test_fraction
-        )
+        indices = np.flatnonzero(labels == label)
+        is_test[indices] = held_out("digits", str(label), [*map(str, indices)], config.test_fraction)
     return ArrayImages(
         name="digits",
         class_names=tuple(str(label) for label in range(10)),
