@@ -79,9 +79,9 @@ def measure_pool(
     """
     networks = []
     for number, teacher in enumerate(config.teachers.pool):
-        key = f"teachers.pool.{number}"
-        network, card = _obtain(teacher, num_classes, config.data.image_size, files, device, key)
-        size = card.preprocessing.size if card else input_size(teacher, config.data.image_size, key)
+        key, image_size = f"teachers.pool.{number}", config.data.image_size
+        network, card = _obtain(teacher, num_classes, image_size, files, device, key)
+        size = card.preprocessing.size if card else input_size(teacher, image_size, key)
         images = torch.rand(
             (batch_size, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.float32
         ).to(device, torch.get_default_dtype(), memory_format=torch.channels_last)
@@ -121,8 +121,7 @@ def _obtain(
         return freeze(loaded.network, device), None
     num_outputs = describe(config, key).num_classes if config.weights else num_classes
     with torch.random.fork_rng(devices=[]):
-        network = build_network(network_of(config), num_outputs, key)
-    return freeze(network, device), None
+        return freeze(build_network(network_of(config), num_outputs, key), device), None
 
 
 def count_flops(network: nn.Module, images: Tensor) -> int:
@@ -204,19 +203,14 @@ class LiveStorages(TorchDispatchMode):
             if isinstance(value, Tensor) and value.untyped_storage() not in self._known:
                 self._outside.add(value.untyped_storage())  # made before, for example the weights
         result = func(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self._note(value.untyped_storage())
+        storages = [value.untyped_storage() for value in tree_leaves(result) if isinstance(value, Tensor)]
+        for storage in storages:
+            if storage not in self._known and storage not in self._outside:
+                self._known.add(storage)
+                self.live_bytes += storage.nbytes()
+                self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+                weakref.finalize(storage, self._release, storage.nbytes())
         return result
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known or storage in self._outside:
-            return
-        self._known.add(storage)
-        num_bytes = storage.nbytes()
-        self.live_bytes += num_bytes
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-        weakref.finalize(storage, self._release, num_bytes)
 
     def _release(self, num_bytes: int) -> None:
         self.live_bytes -= num_bytes

@@ -42,10 +42,6 @@ class Preview:
     store: str
     store_state: str
 
-    @property
-    def num_batches(self) -> int:
-        return sum(image_set.num_batches for image_set in self.image_sets)
-
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`; a draw as the names of its teachers, of each batch the first."""
         values = asdict(self)
@@ -137,8 +133,9 @@ def print_preview(figures: Preview, console: Console) -> None:
             str(unit.seed),
         )
     console.print(table)
-    if len(figures.batches) < figures.num_batches:
-        console.print(f"... and {figures.num_batches - len(figures.batches):,} more batches (--all)")
+    num_more = sum(image_set.num_batches for image_set in figures.image_sets) - len(figures.batches)
+    if num_more > 0:
+        console.print(f"... and {num_more:,} more batches (--all)")
 
 
 def _columns(*names: str) -> Table:

@@ -36,9 +36,8 @@ class LayerReference:
     @property
     def pairs(self) -> tuple[Tensor, ...]:
         """The statistics in the order of `measure`."""
-        if self.patch_mean is None or self.patch_var is None:
-            return self.mean, self.var
-        return self.mean, self.var, self.patch_mean, self.patch_var
+        every = (self.mean, self.var, self.patch_mean, self.patch_var)
+        return tuple(value for value in every if value is not None)
 
 
 @dataclass(frozen=True)
