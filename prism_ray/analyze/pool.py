@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from prism_ray.config import Config, TeacherConfig
 from prism_ray.store import StoreFiles, layout, read_commit
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.build import build_network, count_parameters, input_size, network_of
+from prism_ray.teachers.build import build_network, count_parameters, input_size
 from prism_ray.teachers.cards import TeacherCard, load_teacher, read_card
 from prism_ray.teachers.layers import measure_channels
-from prism_ray.teachers.library import describe
+from prism_ray.teachers.library import describe, network_of
 from prism_ray.teachers.pretrained import load_pretrained
 from prism_ray.teachers.teacher import freeze
 

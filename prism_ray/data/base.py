@@ -181,15 +181,13 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
 
 def _real_images_needed(config: Config, image_set: AnyImageSet, fewest: int) -> tuple[int, int, str]:
     """Return the number of real images per class that an init needs, the number it has, and its limit."""
-    num_images = image_set.ipc * (image_set.replicate + 1)
-    collect = config.collect
-    if image_set.init == "real":
-        return num_images, fewest, ""
+    num_images, collect = image_set.ipc * (image_set.replicate + 1), config.collect
+    most, key = fewest, ""
     if image_set.init == "median":
-        most = collect.images_per_class or fewest
-        return num_images, min(fewest, most), f" (collect.images_per_class = {most})" * (most < fewest)
-    if image_set.init == "rded":
-        most = collect.rded_images_per_class
-        limit = f" (collect.rded_images_per_class = {most})" * (most < fewest)
-        return num_images * collect.rded_patches_per_side**2, min(fewest, most), limit
-    return 0, fewest, ""
+        most, key = collect.images_per_class or fewest, "images_per_class"
+    elif image_set.init == "rded":
+        most, key = collect.rded_images_per_class, "rded_images_per_class"
+        num_images *= collect.rded_patches_per_side**2
+    elif image_set.init != "real":
+        num_images = 0
+    return num_images, min(fewest, most), f" (collect.{key} = {most})" * (most < fewest)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -130,14 +131,10 @@ class FolderImages(RealImages):
 
     def __init__(self, config: DataConfig, index: FolderIndex) -> None:
         assert config.path is not None
-        self.class_names = index.class_names
-        self.labels = index.labels
-        self._index = index
-        self._size = config.image_size
-        self._roots: dict[Split, Path] = {
-            "train": Path(config.path),
-            "test": Path(config.test_path or config.path),
-        }
+        self.class_names, self.labels = index.class_names, index.labels
+        self._index, self._size = index, config.image_size
+        test_path = config.test_path or config.path
+        self._roots: dict[Split, Path] = {"train": Path(config.path), "test": Path(test_path)}
         self._cache: dict[Split, tuple[Images, npt.NDArray[np.bool_]]] = {}
 
     def identity(self) -> str:
@@ -153,23 +150,17 @@ class FolderImages(RealImages):
         return self._index.paths[split][index]
 
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
-        images, present = self._cache_of(split)
-        if images is None:
+        shape = (len(self.labels[split]), self.channels, self._size, self._size)
+        if math.prod(shape) > _CACHE_BYTES:
             return self._decode(split, indices)
+        if split not in self._cache:
+            self._cache[split] = np.empty(shape, np.uint8), np.zeros(len(self.labels[split]), np.bool_)
+        images, present = self._cache[split]
         missing = indices[~present[indices]]
         if len(missing):
             images[missing] = self._decode(split, missing)
             present[missing] = True
         return images[indices]
-
-    def _cache_of(self, split: Split) -> tuple[Images | None, npt.NDArray[np.bool_]]:
-        count = len(self.labels[split])
-        if count * self.channels * self._size**2 > _CACHE_BYTES:
-            return None, np.zeros(0, dtype=np.bool_)
-        if split not in self._cache:
-            shape = (count, self.channels, self._size, self._size)
-            self._cache[split] = (np.empty(shape, np.uint8), np.zeros(count, dtype=np.bool_))
-        return self._cache[split]
 
     def _decode(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         decoded = np.empty((len(indices), self.channels, self._size, self._size), np.uint8)

@@ -16,7 +16,7 @@ from prism_ray.config import Config, NetworkConfig, TeacherConfig
 from prism_ray.config.layers import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, library_network
+from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of
 from prism_ray.teachers.pooling import make_pooling_deterministic
 from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
 
@@ -71,12 +71,6 @@ def build_without_memory(config: NetworkConfig, num_classes: int, key: str) -> n
     except NotImplementedError:
         with torch.random.fork_rng(devices=[]):
             return build_network(config, num_classes, key)
-
-
-def network_of(config: TeacherConfig) -> NetworkConfig:
-    """Return the bare network of a teacher, with the arguments that its weights imply."""
-    from_library = config.weights is not None and config.weights_path is None
-    return library_network(config) if from_library else config.without_weights()
 
 
 def input_size(config: TeacherConfig, image_size: int, key: str) -> int:

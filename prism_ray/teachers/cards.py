@@ -17,7 +17,8 @@ from prism_ray.errors import ConfigError
 from prism_ray.store import Commit, StoreFiles, read_part
 from prism_ray.store.records import FINITE, FORMAT, MAX_RECORD_BYTES, Count, decode_record
 from prism_ray.store.remedy import unfit
-from prism_ray.teachers.build import build_network, build_without_memory, network_of
+from prism_ray.teachers.build import build_network, build_without_memory
+from prism_ray.teachers.library import network_of
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 from prism_ray.teachers.weights import METADATA, shapes_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torchvision
 from timm.models import PretrainedCfg
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from prism_ray.config import NetworkConfig, TeacherConfig
@@ -54,10 +54,10 @@ def implied_kwargs(config: NetworkConfig) -> dict[str, Any]:
     return {}
 
 
-def library_network(config: TeacherConfig) -> NetworkConfig:
-    """Return the bare network for the library's weights: torchvision changes two networks with them."""
+def network_of(config: TeacherConfig) -> NetworkConfig:
+    """Return the bare network of a teacher; torchvision changes two networks with its own weights."""
     bare = config.without_weights()
-    if config.library == "torchvision" and config.architecture in _WITH_AUXILIARY_HEADS:
+    if config.weights is not None and config.weights_path is None and implied_kwargs(config):
         return bare.model_copy(update={"kwargs": {"transform_input": True, **bare.kwargs}})
     return bare
 
@@ -117,8 +117,17 @@ def load_library_weights(config: TeacherConfig, key: str) -> dict[str, Tensor]:
     describe(config, key)
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE_S)  # for sockets without a timeout of their own
+    kwargs: dict[str, Any] = dict(config.kwargs)
     try:
-        return drop_auxiliary_heads(_load(config).state_dict())
+        if config.library == "timm":
+            tag = "" if config.weights == "pretrained" else f".{config.weights}"
+            network = timm.create_model(f"{config.architecture}{tag}", pretrained=True, **kwargs)
+        else:
+            for name in implied_kwargs(config):  # torchvision sets these itself when it loads weights
+                kwargs.pop(name, None)
+            kwargs |= {"weights": config.weights, "progress": False}
+            network = torchvision.models.get_model(config.architecture, **kwargs)
+        return drop_auxiliary_heads(network.state_dict())
     except (TypeError, ValueError, AttributeError, AssertionError, LookupError) as error:
         raise ConfigError(
             f"{key}: {config.arch} cannot be built with kwargs = {config.kwargs!r}: {error}"
@@ -131,21 +140,6 @@ def load_library_weights(config: TeacherConfig, key: str) -> dict[str, Tensor]:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout_before)
-
-
-def _load(config: TeacherConfig) -> nn.Module:
-    kwargs: dict[str, Any] = dict(config.kwargs)
-    network: Any
-    if config.library == "timm":
-        tag = "" if config.weights == "pretrained" else f".{config.weights}"
-        network = timm.create_model(f"{config.architecture}{tag}", pretrained=True, **kwargs)
-    else:
-        for name in implied_kwargs(config):  # torchvision sets these itself when it loads weights
-            kwargs.pop(name, None)
-        kwargs |= {"weights": config.weights, "progress": False}
-        network = torchvision.models.get_model(config.architecture, **kwargs)
-    assert isinstance(network, nn.Module)
-    return network
 
 
 def _no_such_weights(config: TeacherConfig, weights: str, known: list[str], key: str) -> ConfigError:

@@ -11,8 +11,9 @@ from prism_ray.data import RealImages, Split
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.build import build_network, count_parameters, input_size, network_of
+from prism_ray.teachers.build import build_network, count_parameters, input_size
 from prism_ray.teachers.cards import SQUEEZED, TeacherCard, encode_weights
+from prism_ray.teachers.library import network_of
 from prism_ray.teachers.pretrained import PretrainedNetwork, load_pretrained
 from prism_ray.teachers.squeeze import measure_preprocessing, train
 from prism_ray.teachers.teacher import Preprocessing

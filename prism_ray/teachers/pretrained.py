@@ -8,14 +8,8 @@ from torch import nn
 
 from prism_ray.config import NetworkConfig, TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.teachers.build import (
-    build_network,
-    build_without_memory,
-    check_classes,
-    input_size,
-    network_of,
-)
-from prism_ray.teachers.library import describe, load_library_weights
+from prism_ray.teachers.build import build_network, build_without_memory, check_classes, input_size
+from prism_ray.teachers.library import describe, load_library_weights, network_of
 from prism_ray.teachers.teacher import Preprocessing
 from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
 
