@@ -109,7 +109,8 @@ def print_preview(figures: Preview, console: Console) -> None:
     )
     for stage, (done, units) in figures.stages.items():
         console.print(f"{stage:<16}{done:,} of {units:,} units done")
-    sets = _columns("image set", "method", "images", "batches", "iterations", "teachers (number of draws)")
+    columns = ("image set", "method", "images", "batches", "iterations", "teachers (number of draws)")
+    sets = Table(*columns, box=None, pad_edge=False)
     for image_set in figures.image_sets:
         low, high = image_set.iterations
         draws = ", ".join(f"{name} {count:,}" for name, count in image_set.num_draws.items())
@@ -122,7 +123,7 @@ def print_preview(figures: Preview, console: Console) -> None:
             draws or "-",
         )
     console.print(sets)
-    table = _columns("batch", "images", "iterations", "teachers", "seed")
+    table = Table("batch", "images", "iterations", "teachers", "seed", box=None, pad_edge=False)
     for unit in figures.batches:
         redrawn = f", redrawn {len(unit.draws) - 1:,} times" if len(unit.draws) > 1 else ""
         table.add_row(
@@ -136,10 +137,3 @@ def print_preview(figures: Preview, console: Console) -> None:
     num_more = sum(image_set.num_batches for image_set in figures.image_sets) - len(figures.batches)
     if num_more > 0:
         console.print(f"... and {num_more:,} more batches (--all)")
-
-
-def _columns(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name)
-    return table

@@ -38,7 +38,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ImageSetFigures:
-    """The origin, cost and diversity of an image set."""
+    """The cost and the diversity of an image set."""
 
     name: str
     method: str

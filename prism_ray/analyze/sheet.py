@@ -75,7 +75,7 @@ def _block(
             if image is None:
                 draw.rectangle((left, top, left + cell, top + cell), fill="lightgrey")
                 continue
-            pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-            picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+            pixels = np.ascontiguousarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+            picture = Image.fromarray(pixels).convert("RGB")
             block.paste(picture.resize((cell, cell), Image.Resampling.NEAREST), (left, top))
     return block

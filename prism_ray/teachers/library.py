@@ -38,9 +38,8 @@ class LibraryFacts:
 
 def check_architecture(config: NetworkConfig, key: str) -> None:
     """Raise ConfigError with similar names if the library does not have the architecture."""
-    is_timm = config.library == "timm"
     models = torchvision.models
-    names: list[str] = timm.list_models() if is_timm else models.list_models(module=models)
+    names: list[str] = timm.list_models() if config.library == "timm" else models.list_models(module=models)
     if config.architecture not in names:
         shown = {name: f"{config.library}:{name}" for name in names}
         hint = did_you_mean(config.architecture, shown, at_most=3)

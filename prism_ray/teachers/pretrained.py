@@ -32,9 +32,8 @@ def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, ke
     fit the architecture, or distinguish other classes than the data has.
     """
     bare = network_of(config)
-    facts = describe(config, key)
+    facts, digest = describe(config, key), None
     num_outputs, mean, std = facts.num_classes, facts.mean, facts.std
-    digest = None
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once
         if config.weights_path:
             state, digest, figures = read_weights(config, key)

@@ -94,16 +94,14 @@ def _unwrap(values: Any, where: str) -> dict[str, Tensor]:
         if isinstance(values, Mapping):
             inner = (values[name] for name in _WRAPPERS if isinstance(values.get(name), Mapping))
             values = next(inner, values)
+    expected = "expected a state dict, a mapping of names to tensors"
     if not isinstance(values, Mapping) or not values:
-        raise ConfigError(
-            f"{where}: the file contains {type(values).__name__}, expected a state dict, a mapping of names "
-            "to tensors"
-        )
+        raise ConfigError(f"{where}: the file contains {type(values).__name__}, {expected}")
     for name, value in values.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ConfigError(
-                f"{where}: entry {name!r} of the file is {type(value).__name__}, expected a state dict, a "
-                f"mapping of names to tensors; it may be under the key {' or '.join(map(repr, _WRAPPERS))}"
+                f"{where}: entry {name!r} of the file is {type(value).__name__}, {expected}; it may be under "
+                f"the key {' or '.join(map(repr, _WRAPPERS))}"
             )
         if not _is_whole(value):
             raise ConfigError(
