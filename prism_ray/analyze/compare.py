@@ -1,7 +1,7 @@
-"""A comparison over several runs of one config that differ in their seed: other pools, images and students.
+"""The comparison of several runs of one config that differ in their seed: in pools, images and students.
 
-Within a run all image sets share pool, labels, views and students' seeds, so differences are taken run by
-run; the spread is over runs, not over the students of one run, because students of one image set share it.
+Within a run all image sets share teachers, views and students' seeds, so differences are taken run by run.
+The spread is over runs, not over the students of one run, because these share one image set.
 """
 
 import statistics
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results, number_text, spread
+from prism_ray.analyze.results import Results, number_text, spread
 from prism_ray.errors import UsageError
 from prism_ray.plan.fingerprint import differences, run_scopes
 from prism_ray.plan.versions import PLAN_VERSION, View
@@ -31,24 +31,11 @@ class ComparedRow:
     cosine_variance: float | None
     seconds: float
     images_per_second: float | None
-    verified: dict[str, float]  # verifier -> share of the images it classifies right, mean over the runs
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.run_means)
-
-    @property
-    def spread(self) -> float | None:
-        """Sample standard deviation over the runs."""
-        return spread(self.run_means)
-
-    @property
-    def mean_difference(self) -> float | None:
-        return statistics.fmean(self.differences) if self.differences else None
-
-    @property
-    def difference_spread(self) -> float | None:
-        return spread(self.differences)
+    verified: dict[str, float]  # verifier -> share of the images it classifies correctly, mean over the runs
+    mean: float  # of `run_means`
+    spread: float | None  # sample standard deviation over the runs
+    mean_difference: float | None
+    difference_spread: float | None
 
 
 @dataclass(frozen=True)
@@ -60,35 +47,31 @@ class Comparison:
     rows: tuple[ComparedRow, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, means and spreads included."""
-        names = ("mean", "spread", "mean_difference", "difference_spread")
-        rows = [asdict(row) | {name: getattr(row, name) for name in names} for row in self.rows]
-        return {"num_runs": self.num_runs, "baseline": self.baseline, "rows": rows}
+        """Return plain data for `--json`."""
+        return asdict(self)
 
 
 def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
-    """Raise UsageError unless the runs, by their stores, are finished and differ in their seeds alone."""
+    """Raise UsageError unless the runs, by their stores, are finished and differ only in their seeds."""
     for store, (_, progress) in runs.items():
         if not progress.complete:
             raise UsageError(
                 f"{store} is not finished, and a mean over some of its students says little; `prism-ray "
-                f"status {store}` says how to go on with it"
+                f"status {store}` shows how to resume it"
             )
-    first, *others = runs
-    seeds = {runs[first][0].config.seed: first}
-    for store in others:
-        lines = _differences(_settings(runs[first][0]), _settings(runs[store][0]))
+    (first, (first_run, _)), *others = runs.items()
+    seeds = {first_run.config.seed: first}
+    for store, (run, _) in others:
+        lines = _differences(_settings(first_run), _settings(run))
         if lines:
-            shown = [
-                line.replace("the store has", "the first has").replace(", now", ", the second")
-                for line in lines
-            ]
-            raise UsageError(f"{first} and {store} are of other settings:\n  " + "\n  ".join(shown))
-        seed = runs[store][0].config.seed
+            text = "\n  ".join(lines).replace("the store has", "the first has")
+            text = text.replace(", now", ", the second")
+            raise UsageError(f"{first} and {store} have different settings:\n  {text}")
+        seed = run.config.seed
         if seed in seeds:
             raise UsageError(
-                f"{seeds[seed]} and {store} both have seed {seed}: they hold the same results; give each run "
-                "another seed, with --set seed=..."
+                f"{seeds[seed]} and {store} both have seed {seed}, so their results are the same; give each "
+                "run another seed, with --set seed=..."
             )
         seeds[seed] = store
 
@@ -103,7 +86,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Return what binds the results of a run, scope by scope, but for its seed and its threads."""
+    """Return the settings that a run's results depend on, scope by scope, without seed and threads."""
     derived = run_scopes(run.config, run.facts, run.num_threads, run.weights)  # in one plan version for all
     scopes = {scope: inputs["settings"] for scope, inputs in derived.items()}
     free = ("seed", "orchestrate")
@@ -111,67 +94,62 @@ def _settings(run: Run) -> dict[str, Any]:
 
 
 def compare(runs: Sequence[Results], baseline: str) -> Comparison:
-    """Put the results of runs together; `baseline` names the image set that others are held against.
+    """Combine the results of runs; all image sets are compared with the image set `baseline`.
 
     Raises UsageError if the runs do not have the same rows, or none of the baseline.
     """
-    keys = [[(row.image_set, row.evaluation) for row in run.rows] for run in runs]
-    if any(set(other) != set(keys[0]) for other in keys):
+    tables = [{(row.image_set, row.evaluation): row for row in run.rows} for run in runs]
+    keys = list(tables[0])
+    if any(table.keys() != tables[0].keys() for table in tables):
         raise UsageError(
-            "the runs have not the same image sets and evaluations done; finish them, or compare runs of one "
-            "config"
+            "the runs have not finished the same image sets and evaluations; finish them, or compare runs of "
+            "one config"
         )
-    names = list(dict.fromkeys(name for name, _ in keys[0]))
+    names = list(dict.fromkeys(name for name, _ in keys))
     if baseline not in names:
         raise UsageError(
             f"--baseline {baseline}: no such image set is evaluated; there are {', '.join(names)}"
         )
     rows = []
-    for key in keys[0]:
-        mine = [_row(run, *key) for run in runs]
-        figures = [_figures(run, key[0]) for run in runs]
-        differences: tuple[float, ...] = ()
-        if (baseline, key[1]) in keys[0]:
-            differences = tuple(
-                row.mean - _row(run, baseline, key[1]).mean for row, run in zip(mine, runs, strict=True)
-            )
+    for name, evaluation in keys:
+        row = tables[0][name, evaluation]
+        figures = [next(each for each in run.image_sets if each.name == name) for run in runs]
+        means, base = (
+            tuple(table[key].mean for table in tables if key in table)
+            for key in ((name, evaluation), (baseline, evaluation))
+        )
+        differences = tuple(a - b for a, b in zip(means, base, strict=False))  # none without a baseline
         rows.append(
             ComparedRow(
-                image_set=key[0],
-                evaluation=key[1],
-                labels=mine[0].labels,
-                split=mine[0].split,
-                run_means=tuple(row.mean for row in mine),
+                image_set=name,
+                evaluation=evaluation,
+                labels=row.labels,
+                split=row.split,
+                run_means=means,
                 differences=differences,
-                cosine_mean=_mean([figure.cosine_mean for figure in figures]),
-                cosine_variance=_mean([figure.cosine_variance for figure in figures]),
-                seconds=statistics.fmean(figure.seconds for figure in figures),
-                images_per_second=_mean([figure.images_per_second for figure in figures]),
+                cosine_mean=_mean([each.cosine_mean for each in figures]),
+                cosine_variance=_mean([each.cosine_variance for each in figures]),
+                seconds=statistics.fmean(each.seconds for each in figures),
+                images_per_second=_mean([each.images_per_second for each in figures]),
                 verified={
-                    name: statistics.fmean(figure.verified[name] for figure in figures)
-                    for name in figures[0].verified
+                    judge: statistics.fmean(each.verified[judge] for each in figures)
+                    for judge in figures[0].verified
                 },
+                mean=statistics.fmean(means),
+                spread=spread(means),
+                mean_difference=_mean(differences),
+                difference_spread=spread(differences),
             )
         )
-    order = list(dict.fromkeys(evaluation for _, evaluation in keys[0]))
+    order = list(dict.fromkeys(evaluation for _, evaluation in keys))
     rows.sort(key=lambda row: (order.index(row.evaluation), -row.mean))
     return Comparison(len(runs), baseline, tuple(rows))
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Return the table as Markdown, as docs/results.md carries it."""
-    head = [
-        "image set",
-        "evaluation",
-        "accuracy, %",
-        f"minus {comparison.baseline}",
-        "verified, %",
-        "cosine",
-        "its variance",
-        "s",
-        "images/s",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * 2 + "--:|" * (len(head) - 2)]
+    """Return the table as Markdown, as in docs/results.md."""
+    head = f"image set | evaluation | accuracy, % | minus {comparison.baseline} | verified, % | cosine"
+    lines = [f"| {head} | its variance | s | images/s |", "|" + "---|" * 2 + "--:|" * 7]
     for row in comparison.rows:
         cells = [
             row.image_set,
@@ -188,17 +166,9 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _row(run: Results, image_set: str, evaluation: str) -> ResultRow:
-    return next(r for r in run.rows if (r.image_set, r.evaluation) == (image_set, evaluation))
-
-
-def _figures(run: Results, image_set: str) -> ImageSetFigures:
-    return next(figures for figures in run.image_sets if figures.name == image_set)
-
-
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
+    return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def _with_spread(value: float | None, spread: float | None, sign: str = "") -> str:

@@ -1,10 +1,9 @@
-"""What each network of the teacher pool costs and is worth: size, work, time, memory, accuracy."""
+"""The cost and the accuracy of each network of the teacher pool: size, operations, time, memory."""
 
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from prism_ray.config import Config, TeacherConfig
 from prism_ray.store import StoreFiles, layout, read_commit
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.build import build_network, count_parameters, input_size, network_of
+from prism_ray.teachers.build import build_network, count_parameters, input_size
 from prism_ray.teachers.cards import TeacherCard, load_teacher, read_card
 from prism_ray.teachers.layers import measure_channels
-from prism_ray.teachers.library import describe
+from prism_ray.teachers.library import describe, network_of
 from prism_ray.teachers.pretrained import load_pretrained
 from prism_ray.teachers.teacher import freeze
 
@@ -47,7 +46,7 @@ class NetworkFigures:
 
 @dataclass(frozen=True)
 class PoolFigures:
-    """The pool, and how it was measured."""
+    """The figures of the pool, and the conditions of the measurement."""
 
     device: str
     batch_size: int
@@ -74,15 +73,15 @@ def measure_pool(
 ) -> PoolFigures:
     """Measure every network of the pool on `device`; `files` is the run's store, if there is one.
 
-    Costs do not depend on the weights: a network that is not in the store yet is measured with its first
-    ones, and nothing is downloaded. Raises ConfigError for networks that cannot be built, StoreError for
-    damaged teachers in the store.
+    Costs do not depend on the weights: a network that is not in the store yet is measured with its initial
+    ones, without a download. Raises ConfigError for networks that cannot be built, StoreError for damaged
+    teachers in the store.
     """
     networks = []
     for number, teacher in enumerate(config.teachers.pool):
-        key = f"teachers.pool.{number}"
-        network, card = _obtain(teacher, num_classes, config.data.image_size, files, device, key)
-        size = card.preprocessing.size if card else input_size(teacher, config.data.image_size, key)
+        key, image_size = f"teachers.pool.{number}", config.data.image_size
+        network, card = _obtain(teacher, num_classes, image_size, files, device, key)
+        size = card.preprocessing.size if card else input_size(teacher, image_size, key)
         images = torch.rand(
             (batch_size, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.float32
         ).to(device, torch.get_default_dtype(), memory_format=torch.channels_last)
@@ -111,7 +110,7 @@ def _obtain(
     device: torch.device,
     key: str,
 ) -> tuple[nn.Module, TeacherCard | None]:
-    """Return a teacher's network, frozen, and its card if the store has it as the config wants it."""
+    """Return a teacher's network, frozen, and its card if the store has the config's network."""
     if files is not None and files.exists(layout.commit(f"squeeze/{config.name}")):
         commit = read_commit(files, f"squeeze/{config.name}")
         card = read_card(files, commit)
@@ -122,8 +121,7 @@ def _obtain(
         return freeze(loaded.network, device), None
     num_outputs = describe(config, key).num_classes if config.weights else num_classes
     with torch.random.fork_rng(devices=[]):
-        network = build_network(network_of(config), num_outputs, key)
-    return freeze(network, device), None
+        return freeze(build_network(network_of(config), num_outputs, key), device), None
 
 
 def count_flops(network: nn.Module, images: Tensor) -> int:
@@ -134,7 +132,7 @@ def count_flops(network: nn.Module, images: Tensor) -> int:
 
 
 def time_step(network: nn.Module, images: Tensor, num_repeats: int) -> float:
-    """Return the median seconds of a step, after one that is not counted."""
+    """Return the median seconds of a step, after one step that is not counted."""
     seconds = []
     for _ in range(num_repeats + 1):
         started = time.perf_counter()
@@ -146,10 +144,10 @@ def time_step(network: nn.Module, images: Tensor, num_repeats: int) -> float:
 
 
 def measure_step_bytes(network: nn.Module, images: Tensor) -> int:
-    """Return the bytes of all tensors that live at once in a step, at most, its images included.
+    """Return the peak bytes of all tensors in a step, its images included.
 
-    On CUDA what the allocator hands out, workspaces of kernels included; on the CPU the storages of tensors,
-    without what a kernel uses inside.
+    On CUDA these are the bytes from the allocator, with the workspaces of kernels; on the CPU the storages
+    of tensors, without the memory that a kernel uses itself.
     """
     if images.is_cuda:
         torch.cuda.reset_peak_memory_stats(images.device)
@@ -164,36 +162,28 @@ def measure_step_bytes(network: nn.Module, images: Tensor) -> int:
 
 
 def _step(network: nn.Module, images: Tensor) -> None:
-    """Do what recover does with a BN teacher: logits and batch statistics forward, back to the pixels."""
-    pixels = images.clone().requires_grad_(True)  # B, 3, H, W
-    with _collected_statistics(network) as terms:
-        logits = network(pixels)
-        labels = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        loss = F.cross_entropy(logits, labels)
-        if terms:
-            loss = loss + torch.stack(terms).sum()
-    torch.autograd.grad(loss, pixels)
-
-
-@contextmanager
-def _collected_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect a term of variance and mean of the input of every BatchNorm layer that runs."""
-    terms: list[Tensor] = []
+    """Do a step as recover does with a BN teacher: logits and batch statistics, gradient of the pixels."""
+    terms: list[Tensor] = []  # of variance and mean of the input of every BatchNorm layer that runs
 
     def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         mean, var = measure_channels(inputs[0])
         terms.append(torch.linalg.vector_norm(var) + torch.linalg.vector_norm(mean))
 
     handles = [layer.register_forward_pre_hook(collect) for layer in find_batchnorm(network)]
+    pixels = images.clone().requires_grad_(True)  # B, 3, H, W
     try:
-        yield terms
+        logits = network(pixels)
     finally:
         for handle in handles:
             handle.remove()
+    loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+    if terms:
+        loss = loss + torch.stack(terms).sum()
+    torch.autograd.grad(loss, pixels)
 
 
 class LiveStorages(TorchDispatchMode):
-    """Adds up the storages of tensors made inside of it, while they live; views count once."""
+    """Sums the storages of tensors made inside of it, while they exist; views count once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -213,28 +203,17 @@ class LiveStorages(TorchDispatchMode):
             if isinstance(value, Tensor) and value.untyped_storage() not in self._known:
                 self._outside.add(value.untyped_storage())  # made before, for example the weights
         result = func(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self._note(value.untyped_storage())
+        storages = [value.untyped_storage() for value in tree_leaves(result) if isinstance(value, Tensor)]
+        for storage in storages:
+            if storage not in self._known and storage not in self._outside:
+                self._known.add(storage)
+                self.live_bytes += storage.nbytes()
+                self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+                weakref.finalize(storage, self._release, storage.nbytes())
         return result
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known or storage in self._outside:
-            return
-        self._known.add(storage)
-        num_bytes = storage.nbytes()
-        self.live_bytes += num_bytes
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-        weakref.finalize(storage, self._release, num_bytes)
 
     def _release(self, num_bytes: int) -> None:
         self.live_bytes -= num_bytes
-
-
-def _short(arch: str) -> str:
-    """Leave out the folders of a file of weights."""
-    network, at, weights = arch.partition("@")
-    return network + at + weights.rpartition("/")[2]
 
 
 def print_pool(figures: PoolFigures, console: Console) -> None:
@@ -242,15 +221,17 @@ def print_pool(figures: PoolFigures, console: Console) -> None:
     table = Table(
         title="Teacher pool", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False
     )
-    columns = ("name", "architecture", "size", "parameters", "BN layers", "MFLOPs", "ms", "MiB", "accuracy")
-    for column in (*columns, "weights"):
-        numeric = column not in ("name", "architecture", "weights")
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for column in ("name", "architecture"):
+        table.add_column(column, no_wrap=True)
+    for column in ("size", "parameters", "BN layers", "MFLOPs", "ms", "MiB", "accuracy"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
     for network in figures.networks:
         accuracy, digest = network.test_accuracy, network.weights_sha256
+        arch, at, weights = network.arch.partition("@")
         table.add_row(
             network.name,
-            _short(network.arch),
+            arch + at + weights.rpartition("/")[2],  # without the folders of a file
             str(network.size),
             f"{network.num_parameters:,}",
             str(network.num_bn_layers),

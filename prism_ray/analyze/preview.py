@@ -1,6 +1,5 @@
-"""What a config would do, before anything runs: batches, teachers, bytes, and what is done already."""
+"""A preview of a run: its batches, teachers and bytes, and the units that are done already."""
 
-import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,7 +18,7 @@ from prism_ray.store import StoreFiles
 
 @dataclass(frozen=True)
 class ImageSetPreview:
-    """What an image set would take."""
+    """The work that an image set needs."""
 
     name: str
     method: str
@@ -43,10 +42,6 @@ class Preview:
     store: str
     store_state: str
 
-    @property
-    def num_batches(self) -> int:
-        return sum(image_set.num_batches for image_set in self.image_sets)
-
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`; a draw as the names of its teachers, of each batch the first."""
         values = asdict(self)
@@ -56,12 +51,11 @@ class Preview:
 
 
 def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
-    """Open the data, make the plan and hold it against the store; raises UsageError for wrong input."""
+    """Open the data, make the plan and compare it with the store; raises UsageError for wrong input."""
     files = StoreFiles(config.store_url)
     asked = match(config, files, origin)
     plan = Plan(config, asked.facts)
-    state, done = _hold_against(files, asked)
-    every_batch = recover.STAGE.units(plan)
+    state, done = _compare_with_store(files, asked)
     return Preview(
         num_classes=asked.facts.num_classes,
         image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
@@ -69,7 +63,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
         estimated_image_bytes=plan.estimated_image_bytes(),
         estimated_label_bytes=plan.estimated_label_bytes(),
-        batches=tuple(islice(every_batch, max_batches)),
+        batches=tuple(islice(recover.STAGE.units(plan), max_batches)),
         store=files.location,
         store_state=state,
     )
@@ -78,22 +72,22 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
 def _preview_set(plan: Plan, name: str) -> ImageSetPreview:
     config = plan.config.image_sets[name]
     draws: Counter[str] = Counter()
-    fewest, most = sys.maxsize, 0
+    iterations: set[int] = set()
     for unit in recover.STAGE.units(plan, Within(name)):
-        fewest, most = min(fewest, unit.num_iterations), max(most, unit.num_iterations)
+        iterations.add(unit.num_iterations)
         draws.update(teacher for draw in unit.draws for teacher in draw)
     return ImageSetPreview(
         name=name,
         method=config.method,
         num_images=plan.num_images(name),
         num_batches=plan.formation(name).num_batches,
-        iterations=(fewest, most),
+        iterations=(min(iterations), max(iterations)),
         num_draws=dict(draws),
     )
 
 
-def _hold_against(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]:
-    """Say what the store holds, and how many units of each stage are done."""
+def _compare_with_store(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]:
+    """Return the state of the store, and how many units of each stage are done."""
     if asked.held is None:
         return "nothing done yet", {}
     if not asked.fits:
@@ -115,7 +109,8 @@ def print_preview(figures: Preview, console: Console) -> None:
     )
     for stage, (done, units) in figures.stages.items():
         console.print(f"{stage:<16}{done:,} of {units:,} units done")
-    sets = _columns("image set", "method", "images", "batches", "iterations", "teachers (in so many draws)")
+    columns = ("image set", "method", "images", "batches", "iterations", "teachers (number of draws)")
+    sets = Table(*columns, box=None, pad_edge=False)
     for image_set in figures.image_sets:
         low, high = image_set.iterations
         draws = ", ".join(f"{name} {count:,}" for name, count in image_set.num_draws.items())
@@ -128,7 +123,7 @@ def print_preview(figures: Preview, console: Console) -> None:
             draws or "-",
         )
     console.print(sets)
-    table = _columns("batch", "images", "iterations", "teachers", "seed")
+    table = Table("batch", "images", "iterations", "teachers", "seed", box=None, pad_edge=False)
     for unit in figures.batches:
         redrawn = f", redrawn {len(unit.draws) - 1:,} times" if len(unit.draws) > 1 else ""
         table.add_row(
@@ -139,12 +134,6 @@ def print_preview(figures: Preview, console: Console) -> None:
             str(unit.seed),
         )
     console.print(table)
-    if len(figures.batches) < figures.num_batches:
-        console.print(f"... and {figures.num_batches - len(figures.batches):,} more batches (--all)")
-
-
-def _columns(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name)
-    return table
+    num_more = sum(image_set.num_batches for image_set in figures.image_sets) - len(figures.batches)
+    if num_more > 0:
+        console.print(f"... and {num_more:,} more batches (--all)")

@@ -1,4 +1,4 @@
-"""What a run came to, from its commits alone: its students, and the measures of its images."""
+"""The results of a run, from its commits alone: its students, and the measures of its images."""
 
 import statistics
 from collections.abc import Sequence
@@ -38,15 +38,15 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ImageSetFigures:
-    """How an image set was made, and how diverse it is."""
+    """The cost and the diversity of an image set."""
 
     name: str
     method: str
     num_images: int
-    seconds: float  # actors were busy making it: recover, and the collections it needs
+    seconds: float  # that actors worked on it: recover, and the collections it needs
     cosine_mean: float | None  # intra-class cosine similarity of features; None: not measured yet
     cosine_variance: float | None
-    verified: dict[str, float]  # verifier -> share of the images it classifies right
+    verified: dict[str, float]  # verifier -> share of the images it classifies correctly
 
     @property
     def images_per_second(self) -> float | None:
@@ -71,24 +71,19 @@ class Results:
 @dataclass(frozen=True)
 class _StudentFigures:
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
-
     accuracy: float
 
 
 @dataclass(frozen=True)
 class _MeasureFigures:
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
-
     cosine_mean: float | None = None
     cosine_variance: float | None = None
     verified: dict[str, float] = field(default_factory=dict)
 
 
 def figures_of(files: StoreFiles, commit: Commit, kind: type[Figures], **given: Any) -> Figures:
-    """Return the figures that a commit notes of its unit, and those `given`.
-
-    Raises StoreError if some are missing.
-    """
+    """Return the figures of a unit from its commit and `given`; raises StoreError if some are missing."""
     try:
         return record_of(kind, commit.stats | given)
     except ValueError as error:
@@ -106,7 +101,7 @@ def number_text(value: float | None, form: str) -> str:
 
 
 def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
-    """Draw the rows from the commits; what is not done yet is left out.
+    """Read the rows from the commits, without units that are not done.
 
     Raises StoreError if a commit does not have the figures of its unit.
     """
@@ -123,19 +118,11 @@ def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
         made = progress.figures.get(f"recover/{name}")
         if made is None:
             continue
-        collected = plan.unit_ids("collect", name)
-        seconds = sum(commits[unit_id].seconds for unit_id in collected if unit_id in commits)
-        measure = next((commits.get(unit_id) for unit_id in plan.unit_ids("measure", name)), None)
+        collected = (commits.get(unit_id) for unit_id in plan.unit_ids("collect", name))
+        seconds = sum(commit.seconds for commit in collected if commit)
+        measure = commits.get(f"measure/{name}")
         measured = figures_of(files, measure, _MeasureFigures) if measure else _MeasureFigures()
         sets.append(
-            ImageSetFigures(
-                name=name,
-                method=config.method,
-                num_images=made.num_rows,
-                seconds=seconds + made.seconds,
-                cosine_mean=measured.cosine_mean,
-                cosine_variance=measured.cosine_variance,
-                verified=measured.verified,
-            )
+            ImageSetFigures(name, config.method, made.num_rows, seconds + made.seconds, **vars(measured))
         )
     return Results(tuple(rows), tuple(sets))

@@ -1,4 +1,4 @@
-"""Contact sheets: a row per class, a column per IPC index, for a person to look at. Needs no torch."""
+"""Contact sheets for people: a row per class, a column per IPC index. Needs no torch."""
 
 import io
 
@@ -46,8 +46,8 @@ def contact_sheet(
     width, height = max(block.width for block in blocks), max(block.height for block in blocks)
     num_rows = -(-len(blocks) // _BLOCKS_PER_ROW)
     sheet = Image.new("RGB", (width * min(len(blocks), _BLOCKS_PER_ROW), height * num_rows), "white")
-    for place, block in enumerate(blocks):
-        row, column = divmod(place, _BLOCKS_PER_ROW)
+    for index, block in enumerate(blocks):
+        row, column = divmod(index, _BLOCKS_PER_ROW)
         sheet.paste(block, (column * width, row * height))
     sink = io.BytesIO()
     sheet.save(sink, format="PNG")
@@ -57,7 +57,7 @@ def contact_sheet(
 def _block(
     title: str, found: dict[Slot, np.ndarray], class_names: tuple[str, ...], num_ipc: int
 ) -> Image.Image:
-    """Draw one image set; a slot whose image is not there yet stays grey."""
+    """Return the block of one image set; a slot without an image is grey."""
     size = next(iter(found.values())).shape[-1]
     cell = size * max(1, -(-_MIN_CELL // size))
     step = cell + _GAP
@@ -75,7 +75,7 @@ def _block(
             if image is None:
                 draw.rectangle((left, top, left + cell, top + cell), fill="lightgrey")
                 continue
-            pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-            picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+            pixels = np.ascontiguousarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+            picture = Image.fromarray(pixels).convert("RGB")
             block.paste(picture.resize((cell, cell), Image.Resampling.NEAREST), (left, top))
     return block

@@ -24,12 +24,12 @@ class TeacherFigures:
     num_parameters: int
     num_bn_layers: int
     test_accuracy: float | None  # share in [0, 1] of the real test images, if there are any
-    validation_accuracy: float | None  # and of those kept back
+    validation_accuracy: float | None  # the same for the validation images
 
 
 @dataclass(frozen=True)
 class StageFigures:
-    """A stage over all calls of the command."""
+    """The work on a stage in all calls of the command."""
 
     stage: str
     num_done: int
@@ -59,13 +59,11 @@ class Summary:
 
 
 def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
-    """Draw the figures from the commits; raises StoreError if one does not have those of its unit."""
-    commits = progress.commits
-    stages = []
+    """Read the figures from the commits; raises StoreError if one does not have the figures of its unit."""
+    commits, stages = progress.commits, []
     for stage in progress.stages:
         figures = [figures for scope, figures in progress.figures.items() if stage_of(scope) == stage.stage]
-        seconds = sum(each.seconds for each in figures)
-        num_bytes = sum(each.num_bytes for each in figures)
+        seconds, num_bytes = sum(each.seconds for each in figures), sum(each.num_bytes for each in figures)
         stages.append(StageFigures(stage.stage, stage.num_done, stage.num_units, seconds, num_bytes))
     teachers = [
         figures_of(files, commits[unit_id], TeacherFigures, name=teacher.name)
@@ -83,7 +81,7 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
 
 
 def print_summary(summary: Summary, console: Console, wall_seconds: dict[str, float] | None = None) -> None:
-    """Print the tables; `wall_seconds` are the stages' in this call, if it worked on any."""
+    """Print the tables; `wall_seconds` has the seconds of each stage that this call worked on."""
     tables = [_stage_table(summary, wall_seconds or {})]
     if summary.teachers:
         tables.insert(0, _teacher_table(summary))
@@ -96,8 +94,8 @@ def print_summary(summary: Summary, console: Console, wall_seconds: dict[str, fl
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     return table
 
 

@@ -3,6 +3,7 @@
 from prism_ray.config import DataConfig
 from prism_ray.data.base import DataFacts, RealImages, Split, check_config
 from prism_ray.data.folder import FolderImages, FolderIndex, index_folder
+from prism_ray.data.idx import open_fashion_mnist
 from prism_ray.data.validation import KeptBack
 
 __all__ = [
@@ -17,21 +18,17 @@ __all__ = [
 
 
 def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImages:
-    """Open the real images. For an image folder, `index` is the result of `index_folder`.
+    """Open the real images; for an image folder, `index` is the result of `index_folder`.
 
     Raises DataError if files are missing or damaged.
     """
-    source = _open_source(config, index)
-    return KeptBack(source, config.validation_fraction) if config.validation_fraction > 0.0 else source
-
-
-def _open_source(config: DataConfig, index: FolderIndex | None) -> RealImages:
+    source: RealImages
     if config.source == "digits":
         from prism_ray.data.digits import open_digits  # late: scikit-learn takes a second to load
 
-        return open_digits(config)
-    if config.source == "fashion-mnist":
-        from prism_ray.data.idx import open_fashion_mnist
-
-        return open_fashion_mnist(config)
-    return FolderImages(config, index if index is not None else index_folder(config))
+        source = open_digits(config)
+    elif config.source == "fashion-mnist":
+        source = open_fashion_mnist(config)
+    else:
+        source = FolderImages(config, index if index is not None else index_folder(config))
+    return KeptBack(source, config.validation_fraction) if config.validation_fraction > 0.0 else source

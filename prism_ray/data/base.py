@@ -1,4 +1,4 @@
-"""The interface of a source of real images, and the checks of a config against the data. No torch here."""
+"""The interface of a source of real images, and the checks of a config against the data. No torch."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -18,8 +18,6 @@ from prism_ray.seeds import derive_seed
 Split = Literal["train", "validation", "test"]
 Images = npt.NDArray[np.uint8]  # B, channels, H, W
 Labels = npt.NDArray[np.int64]  # B
-
-
 _CHECKED_AT_ONCE = 1024
 
 
@@ -51,7 +49,7 @@ class RealImages(ABC):
 
     @abstractmethod
     def item(self, split: Split, index: int) -> str:
-        """Return a name of an image that does not change if other images are added or removed."""
+        """Return a name of an image that stays the same if other images are added or removed."""
 
     @abstractmethod
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
@@ -62,9 +60,9 @@ class RealImages(ABC):
 
     def check_test_images(self) -> None:
         """Read all test images, so that an unreadable one is named before hours of training."""
-        for first in range(0, len(self.labels["test"]), _CHECKED_AT_ONCE):
-            last = min(first + _CHECKED_AT_ONCE, len(self.labels["test"]))
-            self.read("test", np.arange(first, last))
+        num_images = len(self.labels["test"])
+        for first in range(0, num_images, _CHECKED_AT_ONCE):
+            self.read("test", np.arange(first, min(first + _CHECKED_AT_ONCE, num_images)))
 
     def facts(self) -> DataFacts:
         """Return the facts that the plan needs."""
@@ -119,11 +117,11 @@ class ArrayImages(RealImages):
         size = self._image_size
         picked = self._images[split][indices]
         if picked.shape[1:] != (size, size):
-            resized = [
-                np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-                for image in picked
-            ]
-            picked = np.stack(resized) if resized else np.empty((0, size, size), np.uint8)
+            resized = np.empty((len(picked), size, size), np.uint8)
+            for index, image in enumerate(picked):
+                picture = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+                resized[index] = np.asarray(picture)
+            picked = resized
         return np.ascontiguousarray(picked[:, None])
 
 
@@ -131,7 +129,7 @@ def held_out(source: str, class_name: str, items: Sequence[str], fraction: float
     """Choose the held-out items of a class: True for about `fraction` of them, at least one.
 
     Items are ranked by a hash of source, class and item, without the run's seed. So all runs on one source
-    are tested on the same images, and other classes or files change the choice little or not at all.
+    are tested on the same images, and other classes or files hardly change the choice.
     """
     num_test = min(max(1, round(len(items) * fraction)), len(items) - 1)
     ranked = sorted(range(len(items)), key=lambda i: derive_seed("held-out", source, class_name, items[i]))
@@ -149,57 +147,47 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
         )
     wanted = config.data.num_classes
     if wanted is not None and wanted != facts.num_classes:
+        names = ", ".join(facts.class_names[:10]) + ", ..." * (facts.num_classes > 10)
         raise ConfigError(
             f"{origin}: data.num_classes = {wanted}: the data has {facts.num_classes} classes "
-            f"({_some(facts.class_names)}); correct the number or leave it out"
+            f"({names}); correct the number or leave it out"
         )
     fewest = min(facts.train_counts)
     smallest = facts.class_names[facts.train_counts.index(fewest)]
     for name, image_set in config.image_sets.items():
+        section = "recover" if name == DISTILLED else f"image_sets.{name}"
         need, have, limit = _real_images_needed(config, image_set, fewest)
         if need > have:
-            section = "recover" if name == DISTILLED else f"image_sets.{name}"
-            start = f"init {image_set.init}" + f" of replicate {image_set.replicate}" * (
-                image_set.replicate > 0
-            )
+            start = f"init {image_set.init}"
+            if image_set.replicate > 0:
+                start += f" of replicate {image_set.replicate}"
             noise = f" or set {section}.init to noise" * isinstance(image_set, RecoverConfig)
             patches = " or collect.rded_patches_per_side" * (image_set.init == "rded")
             raise ConfigError(
                 f"{origin}: {section}.ipc = {image_set.ipc}: {start} needs {need} training images per class, "
                 f"but class {smallest!r} has {fewest}{limit}; lower {section}.ipc{patches}{noise}"
             )
-        _check_priors(config, image_set, name, origin)
-
-
-def _check_priors(config: Config, image_set: AnyImageSet, name: str, origin: str) -> None:
-    """Raise ConfigError if votes need accuracies on validation images (never on test images) without any."""
-    if not isinstance(image_set, RecoverConfig) or image_set.selection.votes != "prior":
-        return
-    unknown = [t for t in config.candidates(image_set) if t not in image_set.selection.priors]
-    if unknown and config.data.validation_fraction == 0.0:
-        section = "recover" if name == DISTILLED else f"image_sets.{name}"
-        raise ConfigError(
-            f"{origin}: {section}.selection.votes = 'prior' needs the accuracy of {', '.join(unknown)} on "
-            "validation images, but there are none; set data.validation_fraction above 0, for example 0.1, "
-            f"or set {section}.selection.priors in percent"
-        )
+        if isinstance(image_set, RecoverConfig) and image_set.selection.votes == "prior":
+            # Priors are never accuracies on test images.
+            unknown = [t for t in config.candidates(image_set) if t not in image_set.selection.priors]
+            if unknown and config.data.validation_fraction == 0.0:
+                raise ConfigError(
+                    f"{origin}: {section}.selection.votes = 'prior' needs the accuracy of "
+                    f"{', '.join(unknown)} on validation images, but there are none; set "
+                    "data.validation_fraction above 0, for example 0.1, or set "
+                    f"{section}.selection.priors in percent"
+                )
 
 
 def _real_images_needed(config: Config, image_set: AnyImageSet, fewest: int) -> tuple[int, int, str]:
-    """Return the number of real images per class that an init needs, the number there is, and its limit."""
-    num_images = image_set.ipc * (image_set.replicate + 1)
-    collect = config.collect
-    if image_set.init == "real":
-        return num_images, fewest, ""
+    """Return the number of real images per class that an init needs, the number it has, and its limit."""
+    num_images, collect = image_set.ipc * (image_set.replicate + 1), config.collect
+    most, key = fewest, ""
     if image_set.init == "median":
-        most = collect.images_per_class or fewest
-        return num_images, min(fewest, most), f" (collect.images_per_class = {most})" * (most < fewest)
-    if image_set.init == "rded":
-        most = collect.rded_images_per_class
-        limit = f" (collect.rded_images_per_class = {most})" * (most < fewest)
-        return num_images * collect.rded_patches_per_side**2, min(fewest, most), limit
-    return 0, fewest, ""
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        most, key = collect.images_per_class or fewest, "images_per_class"
+    elif image_set.init == "rded":
+        most, key = collect.rded_images_per_class, "rded_images_per_class"
+        num_images *= collect.rded_patches_per_side**2
+    elif image_set.init != "real":
+        num_images = 0
+    return num_images, min(fewest, most), f" (collect.{key} = {most})" * (most < fewest)

@@ -12,16 +12,15 @@ def open_digits(config: DataConfig) -> ArrayImages:
     bunch = load_digits()
     images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
+    class_names = tuple(str(label) for label in range(10))
     is_test = np.zeros(len(labels), dtype=np.bool_)
-    for label in range(10):
-        places = np.flatnonzero(labels == label)
-        is_test[places] = held_out(
-            "digits", str(label), [str(place) for place in places], config.test_fraction
-        )
+    for label, name in enumerate(class_names):
+        indices = np.flatnonzero(labels == label)
+        is_test[indices] = held_out("digits", name, [*map(str, indices)], config.test_fraction)
     return ArrayImages(
-        name="digits",
-        class_names=tuple(str(label) for label in range(10)),
-        images={"train": images[~is_test], "test": images[is_test]},
-        labels={"train": labels[~is_test], "test": labels[is_test]},
-        image_size=config.image_size,
+        "digits",
+        class_names,
+        {"train": images[~is_test], "test": images[is_test]},
+        {"train": labels[~is_test], "test": labels[is_test]},
+        config.image_size,
     )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +28,12 @@ _INDEX = pa.schema(
 _SLACK_BYTES = 2**20
 _MOST_PACKED = 256  # largest ratio of unpacked to packed bytes; a real index has a small one
 _CACHE_BYTES = 2**30  # decoded images kept per actor; a larger set is decoded at each read
-_RUN_A_PROGRAM = frozenset({"EPS"})  # Pillow starts Ghostscript for them
 _NUM_NAMED = 20  # maximum number of bad files in an error
 
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """The list of the image files with their classes. Paths are relative to data.path or data.test_path."""
+    """The list of image files and their classes; paths are relative to data.path or data.test_path."""
 
     class_names: tuple[str, ...]
     paths: dict[Split, tuple[str, ...]]
@@ -42,16 +42,13 @@ class FolderIndex:
 
     def to_parquet(self) -> bytes:
         """Return the index as the bytes of a Parquet file."""
-        splits = [split for split in ("train", "test") for _ in self.paths[split]]
-        table = pa.table(
-            {
-                "path": [*self.paths["train"], *self.paths["test"]],
-                "label": np.concatenate([self.labels["train"], self.labels["test"]]),
-                "num_bytes": np.concatenate([self.sizes["train"], self.sizes["test"]]),
-                "split": splits,
-            },
-            metadata={"class_names": json.dumps(self.class_names)},
-        )
+        columns = {
+            "path": [*self.paths["train"], *self.paths["test"]],
+            "label": np.concatenate([self.labels["train"], self.labels["test"]]),
+            "num_bytes": np.concatenate([self.sizes["train"], self.sizes["test"]]),
+            "split": [split for split in ("train", "test") for _ in self.paths[split]],
+        }
+        table = pa.table(columns, metadata={"class_names": json.dumps(self.class_names)})
         sink = io.BytesIO()
         pq.write_table(table, sink)
         return sink.getvalue()
@@ -72,9 +69,9 @@ class FolderIndex:
         paths = np.asarray(table["path"].to_pylist(), dtype=object)
         if not set(split) <= {"train", "test"} or not set(np.unique(labels)) <= set(range(len(names))):
             raise ValueError("it has an unknown split or class")
-        outside = next((path for path in paths if _leads_out(path)), None)
-        if outside is not None:
-            raise ValueError(f"it names {outside!r}, which is outside of the folder")
+        for path in paths:
+            if path.startswith("/") or "\0" in path or ".." in path.split("/"):
+                raise ValueError(f"it names {path!r}, which is outside of the folder")
         return cls(
             class_names=names,
             paths={key: tuple(paths[split == key]) for key in ("train", "test")},
@@ -86,61 +83,45 @@ class FolderIndex:
 def index_folder(config: DataConfig) -> FolderIndex:
     """List the class folders of `config.path` (and `config.test_path`) and read the header of each file.
 
-    Raises DataError if a folder is missing or empty, or if files are not images; it names them.
+    Raises DataError, which names the folders that are missing or empty, and the files that are not images.
     """
     assert config.path is not None
     root = Path(config.path)
     files = _list_classes(root, "data.path")
     class_names = tuple(sorted(files))
-    paths: dict[Split, list[str]] = {"train": [], "test": []}
-    labels: dict[Split, list[int]] = {"train": [], "test": []}
-
-    def add(split: Split, label: int, names: list[str]) -> None:
-        paths[split] += names
-        labels[split] += [label] * len(names)
-
-    test_files = None
+    test_root, test_files = root, {}
     if config.test_path is not None:
-        test_files = _list_classes(Path(config.test_path), "data.test_path")
-        unknown = sorted(set(test_files) - set(class_names))
-        if unknown:
+        test_root = Path(config.test_path)
+        test_files = _list_classes(test_root, "data.test_path")
+        unknown, missing = sorted(test_files.keys() - files.keys()), sorted(files.keys() - test_files.keys())
+        if unknown or missing:
+            has = f"the class folders {', '.join(unknown)}, which are not in"
+            lacks = f"no class folders {', '.join(missing)}, which are in"
             raise DataError(
-                f"data.test_path: {config.test_path} has the class folders {', '.join(unknown)}, which are "
-                f"not in {config.path}; both need the same class folders"
+                f"data.test_path: {config.test_path} has {has if unknown else lacks} {config.path}; both "
+                "need the same class folders"
             )
-        missing = sorted(set(class_names) - set(test_files))
-        if missing:
-            raise DataError(
-                f"data.test_path: {config.test_path} has no class folders {', '.join(missing)}, which are in "
-                f"{config.path}; both need the same class folders"
-            )
-    for label, name in enumerate(class_names):
-        if test_files is not None:
-            add("train", label, files[name])
-            add("test", label, test_files[name])
-        elif len(files[name]) < 2:
-            raise DataError(
-                f"data.path: class folder {root / name} has only {len(files[name])} image, but one is held "
-                "out for the test; add images, or set data.test_path"
-            )
-        else:
+    else:
+        for name in class_names:
+            if len(files[name]) < 2:
+                raise DataError(
+                    f"data.path: class folder {root / name} has only {len(files[name])} image, but one is "
+                    "held out for the test; add images, or set data.test_path"
+                )
             is_test = held_out("image-folder", name, files[name], config.test_fraction)
-            add(
-                "train",
-                label,
-                [f for f, test in zip(files[name], is_test, strict=True) if not test],
-            )
-            add("test", label, [f for f, test in zip(files[name], is_test, strict=True) if test])
-    roots = {"train": root, "test": Path(config.test_path or config.path)}
-    return FolderIndex(
-        class_names=class_names,
-        paths={split: tuple(names) for split, names in paths.items()},
-        labels={split: np.asarray(values, dtype=np.int64) for split, values in labels.items()},
-        sizes={
-            split: np.asarray([(roots[split] / name).stat().st_size for name in names], dtype=np.int64)
-            for split, names in paths.items()
-        },
-    )
+            test_files[name] = [file for file, test in zip(files[name], is_test, strict=True) if test]
+            files[name] = [file for file, test in zip(files[name], is_test, strict=True) if not test]
+    paths: dict[Split, tuple[str, ...]] = {}
+    labels: dict[Split, npt.NDArray[np.int64]] = {}
+    sizes: dict[Split, npt.NDArray[np.int64]] = {}
+    sides: tuple[tuple[Split, Path, dict[str, list[str]]], ...]
+    sides = (("train", root, files), ("test", test_root, test_files))
+    for split, folder, found in sides:
+        paths[split] = tuple(file for name in class_names for file in found[name])
+        counts = [len(found[name]) for name in class_names]
+        labels[split] = np.repeat(np.arange(len(class_names), dtype=np.int64), counts)
+        sizes[split] = np.asarray([(folder / file).stat().st_size for file in paths[split]], dtype=np.int64)
+    return FolderIndex(class_names, paths, labels, sizes)
 
 
 class FolderImages(RealImages):
@@ -150,14 +131,10 @@ class FolderImages(RealImages):
 
     def __init__(self, config: DataConfig, index: FolderIndex) -> None:
         assert config.path is not None
-        self.class_names = index.class_names
-        self.labels = index.labels
-        self._index = index
-        self._size = config.image_size
-        self._roots: dict[Split, Path] = {
-            "train": Path(config.path),
-            "test": Path(config.test_path or config.path),
-        }
+        self.class_names, self.labels = index.class_names, index.labels
+        self._index, self._size = index, config.image_size
+        test_path = config.test_path or config.path
+        self._roots: dict[Split, Path] = {"train": Path(config.path), "test": Path(test_path)}
         self._cache: dict[Split, tuple[Images, npt.NDArray[np.bool_]]] = {}
 
     def identity(self) -> str:
@@ -173,33 +150,27 @@ class FolderImages(RealImages):
         return self._index.paths[split][index]
 
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
-        images, present = self._cache_of(split)
-        if images is None:
+        shape = (len(self.labels[split]), self.channels, self._size, self._size)
+        if math.prod(shape) > _CACHE_BYTES:
             return self._decode(split, indices)
+        if split not in self._cache:
+            self._cache[split] = np.empty(shape, np.uint8), np.zeros(len(self.labels[split]), np.bool_)
+        images, present = self._cache[split]
         missing = indices[~present[indices]]
         if len(missing):
             images[missing] = self._decode(split, missing)
             present[missing] = True
         return images[indices]
 
-    def _cache_of(self, split: Split) -> tuple[Images | None, npt.NDArray[np.bool_]]:
-        count = len(self.labels[split])
-        if count * self.channels * self._size**2 > _CACHE_BYTES:
-            return None, np.zeros(0, dtype=np.bool_)
-        if split not in self._cache:
-            shape = (count, self.channels, self._size, self._size)
-            self._cache[split] = (np.empty(shape, np.uint8), np.zeros(count, dtype=np.bool_))
-        return self._cache[split]
-
     def _decode(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         decoded = np.empty((len(indices), self.channels, self._size, self._size), np.uint8)
         bad: list[str] = []
-        for place, index in enumerate(indices):
+        for row, index in enumerate(indices):
             path = self._roots[split] / self._index.paths[split][index]
             try:
                 if path.stat().st_size != self._index.sizes[split][index]:
                     raise ValueError("it has changed since it was listed at the start of the run")
-                decoded[place] = decode_image(path, self._size)
+                decoded[row] = decode_image(path, self._size)
             except Exception as error:  # Pillow raises whatever it meets in a damaged file
                 bad.append(f"{path} ({error})")
         if bad:
@@ -228,9 +199,9 @@ def decode_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
 
 @cache
 def image_formats() -> tuple[str, ...]:
-    """Return the formats that Pillow reads without starting another program."""
+    """Return the formats that Pillow reads without another program; for EPS it starts Ghostscript."""
     Image.init()
-    return tuple(kind for kind in Image.ID if kind in Image.OPEN and kind not in _RUN_A_PROGRAM)
+    return tuple(kind for kind in Image.ID if kind in Image.OPEN and kind != "EPS")
 
 
 def _class_names(text: bytes) -> tuple[str, ...]:
@@ -241,10 +212,6 @@ def _class_names(text: bytes) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("it has no class names")
     return tuple(names)
-
-
-def _leads_out(path: str) -> bool:
-    return path.startswith("/") or "\0" in path or ".." in path.split("/")
 
 
 def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
@@ -271,35 +238,28 @@ def _list_classes(root: Path, key: str) -> dict[str, list[str]]:
 
 
 def _image_files(folder: Path, root: Path) -> Iterator[str]:
-    """Yield the files with a suffix that Pillow knows. Other files are ignored."""
+    """Yield the files whose suffix Pillow knows; other files are ignored."""
     formats = image_formats()
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in formats}
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         seen.add(os.path.realpath(parent))
-        folders[:] = [
-            name
-            for name in folders
-            if name[0] != "." and os.path.realpath(os.path.join(parent, name)) not in seen
-        ]
+        visible = (name for name in folders if name[0] != ".")
+        folders[:] = [name for name in visible if os.path.realpath(os.path.join(parent, name)) not in seen]
         for name in names:
             if name[0] != "." and Path(name).suffix.lower() in suffixes:
-                yield _readable((Path(parent) / name).relative_to(root).as_posix())
+                path = (Path(parent) / name).relative_to(root).as_posix()
+                try:
+                    path.encode()
+                except UnicodeEncodeError:
+                    raise DataError(f"the name of the image file {path!r} is not UTF-8; rename it") from None
+                yield path
 
 
 def _refuse_unreadable(error: OSError) -> None:
     raise DataError(
         f"the folder {error.filename} cannot be listed: {error.strerror}; make it readable or remove it"
     )
-
-
-def _readable(path: str) -> str:
-    """Return `path` if it is Unicode, as the index needs; raise DataError otherwise."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"the name of the image file {path!r} is not UTF-8; rename it") from None
-    return path
 
 
 def _check_header(path: Path) -> str | None:

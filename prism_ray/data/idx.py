@@ -12,20 +12,15 @@ from prism_ray.config import DataConfig
 from prism_ray.data.base import ArrayImages, Split
 from prism_ray.errors import DataError
 
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+_CLASS_NAMES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+CLASS_NAMES = tuple(_CLASS_NAMES.split(","))
 _MAX_BYTES = 2**26  # unpacked; the 60,000 training images have 47 MB
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+_KINDS = ("images-idx3", "labels-idx1")
+_REMEDY = (
+    "; set data.path to the folder of the four idx .gz files (Debian's package dataset-fashion-mnist has "
+    "them), or set data.download to true"
+)
 
 
 def open_fashion_mnist(config: DataConfig) -> ArrayImages:
@@ -38,8 +33,7 @@ def open_fashion_mnist(config: DataConfig) -> ArrayImages:
     images: dict[Split, npt.NDArray[np.uint8]] = {}
     labels: dict[Split, npt.NDArray[np.int64]] = {}
     for split, prefix in _PREFIXES.items():
-        images_path = folder / f"{prefix}-images-idx3-ubyte.gz"
-        labels_path = folder / f"{prefix}-labels-idx1-ubyte.gz"
+        images_path, labels_path = (folder / f"{prefix}-{kind}-ubyte.gz" for kind in _KINDS)
         images[split] = read_idx(images_path, num_dimensions=3)
         labels[split] = read_idx(labels_path, num_dimensions=1).astype(np.int64)
         if len(images[split]) != len(labels[split]):
@@ -70,7 +64,7 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
                     f"data.path: {path} is damaged: its header says {shape}, which is more than all of "
                     "Fashion-MNIST; replace it"
                 )
-            data = file.read(num_bytes + 1)  # one more, to reach the end and the checksum there
+            data = file.read(num_bytes + 1)  # one more byte, to reach the checksum at the end
     except FileNotFoundError:
         raise DataError(f"data.path: {path} does not exist{_REMEDY}") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -81,12 +75,6 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
             f"data.path: {path} is damaged: its header says {shape}, but {found} bytes follow; replace it"
         )
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
-
-
-_REMEDY = (
-    "; set data.path to the folder of the four idx .gz files (Debian's package dataset-fashion-mnist has "
-    "them), or set data.download to true"
-)
 
 
 def _find_folder(path: Path, download: bool) -> Path:
@@ -109,6 +97,3 @@ def _find_folder(path: Path, download: bool) -> Path:
             "connection, or set data.path to a folder with the four idx .gz files"
         ) from None
     return downloaded
-
-
-_KINDS = ("images-idx3", "labels-idx1")

@@ -1,4 +1,4 @@
-"""The validation split: training images of any source that are held out."""
+"""The validation split: training images of any source that are kept back."""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,15 @@ class KeptBack(RealImages):
         labels = source.labels["train"]
         kept = np.zeros(len(labels), dtype=np.bool_)
         for label, name in enumerate(source.class_names):
-            places = source.train_indices(label)
-            if len(places) > 1:
-                items = [source.item("train", int(place)) for place in places]
-                kept[places] = held_out("validation", name, items, fraction)
-        self._places: dict[Split, npt.NDArray[np.int64]] = {
+            indices = source.train_indices(label)
+            if len(indices) > 1:
+                items = [source.item("train", int(index)) for index in indices]
+                kept[indices] = held_out("validation", name, items, fraction)
+        self._indices: dict[Split, npt.NDArray[np.int64]] = {
             "train": np.flatnonzero(~kept),
             "validation": np.flatnonzero(kept),
         }
-        self.labels = {split: labels[places] for split, places in self._places.items()}
+        self.labels = {split: labels[indices] for split, indices in self._indices.items()}
         self.labels["test"] = source.labels["test"]
 
     def identity(self) -> str:
@@ -36,9 +36,9 @@ class KeptBack(RealImages):
     def item(self, split: Split, index: int) -> str:
         if split == "test":
             return self._source.item(split, index)
-        return self._source.item("train", int(self._places[split][index]))
+        return self._source.item("train", int(self._indices[split][index]))
 
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         if split == "test":
             return self._source.read(split, indices)
-        return self._source.read("train", self._places[split][indices])
+        return self._source.read("train", self._indices[split][indices])

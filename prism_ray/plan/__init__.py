@@ -1,4 +1,4 @@
-"""What a run will do, and what its results depend on: Plan, scopes, plan versions. Pure."""
+"""The units of a run, and the settings that its results depend on: Plan, scopes, plan versions. Pure."""
 
 from prism_ray.plan.plan import Plan
 

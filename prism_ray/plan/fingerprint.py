@@ -1,9 +1,9 @@
-"""Fingerprints: which settings each unit of a run answers to, and how two runs differ. Pure.
+"""Fingerprints: the settings that each unit of a run depends on, and how two runs differ. Pure.
 
 A scope is a part of a run whose results depend on the same settings: one teacher, one collection, one image
 set, its labels, one evaluation of it. Its inputs are these settings and the fingerprints of the scopes that
-it needs, so a fingerprint covers everything upstream. A scope is bound once a unit of it is committed. What
-is not bound may still change, and scopes may be added to a finished run.
+it needs, so a fingerprint covers everything upstream. A scope is bound once a unit of it is committed. Other
+scopes may still change, and scopes may be added to a finished run.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from prism_ray.stages.squeeze import RUN
 
 Scopes = dict[str, dict[str, Any]]  # scope -> {"settings": plain data, "needs": {scope: fingerprint}}
 
-# Settings that cannot change a result: where data are, and how they get there.
+# Settings that cannot change a result: the location of the data, and their download.
 _FREE_DATA_KEYS = {"path", "test_path", "download", "num_classes"}
 
 
@@ -34,10 +34,10 @@ def run_scopes(
     weights: Mapping[str, str] | None = None,
     version: int = PLAN_VERSION,
 ) -> Scopes:
-    """Return the inputs of every scope of a run, those that others need first.
+    """Return the inputs of every scope of a run; a scope comes after those that it needs.
 
-    `weights` has the SHA-256 of each teacher's file of weights, if it has one; its path is free. `version` is
-    the plan version of the run.
+    `weights` has the SHA-256 of each teacher's file of weights, whose path is free. `version` is the plan
+    version of the run.
     """
     view = View(version)
     settings = {
@@ -69,33 +69,33 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def clashes(held: Scopes, asked: Scopes, bound: Collection[str]) -> list[str]:
-    """Say in one line each how `asked` would change what `bound` scopes of `held` have made.
+def clashes(stored: Scopes, requested: Scopes, bound: Collection[str]) -> list[str]:
+    """Return a line for each difference of `requested` that changes results of `bound` scopes of `stored`.
 
-    Empty if and only if every bound scope that both know has the same fingerprint. Both are of one plan
+    Empty if and only if every bound scope that is in both has the same fingerprint. Both are of one plan
     version.
     """
-    both = held.keys() & asked.keys()
-    changed = {scope for scope in both if fingerprint(held[scope]) != fingerprint(asked[scope])}
-    explain = changed & needed_scopes(held, bound)
+    both = stored.keys() & requested.keys()
+    changed = {scope for scope in both if fingerprint(stored[scope]) != fingerprint(requested[scope])}
+    explain = changed & needed_scopes(stored, bound)
     found: set[str] = set()
     while explain:
         scope = explain.pop()
         found.add(scope)
-        needs = held[scope]["needs"].keys() | asked[scope]["needs"].keys()
+        needs = stored[scope]["needs"].keys() | requested[scope]["needs"].keys()
         explain |= (needs & changed) - found
     lines: dict[str, None] = {}
-    sets = {scope.removeprefix("recover/") for scope in held if scope.startswith("recover/")}
-    view = View(plan_version(held)) if found else None
-    for scope in held:
-        if scope in found:
-            whose = _whose(scope) if sets - {DISTILLED, CONTROL} else ""
-            for line in differences(held[scope]["settings"], asked[scope]["settings"], view):
-                lines[line + whose] = None
-            here, now = held[scope]["needs"].keys(), asked[scope]["needs"].keys()
-            for need in sorted(here ^ now):
-                which = "the store used it, now it is not used" if need in here else "it is new"
-                lines[f"{need}: {which}{whose}"] = None
+    sets = {scope.removeprefix("recover/") for scope in stored if scope.startswith("recover/")}
+    for scope in (scope for scope in stored if scope in found):
+        old, new = stored[scope], requested[scope]
+        kind, _, name = scope.partition("/")
+        is_of_set = kind in ("recover", "relabel", "evaluate", "measure")
+        whose = f" (image set {name.split('/')[0]})" if is_of_set and sets - {DISTILLED, CONTROL} else ""
+        for line in differences(old["settings"], new["settings"], View(plan_version(stored))):
+            lines[line + whose] = None
+        for need in sorted(old["needs"].keys() ^ new["needs"].keys()):
+            which = "the store used it, now it is not used" if need in old["needs"] else "it is new"
+            lines[f"{need}: {which}{whose}"] = None
     return list(lines)
 
 
@@ -111,10 +111,9 @@ def needed_scopes(scopes: Scopes, bound: Collection[str]) -> set[str]:
 
 
 def differences(old: Any, new: Any, view: View | None = None) -> list[str]:
-    """Say in one line each where two pieces of plain data differ, for a person to read.
+    """Return a line for each difference of two pieces of plain data, for a person to read.
 
-    With `view`, which needs a scope's settings, a value that is not there is shown as the default that it
-    stands for.
+    With `view`, which needs a scope's settings, a missing value is shown as its default.
     """
     method = old.get("recover", {}).get("method", "prism") if view else ""
 
@@ -141,9 +140,3 @@ def differences(old: Any, new: Any, view: View | None = None) -> list[str]:
             yield f"{name}: the store has {old!r}, now {new!r}"
 
     return list(differ(old, new, ()))
-
-
-def _whose(scope: str) -> str:
-    """Name the image set of a scope, if it is one's."""
-    parts = scope.split("/")
-    return f" (image set {parts[1]})" if parts[0] in ("recover", "relabel", "evaluate", "measure") else ""

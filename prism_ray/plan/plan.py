@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prism_ray.encodings import ENCODINGS
 from prism_ray.errors import ConfigError
-from prism_ray.stages import Basis, Stage, Unit, Within, find_stage, stage_of, stages
+from prism_ray.stages import Basis, Unit, Within, find_stage, stage_names, stage_of, stages
 
 _MAX_UNITS = 10**8  # of a stage; going through the ids of more takes hours
 
@@ -38,13 +38,13 @@ class Plan(Basis):
 
     def find(self, unit_id: str) -> Unit | None:
         """Return the unit with an id, None if there is none; microseconds in stages of many units."""
-        stage = _stage_of(unit_id)
-        return stage.find(self, unit_id) if stage else None
+        name = stage_of(unit_id)
+        return find_stage(name).find(self, unit_id) if name in stage_names() else None
 
     def has(self, unit_id: str) -> bool:
         """Return whether the plan has a unit with an id."""
-        stage = _stage_of(unit_id)
-        return stage is not None and stage.has(self, unit_id)
+        name = stage_of(unit_id)
+        return name in stage_names() and find_stage(name).has(self, unit_id)
 
     def teachers_of(self, unit: Unit) -> tuple[str, ...]:
         """Return the names of the teachers that a unit needs loaded."""
@@ -71,7 +71,3 @@ class Plan(Basis):
         relabel = self.config.relabel
         view = 33 + ENCODINGS[relabel.encoding].bytes_per_view(self.facts.num_classes)
         return round(sum(self.num_images(name) for name in self.image_sets) * relabel.epochs * view)
-
-
-def _stage_of(unit_id: str) -> Stage | None:
-    return next((stage for stage in stages() if stage.name == stage_of(unit_id)), None)

@@ -1,13 +1,13 @@
-"""Plan versions: which settings are written into a scope, and with which defaults. Pure.
+"""Plan versions: the settings that are written into a scope, and their defaults. Pure.
 
-A run keeps the plan version that it was begun with. Scopes hold only settings that differ from the defaults
-of that version, so a new key with a default leaves the fingerprints of every store as they are:
+A run keeps the plan version that it began with. Scopes contain only settings that differ from the defaults
+of that version, so a new key with a default does not change the fingerprints of existing stores:
 
-    version 3   also holds the keys of `_ALWAYS_IN_3`, whatever their values, under their names of then
-    version 4   holds what differs from its default, and nothing else
+    version 3   also contains the keys of `_ALWAYS_IN_3`, whatever their values, under their old names
+    version 4   contains what differs from its default, and nothing else
 
-Whoever changes a default raises PLAN_VERSION and notes the old value in `_OLD_DEFAULTS`. Whoever changes what
-a value means raises it too, and keeps the old meaning for `Run.plan_version` below it.
+To change a default, raise PLAN_VERSION and add the old value to `_OLD_DEFAULTS`. To change the meaning of a
+value, raise it too, and keep the old meaning for a `Run.plan_version` below it.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -54,7 +54,7 @@ _ALWAYS_IN_3: Mapping[str, str] = {
     "evaluate.student": _NETWORK,
     "analyze": "verifiers feature_teacher",
 }
-# Plan version -> section -> key -> the default that the key had up to and with that version.
+# Plan version -> section -> key -> the default of the key up to and including that version.
 _OLD_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {}
 
 _SECTIONS: Mapping[str, type[Section]] = {
@@ -69,7 +69,7 @@ _SECTIONS: Mapping[str, type[Section]] = {
 
 @dataclass(frozen=True)
 class View:
-    """Writes settings as a plan version has them: a `prism_ray.stages.SettingsView`.
+    """A writer of settings in the form of a plan version: a `prism_ray.stages.SettingsView`.
 
     >>> View(4)("collect", CollectConfig(flip=False))
     {'flip': False}
@@ -98,7 +98,7 @@ class View:
         return found
 
     def facts(self, facts: DataFacts) -> dict[str, Any]:
-        """Return the facts of the data that count, as they stand in plan.json."""
+        """Return the facts of the data that count, as they are in plan.json."""
         values = {field.name: (getattr(facts, field.name), field.default) for field in fields(facts)}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -116,7 +116,7 @@ class View:
         return MISSING if field.is_required() else field.get_default(call_default_factory=True)
 
     def default_at(self, parts: Sequence[str], method: str = "prism") -> Any:
-        """Return the default of what stands at `parts` of a scope's settings; MISSING if there is none.
+        """Return the default at the key `parts` of a scope's settings; MISSING if there is none.
 
         `method` is that of the scope's image set, if it has one.
         """

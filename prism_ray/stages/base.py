@@ -152,7 +152,7 @@ def set_folder(image_set: str) -> str:
 
 
 def key_of(unit_id: str) -> str:
-    """Return the last part of an id, which tells a unit from the others of its scope."""
+    """Return the last part of an id, which is unique in the unit's scope."""
     return unit_id.rpartition("/")[2]
 
 

@@ -45,10 +45,10 @@ class EvaluateStage(Stage):
         return sum(len(config.sets_of(key)) * one.num_students for key, one in config.evaluations.items())
 
     def units(self, basis: Basis, within: Within = ALL) -> Iterator[EvaluateUnit]:
+        wanted = within.image_sets(basis)
         for key in basis.config.evaluations:
-            for name in basis.config.sets_of(key):
-                if within.image_set in (None, name):
-                    yield from students(basis, name, key)
+            for name in (name for name in basis.config.sets_of(key) if name in wanted):
+                yield from students(basis, name, key)
 
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:
         for key, evaluation in basis.config.evaluations.items():

@@ -1,8 +1,8 @@
-"""How the images of one set are cut into batches, and batches into label groups. Arithmetic alone.
+"""The division of an image set into batches, and of batches into label groups. Arithmetic only.
 
 A cross-class batch is a chunk of classes in one round of IPC indices. A joint batch is a piece of all slots
-in class order. Joint batches are numbered so that those with neighbouring numbers, which are labelled in one
-group, are of classes far apart: CutMix partners come from a group.
+in class order. Joint batches with neighbouring numbers are labelled in one group, and CutMix partners come
+from a group; so the numbering gives neighbouring numbers to batches of distant classes.
 """
 
 import re
@@ -26,7 +26,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Formation:
-    """The batches and groups of one image set; both are counted from 0."""
+    """The batches and groups of one image set; the numbers of both begin at 0."""
 
     config: AnyImageSet
     num_classes: int
@@ -52,7 +52,6 @@ class Formation:
 
     @property
     def _num_chunks(self) -> int:
-        """Chunks of classes of a cross-class round."""
         return ceil_div(self.num_classes, self._classes_per_batch)
 
     def key(self, number: int) -> str:
@@ -63,7 +62,7 @@ class Formation:
         return f"i{round_index * self.config.indices_per_round:05d}-c{classes.start:05d}"
 
     def number(self, key: str) -> int | None:
-        """Return the number of the batch with a key, None if there is none; undoes `key`."""
+        """Return the number of the batch with a key, None if there is none; the inverse of `key`."""
         if self.is_joint:
             found = _JOINT_KEY.fullmatch(key)
             step = int(found[1]) // self.config.images_per_batch if found else 0
@@ -95,7 +94,7 @@ class Formation:
 
     @property
     def batches_per_group(self) -> int:
-        """Whole batches that make a label group of about `relabel.images_per_group` images."""
+        """Whole batches in a label group of about `relabel.images_per_group` images."""
         if self.is_joint:
             size = min(self.config.images_per_batch, self.num_images)
         else:
@@ -117,7 +116,7 @@ class Formation:
             yield from self.slots(batch)
 
     def _first_joint_slot(self, number: int) -> int:
-        """Return where a joint batch begins among the slots in class order: golden section steps."""
+        """Return the index of a joint batch's first slot in class order: golden section steps."""
         count = self.num_batches
         return number * _joint_step(count) % count * self.config.images_per_batch
 
@@ -129,13 +128,11 @@ class Formation:
 
 
 def _joint_step(count: int) -> int:
-    """Return how far apart joint batches of neighbouring numbers are, of `count`."""
-    return _coprime_near(count * (5**0.5 - 1) / 2, count)
+    """Return the distance in class order of two of `count` joint batches with neighbouring numbers.
 
-
-def _coprime_near(target: float, count: int) -> int:
-    """Return the number from 1 to `count` without a common divisor with it that is nearest to `target`."""
-    low = high = round(target)
+    It is the number from 1 to `count` that is coprime to `count` and nearest to its golden section.
+    """
+    low = high = round(count * (5**0.5 - 1) / 2)
     while True:
         for step in (low, high):
             if step >= 1 and gcd(step, count) == 1:

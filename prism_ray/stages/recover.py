@@ -139,7 +139,7 @@ def _ids(basis: Basis, within: Within) -> Iterator[tuple[tuple[str, int], str]]:
 
 
 def _number(basis: Basis, unit_id: str) -> int | None:
-    """Return the number of the batch with an id, None if there is none; takes microseconds."""
+    """Return the number of the batch with an id, None if there is none, within microseconds."""
     _, _, rest = unit_id.partition("/")
     image_set, _, key = rest.partition("/")
     return basis.formation(image_set).number(key) if image_set in basis.config.image_sets else None
@@ -155,5 +155,4 @@ def image_part(unit: RecoverUnit, attempt: int) -> str:
 
 
 def image_file(unit: RecoverUnit, slot: Slot, attempt: int) -> str:
-    name = f"{slot.label:05d}/{slot.ipc_index:05d}-{attempt}.png"
-    return f"{set_folder(unit.image_set)}images/{name}"
+    return f"{set_folder(unit.image_set)}images/{slot.label:05d}/{slot.ipc_index:05d}-{attempt}.png"

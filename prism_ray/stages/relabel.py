@@ -59,10 +59,7 @@ class RelabelStage(Stage):
 
     def find(self, basis: Basis, unit_id: str) -> RelabelUnit | None:
         found = _find(basis, unit_id)
-        if found is None:
-            return None
-        image_set, group, first_epoch = found
-        return next(unit for unit in _group(basis, image_set, group) if unit.first_epoch == first_epoch)
+        return next(unit for unit in _group(basis, *found) if unit.id == unit_id) if found else None
 
     def has(self, basis: Basis, unit_id: str) -> bool:
         return _find(basis, unit_id) is not None
@@ -99,18 +96,17 @@ def _group(basis: Basis, image_set: str, group: int) -> Iterator[RelabelUnit]:
         yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
 
 
-def _find(basis: Basis, unit_id: str) -> tuple[str, int, int] | None:
-    """Return image set, group and first epoch of the unit with an id, None if there is none."""
+def _find(basis: Basis, unit_id: str) -> tuple[str, int] | None:
+    """Return image set and group of the unit with an id, None if there is none."""
     _, _, rest = unit_id.partition("/")
     image_set, _, key = rest.partition("/")
     found = _KEY.fullmatch(key)
     if not found or image_set not in basis.config.image_sets:
         return None
     group, first_epoch = int(found[1]), int(found[2])
-    relabel = basis.config.relabel
-    in_range = first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit)
-    known = group < basis.formation(image_set).num_groups and in_range
-    return (image_set, group, first_epoch) if known and label_key(group, first_epoch) == key else None
+    first_epochs = range(0, basis.config.relabel.epochs, basis.config.relabel.epochs_per_unit)
+    known = group < basis.formation(image_set).num_groups and first_epoch in first_epochs
+    return (image_set, group) if known and label_key(group, first_epoch) == key else None
 
 
 def label_key(group: int, first_epoch: int) -> str:

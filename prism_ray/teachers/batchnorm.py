@@ -1,4 +1,4 @@
-"""Finding the BatchNorm layers of a network, the carriers of the statistics that recover matches."""
+"""The BatchNorm layers of a network, whose statistics recover matches."""
 
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -7,9 +7,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 def find_batchnorm(network: nn.Module) -> list[nn.Module]:
     """Return the layers that keep running statistics, in the order in which the network registers them.
 
-    Known by what they keep and not by their class: `running_mean` and `running_var`, one value per feature.
-    So torch's BatchNorm of every rank and its synchronised form count, and so do timm's and torchvision's
-    own and frozen ones. InstanceNorm keeps the same tensors, but normalises by others: it does not count.
+    A layer of any class counts if it keeps `running_mean` and `running_var` with one value per feature.
+    So torch's BatchNorm of every rank and its synchronised form count, and timm's and torchvision's own and
+    frozen ones. InstanceNorm keeps the same tensors, but does not normalise by them: it does not count.
     """
     return [module for module in network.modules() if _is_batchnorm(module)]
 

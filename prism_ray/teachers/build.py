@@ -1,6 +1,6 @@
 """Networks by name from timm and torchvision, with the data's class count and a stem for small images.
 
-And the check, before anything is paid for, that every network of a config can do what it is there for.
+Also the check, before any work is done, that every network of a config fits its purpose.
 """
 
 from collections.abc import Set
@@ -16,35 +16,26 @@ from prism_ray.config import Config, NetworkConfig, TeacherConfig
 from prism_ray.config.layers import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, library_network
+from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of
 from prism_ray.teachers.pooling import make_pooling_deterministic
 from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
 
-# Arguments that prism-ray sets itself, or that bring in weights which the fingerprint would not know.
-_RESERVED = frozenset(
-    {
-        "cache_dir",
-        "checkpoint_path",
-        "features_only",
-        "in_chans",
-        "num_classes",
-        "pretrained",
-        "pretrained_cfg",
-        "pretrained_cfg_overlay",
-        "weights",
-        "weights_backbone",
-    }
+# Arguments that prism-ray sets itself, or that load weights which the fingerprint would not contain.
+_RESERVED = (
+    "cache_dir checkpoint_path features_only in_chans num_classes pretrained pretrained_cfg "
+    "pretrained_cfg_overlay weights weights_backbone"
 )
+_UNBUILDABLE = (TypeError, ValueError, AttributeError, AssertionError, LookupError, RuntimeError)
 
 
 def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Module:
     """Return a freshly initialised network for RGB input; draw its weights from torch's global generator.
 
-    `key` is where in the config it stands. Weights that `config` may name are not loaded. Raises
-    ConfigError if the architecture is unknown, does not take the arguments, or cannot be built.
+    `key` is the network's key in the config. Weights that `config` names are not loaded. Raises ConfigError
+    if the architecture is unknown, does not take the arguments, or cannot be built.
     """
     check_architecture(config, key)
-    reserved = sorted(_RESERVED & config.kwargs.keys())
+    reserved = sorted(config.kwargs.keys() & _RESERVED.split())
     if reserved:
         raise ConfigError(
             f"{key}.kwargs: {', '.join(reserved)} of {config.arch} cannot be set here; leave it out"
@@ -58,7 +49,7 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
             network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **kwargs)
     except NotImplementedError:  # not on the meta device; see build_without_memory
         raise
-    except (TypeError, ValueError, AttributeError, AssertionError, LookupError, RuntimeError) as error:
+    except _UNBUILDABLE as error:
         raise ConfigError(
             f"{key}: {config.arch} cannot be built with kwargs = {config.kwargs!r}: {error}"
         ) from error
@@ -70,7 +61,7 @@ def build_network(config: NetworkConfig, num_classes: int, key: str) -> nn.Modul
 
 
 def build_without_memory(config: NetworkConfig, num_classes: int, key: str) -> nn.Module:
-    """Return the network on the meta device, or on the CPU if its constructor looks at values.
+    """Return the network on the meta device, or on the CPU if its constructor reads values of tensors.
 
     Draws nothing from torch's global generator. Raises as `build_network` does.
     """
@@ -82,26 +73,20 @@ def build_without_memory(config: NetworkConfig, num_classes: int, key: str) -> n
             return build_network(config, num_classes, key)
 
 
-def network_of(config: TeacherConfig) -> NetworkConfig:
-    """Return the bare network of a teacher, with all that its weights change in it."""
-    from_library = config.weights is not None and config.weights_path is None
-    return library_network(config) if from_library else config.without_weights()
-
-
 def input_size(config: TeacherConfig, image_size: int, key: str) -> int:
-    """Return the pixels of a side that a teacher sees, in a run of `image_size`."""
-    if config.input_size == "run":
-        return image_size
-    return describe(config, key).size if config.input_size == "own" else config.input_size
+    """Return the side of a teacher's input in pixels, in a run of `image_size`."""
+    if config.input_size == "own":
+        return describe(config, key).size
+    return image_size if config.input_size == "run" else config.input_size
 
 
 def check_networks(config: Config, num_classes: int, in_store: Set[str] = frozenset()) -> None:
-    """Build every network of the config, if it can be without memory, and send two images through it.
+    """Build every network of the config, without memory if possible, and pass two images through it.
 
     Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
-    does not take images of its size, or does not answer with logits; for weights that are not there, do not
-    fit, or tell apart other classes than the data has. Weights of the teachers `in_store` were checked when
-    they were brought in, and their files may be gone.
+    does not take images of its size, or does not return logits; for weights that are missing, do not fit, or
+    distinguish other classes than the data has. Weights of the teachers `in_store` were checked when they
+    were stored, and their files may be gone.
     """
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
@@ -113,25 +98,23 @@ def check_networks(config: Config, num_classes: int, in_store: Set[str] = frozen
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
                 "match; choose a network with BatchNorm, or leave it out of recover.selection.bn_teachers"
             )
-    # Students see what the primary sees.
+    # Students have the same input as the primary.
     primary = config.teacher(config.primary)
     key = f"teachers.pool.{config.teachers.pool.index(primary)}"
     size, size_key = input_size(primary, config.data.image_size, key), _size_key(primary, key)
     for name, evaluation in config.evaluations.items():
         key = "evaluate.student" if name == STUDENT else f"evaluations.{name}.student"
-        student = evaluation.student
-        network = build_without_memory(student, num_classes, key)
-        _try_out(network, student, num_classes, size, key, size_key)
+        network = build_without_memory(evaluation.student, num_classes, key)
+        _try_out(network, evaluation.student, num_classes, size, key, size_key)
 
 
 def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> nn.Module:
-    """Check one teacher of the pool; its weights as far as that goes without a download."""
+    """Check one teacher of the pool, and its weights as far as possible without a download."""
     num_outputs = num_classes
     if config.weights_path:
         state, _, _ = read_weights(config, key)
-        num_outputs = infer_num_classes(
-            config, state, partial(build_without_memory, network_of(config), key=key), key
-        )
+        build = partial(build_without_memory, network_of(config), key=key)
+        num_outputs = infer_num_classes(config, state, build, key)
     elif config.weights:
         num_outputs = describe(config, key).num_classes
     check_classes(config, num_outputs, num_classes, key)
@@ -147,32 +130,32 @@ def _size_key(config: TeacherConfig, key: str) -> str:
 
 
 def check_classes(config: TeacherConfig, num_outputs: int, num_classes: int, key: str) -> None:
-    """Raise ConfigError if it is not clear which of the network's outputs is which class of the data."""
-    indices = config.class_indices
-    if indices is None:
-        if num_outputs != num_classes:
-            raise ConfigError(
-                f"{key}.arch = {config.arch!r}: tells {num_outputs} classes apart, and the data has "
-                f"{num_classes}; set {key}.class_indices to the network's output for each class of the "
-                f"data, {num_classes} numbers from 0 to {num_outputs - 1} in the order of the data's classes"
-            )
-        return
-    if len(indices) != num_classes:
-        raise ConfigError(
-            f"{key}.class_indices: has {len(indices)} numbers, and the data has {num_classes} classes; give "
-            "the network's output for each class of the data"
+    """Raise ConfigError unless each class of the data has one output of the network."""
+    indices, problem = config.class_indices, ""
+    if indices is None and num_outputs != num_classes:
+        problem = (
+            f"arch = {config.arch!r}: distinguishes {num_outputs} classes, and the data has {num_classes}; "
+            f"set {key}.class_indices to the network's output for each class of the data: {num_classes} "
+            f"numbers from 0 to {num_outputs - 1} in the order of the data's classes"
         )
-    if max(indices) >= num_outputs:
-        raise ConfigError(
-            f"{key}.class_indices: names output {max(indices)}, and {config.arch} has {num_outputs} "
+    elif indices is not None and len(indices) != num_classes:
+        problem = (
+            f"class_indices: has {len(indices)} numbers, and the data has {num_classes} classes; give the "
+            "network's output for each class of the data"
+        )
+    elif indices is not None and max(indices) >= num_outputs:
+        problem = (
+            f"class_indices: names output {max(indices)}, and {config.arch} has {num_outputs} "
             f"(0 to {num_outputs - 1}); correct the number"
         )
+    if problem:
+        raise ConfigError(f"{key}.{problem}")
 
 
 def _try_out(
     network: nn.Module, config: NetworkConfig, num_outputs: int, size: int, key: str, size_key: str
 ) -> None:
-    """Send two images through a network, as in use, and before that as in training if it is trained here."""
+    """Pass two images through a network in evaluation mode; before that in training mode if it is trained."""
     device = next(network.parameters()).device
     is_trained = not isinstance(config, TeacherConfig) or config.weights is None
     for training in (True, False) if is_trained else (False,):
@@ -185,21 +168,21 @@ def _try_out(
             ) from error
         if isinstance(logits, tuple) and training:
             raise ConfigError(
-                f"{key}.arch = {config.arch!r}: has auxiliary heads in training, which are not squeezed "
-                "here; turn them off in its kwargs (aux_logits: false), or choose a plain classifier"
+                f"{key}.arch = {config.arch!r}: has auxiliary heads in training, which prism-ray does not "
+                "train; turn them off in its kwargs (aux_logits: false), or choose a plain classifier"
             )
         if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_outputs):
             shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ConfigError(
-                f"{key}.arch = {config.arch!r}: answers with {shape} for 2 images, expected logits of "
+                f"{key}.arch = {config.arch!r}: returns {shape} for 2 images, expected logits of "
                 f"{num_outputs} classes; choose a plain classifier"
             )
 
 
 def _shrink_stem(network: nn.Module, key: str) -> None:
-    """Give the first convolution stride 1; take out the max-pooling of a stem of up to three convolutions.
+    """Set the first convolution to stride 1; remove the max-pooling of a stem of up to three convolutions.
 
-    A network whose first convolution has stride 1 already (VGG) has no such stem and stays as it is.
+    A network whose first convolution already has stride 1 (VGG) has no such stem and stays as it is.
     """
     convolutions: list[nn.Conv2d] = []
     for name, module in network.named_modules():

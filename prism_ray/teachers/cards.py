@@ -1,4 +1,4 @@
-"""Teachers as files: weights as safetensors, and a card (JSON) that says all that is needed to use them."""
+"""Teachers as files: weights as safetensors, and a card (JSON) with all that is needed to use them."""
 
 import json
 import math
@@ -17,31 +17,33 @@ from prism_ray.errors import ConfigError
 from prism_ray.store import Commit, StoreFiles, read_part
 from prism_ray.store.records import FINITE, FORMAT, MAX_RECORD_BYTES, Count, decode_record
 from prism_ray.store.remedy import unfit
-from prism_ray.teachers.build import build_network, build_without_memory, network_of
+from prism_ray.teachers.build import build_network, build_without_memory
+from prism_ray.teachers.library import network_of
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
-from prism_ray.teachers.weights import METADATA
+from prism_ray.teachers.weights import METADATA, shapes_of
 
 SQUEEZED = "squeezed"
+_UNUSABLE = (ConfigError, SafetensorError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
 class TeacherCard:
-    """teacher.json."""
+    """The contents of teacher.json."""
 
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     name: str
-    network: dict[str, Any]  # NetworkConfig as plain data, without the place its weights came from
-    num_classes: Count  # that the network tells apart: its outputs
+    network: dict[str, Any]  # NetworkConfig as plain data, without the source of its weights
+    num_classes: Count  # of the network: its outputs
     preprocessing: Preprocessing
     num_parameters: int
     num_bn_layers: int
-    test_accuracy: float | None  # share in [0, 1] on the real test images; None if there are none
+    test_accuracy: float | None  # share in [0, 1] of the real test images; None if there are none
     weights_sha256: str  # of the file in the store
-    validation_accuracy: float | None = None  # as test_accuracy, on the images kept back for validation
+    validation_accuracy: float | None = None  # the same for the validation images
     class_indices: tuple[Count, ...] | None = None  # output for each class of the data; None: the same
-    source: str = SQUEEZED  # or where the weights came from, as the config names it
-    source_sha256: str | None = None  # of the file the weights came from, if it was one
+    source: str = SQUEEZED  # or `arch` of the config, which names the source of the weights
+    source_sha256: str | None = None  # of the file that the weights came from, if there was one
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -59,23 +61,24 @@ class TeacherCard:
         return card
 
     def check_against(self, config: TeacherConfig, image_size: int) -> None:
-        """Raise ValueError if this is not the card of the network that a run's config names."""
+        """Raise ValueError if the network or its input size differ from those of a run's config."""
         if NetworkConfig.model_validate(self.network) != network_of(config):
             raise ValueError(f"network: it is not {config.arch} as the config has it")
-        size = {"run": image_size, "own": self.preprocessing.size}.get(str(config.input_size))
-        if self.preprocessing.size != (config.input_size if size is None else size):
+        size = image_size if config.input_size == "run" else config.input_size
+        if size not in ("own", self.preprocessing.size):
             raise ValueError(f"preprocessing.size = {self.preprocessing.size}: the config has another")
 
 
 def encode_weights(network: nn.Module, preprocessing: Preprocessing | None = None) -> bytes:
-    """Return a network's state as safetensors, with the mean and std of its input for whoever takes the file
-    into another run (`read_weights`).
+    """Return a network's state as safetensors.
+
+    The mean and std of its input are added to the metadata, for runs that use the file as weights.
     """
     state = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     if preprocessing is None:
         return safetensors.torch.save(state)
     figures = {"mean": preprocessing.mean, "std": preprocessing.std}
-    # One key, because safetensors writes several in any order.
+    # One key, because safetensors writes several keys in any order.
     return safetensors.torch.save(state, {METADATA: json.dumps(figures)})
 
 
@@ -92,38 +95,29 @@ def load_teacher(files: StoreFiles, commit: Commit, device: torch.device) -> Tea
         weights = safetensors.torch.load(data)
         del data
         _check_shapes(weights, build_without_memory(network_config, card.num_classes, key))
-        with torch.random.fork_rng(devices=[]):  # its first weights are overwritten at once
+        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten at once
             network = build_network(network_config, card.num_classes, key)
         network.load_state_dict(weights)
         indices = None if card.class_indices is None else torch.tensor(card.class_indices, device=device)
-    except torch.OutOfMemoryError:  # no fault of the file's, but a RuntimeError
+    except torch.OutOfMemoryError:  # a RuntimeError, but not a fault of the file
         raise
-    except (
-        ConfigError,
-        SafetensorError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-    ) as error:
+    except _UNUSABLE as error:
         raise unfit(files, commit.unit, error) from error
     return Teacher(card.name, freeze(network, device), card.preprocessing, indices)
 
 
 def _check_shapes(weights: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Raise ValueError if weights are not those of a network, before memory is taken for it."""
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    """Raise ValueError if weights do not fit a network, before memory is taken for it."""
+    expected, found = shapes_of(network.state_dict()), shapes_of(weights)
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             raise ValueError(
                 f"{name!r} has the shape {found.get(name)} in the file, and {expected.get(name)} in the "
                 "network that its card names"
             )
-    bad = next((name for name, value in weights.items() if not torch.isfinite(value).all()), None)
-    if bad is not None:
-        raise ValueError(f"{bad!r} has values that are not finite")
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name!r} has values that are not finite")
 
 
 def read_card(files: StoreFiles, commit: Commit) -> TeacherCard:

@@ -1,6 +1,7 @@
-"""What methods match of a network: which layers, and which statistics of their inputs.
+"""The layers of a network that methods match, and the statistics of the inputs of these layers.
 
-BatchNorm layers and convolutions; mean and variance of channels and, for convolutions, of patches.
+The layers are BatchNorm and convolutions; the statistics are mean and variance of channels and, for
+convolutions, of patches.
 """
 
 import math
@@ -25,7 +26,7 @@ def matched_layers(network: nn.Module, convolutions: bool) -> dict[str, nn.Modul
 
 @dataclass(frozen=True)
 class LayerReference:
-    """Statistics of a layer's input over real images; the patches' are only those of convolutions."""
+    """Statistics of a layer's input over real images; only convolutions have those of patches."""
 
     mean: Tensor  # F
     var: Tensor  # F, biased
@@ -35,14 +36,13 @@ class LayerReference:
     @property
     def pairs(self) -> tuple[Tensor, ...]:
         """The statistics in the order of `measure`."""
-        if self.patch_mean is None or self.patch_var is None:
-            return self.mean, self.var
-        return self.mean, self.var, self.patch_mean, self.patch_var
+        every = (self.mean, self.var, self.patch_mean, self.patch_var)
+        return tuple(value for value in every if value is not None)
 
 
 @dataclass(frozen=True)
 class TeacherReference:
-    """What one pass over the real images says of a teacher's layers, by name."""
+    """Statistics of a teacher's layers, by name, from one pass over the real images."""
 
     layers: dict[str, LayerReference] = field(default_factory=dict)
     classes: dict[int, dict[str, LayerReference]] = field(default_factory=dict)  # label -> layers

@@ -1,8 +1,6 @@
-"""What timm and torchvision say of their architectures and weights, and their weights, downloaded."""
+"""The architectures and weights of timm and torchvision: their facts, and the download of weights."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import timm
 import torchvision
 from timm.models import PretrainedCfg
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from prism_ray.config import NetworkConfig, TeacherConfig
@@ -21,16 +19,16 @@ from prism_ray.teachers.teacher import Triple, triple
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 _USUAL_SIZE = 224
-_SILENCE_S = 30.0  # a download during which nothing arrives for so long has failed
+_SILENCE_S = 30.0  # a download fails if nothing arrives for so long
 
-# Heads that only training uses. They are left out: their BatchNorm layers would never see an image.
+# Heads that are used only in training. They are left out: their BatchNorm layers would never see an image.
 _AUXILIARY_HEADS = ("AuxLogits.", "aux1.", "aux2.")
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True)
 class LibraryFacts:
-    """What a library says of weights; of a bare architecture, what its default weights have."""
+    """The facts that a library states about weights, or about the default weights of an architecture."""
 
     num_classes: int
     mean: Triple
@@ -38,19 +36,10 @@ class LibraryFacts:
     size: int  # pixels of a side
 
 
-def list_architectures(library: str) -> list[str]:
-    """Return the names of all classifiers of timm or torchvision."""
-    names: list[str]
-    if library == "timm":
-        names = timm.list_models()
-    else:
-        names = torchvision.models.list_models(module=torchvision.models)
-    return names
-
-
 def check_architecture(config: NetworkConfig, key: str) -> None:
-    """Raise ConfigError with near names if the library does not have the architecture."""
-    names = list_architectures(config.library)
+    """Raise ConfigError with similar names if the library does not have the architecture."""
+    models = torchvision.models
+    names: list[str] = timm.list_models() if config.library == "timm" else models.list_models(module=models)
     if config.architecture not in names:
         shown = {name: f"{config.library}:{name}" for name in names}
         hint = did_you_mean(config.architecture, shown, at_most=3)
@@ -64,29 +53,25 @@ def implied_kwargs(config: NetworkConfig) -> dict[str, Any]:
     return {}
 
 
-def library_network(config: TeacherConfig) -> NetworkConfig:
-    """Return the bare network that takes the library's weights: torchvision changes two with them."""
+def network_of(config: TeacherConfig) -> NetworkConfig:
+    """Return the bare network of a teacher; torchvision changes two networks with its own weights."""
     bare = config.without_weights()
-    if config.library == "torchvision" and config.architecture in _WITH_AUXILIARY_HEADS:
+    if config.weights is not None and config.weights_path is None and implied_kwargs(config):
         return bare.model_copy(update={"kwargs": {"transform_input": True, **bare.kwargs}})
     return bare
 
 
 def drop_auxiliary_heads(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict without the heads that only training uses."""
+    """Return a state dict without the heads that are used only in training."""
     return {name: value for name, value in state.items() if not name.startswith(_AUXILIARY_HEADS)}
 
 
 def describe(config: TeacherConfig, key: str) -> LibraryFacts:
-    """Look up what the library says, without a download.
-
-    Raises ConfigError if `config` names weights that the library does not have.
-    """
+    """Look up the library's facts without a download; raises ConfigError if it has no such weights."""
     check_architecture(config, key)
     weights = None if config.weights_path else config.weights
-    if config.library == "timm":
-        return _describe_timm(config, weights, key)
-    return _describe_torchvision(config, weights, key)
+    look_up = _describe_timm if config.library == "timm" else _describe_torchvision
+    return look_up(config, weights, key)
 
 
 def _describe_timm(config: TeacherConfig, weights: str | None, key: str) -> LibraryFacts:
@@ -103,8 +88,8 @@ def _describe_timm(config: TeacherConfig, weights: str | None, key: str) -> Libr
     _, height, width = cfg.input_size
     if height != width and config.input_size == "own":
         raise ConfigError(
-            f"{key}.input_size = 'own': {config.arch} sees images of {height} x {width}, and ours are "
-            "square; give a number"
+            f"{key}.input_size = 'own': {config.arch} takes images of {height} x {width}, and the images of "
+            "a run are square; give a number"
         )
     return LibraryFacts(cfg.num_classes, triple(cfg.mean), triple(cfg.std), height)
 
@@ -126,12 +111,22 @@ def _describe_torchvision(config: TeacherConfig, weights: str | None, key: str) 
 def load_library_weights(config: TeacherConfig, key: str) -> dict[str, Tensor]:
     """Return the weights that `config` names, from the library's cache or downloaded into it.
 
-    Raises ConfigError if they cannot be had.
+    Raises ConfigError if they cannot be downloaded or read.
     """
     describe(config, key)
+    timeout_before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE_S)  # for sockets without a timeout of their own
+    kwargs: dict[str, Any] = dict(config.kwargs)
     try:
-        with _bounded_silence():
-            state = _load(config).state_dict()
+        if config.library == "timm":
+            tag = "" if config.weights == "pretrained" else f".{config.weights}"
+            network = timm.create_model(f"{config.architecture}{tag}", pretrained=True, **kwargs)
+        else:
+            for name in implied_kwargs(config):  # torchvision sets these itself when it loads weights
+                kwargs.pop(name, None)
+            kwargs |= {"weights": config.weights, "progress": False}
+            network = torchvision.models.get_model(config.architecture, **kwargs)
+        return drop_auxiliary_heads(network.state_dict())
     except (TypeError, ValueError, AttributeError, AssertionError, LookupError) as error:
         raise ConfigError(
             f"{key}: {config.arch} cannot be built with kwargs = {config.kwargs!r}: {error}"
@@ -142,42 +137,14 @@ def load_library_weights(config: TeacherConfig, key: str) -> dict[str, Tensor]:
             "network of the machine that squeezes, or fetch the file elsewhere and name it as "
             f"{config.arch.partition('@')[0]}@<path>"
         ) from error
-    return drop_auxiliary_heads(state)
-
-
-def _load(config: TeacherConfig) -> nn.Module:
-    kwargs: dict[str, Any] = dict(config.kwargs)
-    network: Any
-    if config.library == "timm":
-        tag = "" if config.weights == "pretrained" else f".{config.weights}"
-        network = timm.create_model(f"{config.architecture}{tag}", pretrained=True, **kwargs)
-    else:
-        for name in implied_kwargs(config):  # torchvision sets these itself when it loads weights
-            kwargs.pop(name, None)
-        network = torchvision.models.get_model(
-            config.architecture, weights=config.weights, progress=False, **kwargs
-        )
-    assert isinstance(network, nn.Module)
-    return network
-
-
-@contextmanager
-def _bounded_silence() -> Iterator[None]:
-    """Give sockets that set no limit themselves one, so that a dead connection ends in an error."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SILENCE_S)
-    try:
-        yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(timeout_before)
 
 
 def _no_such_weights(config: TeacherConfig, weights: str, known: list[str], key: str) -> ConfigError:
     bare = config.arch.partition("@")[0]
-    if not known:
-        remedy = f"it has none for this architecture; write {bare!r} to squeeze it, or name a file"
-    else:
-        remedy = (
-            f"it has {', '.join(known)}{did_you_mean(weights, known, at_most=3)}; a file's path has a slash"
-        )
+    remedy = f"it has none for this architecture; write {bare!r} to squeeze it, or name a file"
+    if known:
+        hint = did_you_mean(weights, known, at_most=3)
+        remedy = f"it has {', '.join(known)}{hint}; the path of a file needs a slash"
     return ConfigError(f"{key}.arch = {config.arch!r}: {config.library} has no weights {weights!r}: {remedy}")

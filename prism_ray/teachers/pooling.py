@@ -1,7 +1,7 @@
 """Adaptive average pooling as two matrix products, whose gradient is the same in every run on every device.
 
-torch has no deterministic backward pass on CUDA for adaptive pooling to more than one value, which VGG and
-its kin use, with windows that overlap where a small image's map is enlarged.
+torch has no deterministic backward pass on CUDA for adaptive pooling to more than one value. VGG and similar
+networks use it; its windows overlap if the map of a small image is enlarged.
 """
 
 from timm.models.vgg import ConvMlp
@@ -46,7 +46,7 @@ def make_pooling_deterministic(network: nn.Module) -> None:
 
 
 def _enlarge(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Do what ConvMlp would do next, if the map is smaller than its kernel."""
+    """Enlarge a map that is smaller than the kernel of ConvMlp, as ConvMlp would do next."""
     smallest = module.input_kernel_size
     assert isinstance(smallest, int)
     height, width = inputs[0].shape[2:]

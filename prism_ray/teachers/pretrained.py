@@ -1,4 +1,4 @@
-"""Teachers whose weights exist already: from their library or from a file, ready to be stored and used."""
+"""Teachers with existing weights: loaded from their library or from a file, ready to be stored and used."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,16 +8,10 @@ from torch import nn
 
 from prism_ray.config import NetworkConfig, TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.teachers.build import (
-    build_network,
-    build_without_memory,
-    check_classes,
-    input_size,
-    network_of,
-)
-from prism_ray.teachers.library import describe, load_library_weights
+from prism_ray.teachers.build import build_network, build_without_memory, check_classes, input_size
+from prism_ray.teachers.library import describe, load_library_weights, network_of
 from prism_ray.teachers.teacher import Preprocessing
-from prism_ray.teachers.weights import InputFigures, infer_num_classes, match_weights, read_weights
+from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -28,44 +22,30 @@ class PretrainedNetwork:
     config: NetworkConfig  # the bare network, for `build_network`
     num_outputs: int
     preprocessing: Preprocessing
-    class_indices: tuple[int, ...] | None  # output for each class of the data; None: the same
-    source_sha256: str | None  # of the file of weights; None if the library brought them
+    source_sha256: str | None  # of the file of weights; None if there is no such file
 
 
 def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> PretrainedNetwork:
     """Load a teacher that has weights, for data of `num_classes` classes in a run of `image_size`.
 
-    Draws nothing from torch's global generator. Raises ConfigError if the weights cannot be had, do not fit
-    the architecture, or tell apart other classes than the data has.
+    Draws nothing from torch's global generator. Raises ConfigError if the weights cannot be loaded, do not
+    fit the architecture, or distinguish other classes than the data has.
     """
-    assert config.weights is not None
     bare = network_of(config)
-    facts = describe(config, key)
-    digest: str | None = None
-    figures: InputFigures | None = None
-    with torch.random.fork_rng(devices=[]):  # first weights, overwritten at once
+    facts, digest = describe(config, key), None
+    num_outputs, mean, std = facts.num_classes, facts.mean, facts.std
+    with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once
         if config.weights_path:
             state, digest, figures = read_weights(config, key)
             num_outputs = infer_num_classes(config, state, partial(build_without_memory, bare, key=key), key)
-        else:
-            num_outputs = facts.num_classes
-            check_classes(config, num_outputs, num_classes, key)  # before a download
+            mean, std = figures or (mean, std)
+        check_classes(config, num_outputs, num_classes, key)  # before a download
+        if not config.weights_path:
             state = load_library_weights(config, key)
-        check_classes(config, num_outputs, num_classes, key)
         network = build_network(bare, num_outputs, key)
     network.load_state_dict(match_weights(config, state, network, key))
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise ConfigError(f"{key}.arch = {config.arch!r}: the weights hold values that are not finite")
-    preprocessing = Preprocessing(
-        mean=config.mean or (figures.mean if figures else facts.mean),
-        std=config.std or (figures.std if figures else facts.std),
-        size=input_size(config, image_size, key),
-    )
-    return PretrainedNetwork(
-        network=network.eval(),
-        config=bare,
-        num_outputs=num_outputs,
-        preprocessing=preprocessing,
-        class_indices=config.class_indices,
-        source_sha256=digest,
-    )
+        raise ConfigError(f"{key}.arch = {config.arch!r}: the weights have values that are not finite")
+    size = input_size(config, image_size, key)
+    preprocessing = Preprocessing(config.mean or mean, config.std or std, size)
+    return PretrainedNetwork(network.eval(), bare, num_outputs, preprocessing, digest)

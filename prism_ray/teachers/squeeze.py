@@ -1,4 +1,4 @@
-"""Squeeze: train a network on the real images. AdamW, one-cycle learning rate, cross-entropy."""
+"""Squeeze: the training of a network on the real images with AdamW, one-cycle rate and cross-entropy."""
 
 import math
 
@@ -12,7 +12,7 @@ from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.squeeze_state import encode_state, max_state_bytes, restore_state
+from prism_ray.teachers.squeeze_state import encode_checkpoint, max_checkpoint_bytes, restore_checkpoint
 from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 
@@ -23,19 +23,16 @@ _BETA2 = 0.999  # AdamW's second beta
 
 def measure_preprocessing(data: RealImages, size: int) -> Preprocessing:
     """Return mean and std of each channel over the training images (exact integer sums)."""
-    total = np.zeros(3, dtype=np.int64)
-    squares = np.zeros(3, dtype=np.int64)
+    total, squares = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
     num_pixels = 0
-    num_images = len(data.labels["train"])
-    for chunk in split_evenly(num_images, _READ_BATCH):
+    for chunk in split_evenly(len(data.labels["train"]), _READ_BATCH):
         images = data.read("train", np.arange(chunk.start, chunk.stop)).astype(np.int64)
         total += images.sum(axis=(0, 2, 3))
         squares += (images**2).sum(axis=(0, 2, 3))
         num_pixels += images[:, 0].size
     mean = total / num_pixels / 255.0
     variance = squares / num_pixels / 255.0**2 - mean**2
-    std = np.sqrt(np.maximum(variance, 1e-6))
-    return Preprocessing(triple(mean), triple(std), size)
+    return Preprocessing(triple(mean), triple(np.sqrt(np.maximum(variance, 1e-6))), size)
 
 
 def train(
@@ -49,23 +46,22 @@ def train(
 ) -> None:
     """Train `network` in place. All randomness of an epoch is drawn from `seed` and the epoch's number.
 
-    With `checkpoints` the state is saved after each epoch but the last, and a training that was cut off
-    goes on after the last state saved, to the same bytes. Raises EngineError if the loss is not finite.
+    With `checkpoints`, one is saved after each epoch but the last; an interrupted training resumes from the
+    last one and ends with the same bytes. Raises EngineError if the loss is not finite.
     """
     labels = torch.from_numpy(data.labels["train"]).to(device)
     images = _TrainImages(data, device)
     batches = split_evenly(len(labels), config.batch_size)
     network.to(device).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    rate = config.learning_rate
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
     identity = f"squeeze {seed} {preprocessing} {config.model_dump_json()} {network}"
+    first_epoch = 0
     if checkpoints is not None:
         identity = f"{checkpoints.identity} {identity}"
-    saved = checkpoints.load(max_state_bytes(network)) if checkpoints is not None else None
-    first_epoch = 0
-    if saved is not None:
-        first_epoch = restore_state(saved, network, optimizer, identity, config.epochs)
+        saved = checkpoints.load(max_checkpoint_bytes(network))
+        if saved is not None:
+            first_epoch = restore_checkpoint(saved, network, optimizer, identity, config.epochs)
     for epoch in range(first_epoch, config.epochs):
         epoch_seed = derive_seed(seed, "epoch", epoch)
         torch.manual_seed(epoch_seed)  # dropout
@@ -73,11 +69,9 @@ def train(
         epoch_loss = torch.zeros((), device=device)
         for number, batch in enumerate(batches):
             factor, beta = one_cycle(epoch * len(batches) + number, config.epochs * len(batches))
-            optimizer.param_groups[0]["lr"] = config.learning_rate * factor
-            optimizer.param_groups[0]["betas"] = (beta, _BETA2)
+            optimizer.param_groups[0] |= {"lr": rate * factor, "betas": (beta, _BETA2)}
             pixels = to_pixels(images.read(order[batch], moves[batch]))
-            logits = network(preprocessing.apply(pixels))
-            loss = F.cross_entropy(logits, labels[order[batch]])
+            loss = F.cross_entropy(network(preprocessing.apply(pixels)), labels[order[batch]])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -85,17 +79,17 @@ def train(
         if not torch.isfinite(epoch_loss):
             raise EngineError(
                 f"squeeze: the loss is not finite in epoch {epoch}; lower "
-                f"teachers.squeeze.learning_rate (now {config.learning_rate})"
+                f"teachers.squeeze.learning_rate (now {rate})"
             )
         if checkpoints is not None and epoch + 1 < config.epochs:
-            checkpoints.save(encode_state(network, optimizer, epoch + 1, identity))
+            checkpoints.save(encode_checkpoint(network, optimizer, epoch + 1, identity))
 
 
 def one_cycle(step: int, num_steps: int) -> tuple[float, float]:
-    """Return factor of the peak learning rate, and AdamW's first beta, in `step` (from 0).
+    """Return the factor of the peak learning rate, and AdamW's first beta, in `step` (from 0).
 
-    Up from 1/25 on a cosine in three tenths of the steps, then down to 1/250,000; beta goes from 0.95 to
-    0.85 and back. Source: torch's OneCycleLR with its defaults, here as a function of the step alone.
+    The factor rises from 1/25 on a cosine in three tenths of the steps, then falls to 1/250,000; beta goes
+    from 0.95 to 0.85 and back. Source: torch's OneCycleLR with its defaults, as a function of the step alone.
     """
     peak, last = 0.3 * num_steps - 1, num_steps - 1
     if step <= peak:
@@ -106,7 +100,7 @@ def one_cycle(step: int, num_steps: int) -> tuple[float, float]:
 
 
 def _cosine(progress: float) -> float:
-    """Rise from 0 to 1 on half a cosine."""
+    """Return a value that rises from 0 to 1 on half a cosine."""
     return 0.5 - 0.5 * math.cos(math.pi * progress)
 
 
@@ -114,16 +108,13 @@ class _TrainImages:
     """The training images, kept on the device if they are not too large, and their augmentation."""
 
     def __init__(self, data: RealImages, device: torch.device) -> None:
-        self._data = data
-        self._device = device
+        self._data, self._device = data, device
         self._all: Tensor | None = None  # N, channels, H, W
         num_images = len(data.labels["train"])
         if num_images * data.read("train", np.arange(1)).nbytes <= _IN_MEMORY_BYTES:
-            chunks = [
-                torch.from_numpy(data.read("train", np.arange(chunk.start, chunk.stop))).to(device)
-                for chunk in split_evenly(num_images, _READ_BATCH)
-            ]
-            self._all = torch.cat(chunks)
+            chunks = split_evenly(num_images, _READ_BATCH)
+            read = (data.read("train", np.arange(chunk.start, chunk.stop)) for chunk in chunks)
+            self._all = torch.cat([torch.from_numpy(images).to(device) for images in read])
 
     def read(self, indices: Tensor, moves: Tensor) -> Tensor:
         """Return the uint8 images at `indices` (B,), each moved and mirrored by its row of `moves` (B, 3)."""
@@ -138,22 +129,20 @@ def augment(images: Tensor, indices: Tensor, moves: Tensor) -> Tensor:
 
     `moves` (B, 3): pixels down, pixels right, 1 to mirror left to right. Borders are repeated.
     """
-    height, width = images.shape[2:]
     down, right, mirror = moves[:, 0:1], moves[:, 1:2], moves[:, 2:3]
-    row = torch.arange(height, device=images.device)[None, :]
-    column = torch.arange(width, device=images.device)[None, :]
+    channel, row, column = (torch.arange(size, device=images.device)[None, :] for size in images.shape[1:])
+    height, width = images.shape[2:]
     rows = (row - down).clamp(0, height - 1)  # B, H
     columns = torch.where(mirror == 1, width - 1 - column, column)
     columns = (columns - right).clamp(0, width - 1)  # B, W
-    channels = torch.arange(images.shape[1], device=images.device)
-    place = indices[:, None, None, None]
-    return images[place, channels[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+    index = indices[:, None, None, None]
+    return images[index, channel[:, :, None, None], rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def _draw_epoch(
     rng: np.random.Generator, count: int, config: SqueezeConfig, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the order of an epoch's images (N,) and the moves of each of its places (N, 3)."""
+    """Return the order of an epoch's images (N,) and the moves for each position in it (N, 3)."""
     order = rng.permutation(count)
     moves = rng.integers(-config.shift, config.shift + 1, (count, 3))
     moves[:, 2] = rng.integers(0, 2, count) * config.flip

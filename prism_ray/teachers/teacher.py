@@ -1,4 +1,4 @@
-"""A loaded teacher: its network, frozen, and how it wants its input."""
+"""A loaded teacher: its frozen network, and the preprocessing of its input."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ Triple = tuple[float, float, float]  # of red, green and blue
 
 
 def triple(values: Iterable[Any]) -> Triple:
-    """Return three numbers of any kind as floats; raises ValueError if they are not three."""
+    """Return three numbers as floats; raises ValueError if there are more or fewer."""
     red, green, blue = (float(value) for value in values)
     return red, green, blue
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network was trained on: RGB in [0, 1], minus mean, over std, at `size` pixels."""
+    """The input that a network was trained on: RGB in [0, 1], minus mean, over std, at `size` pixels."""
 
     mean: Triple
     std: Triple
     size: int
 
     def mean_std(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and std as (3, 1, 1), on the device and in the dtype of `like`; not to be changed."""
+        """Return mean and std as (3, 1, 1), on the device and in the dtype of `like`; do not change them."""
         return _on_device(self.mean, like.dtype, like.device), _on_device(self.std, like.dtype, like.device)
 
     def apply(self, pixels: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def _on_device(values: tuple[float, float, float], dtype: torch.dtype, device: t
 class Teacher:
     """A network in evaluation mode whose parameters take no gradient.
 
-    A network that tells other classes apart than the data has comes with `class_indices` (C,): its output
-    for each class of the data.
+    If the network's classes differ from the data's, `class_indices` (C,) has its output for each class of
+    the data.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Teacher:
     class_indices: Tensor | None = None  # C, on the network's device
 
     def pick_classes(self, logits: Tensor) -> Tensor:
-        """Return the data's classes (B, C) out of all that the network answers with (B, outputs)."""
+        """Return the logits of the data's classes (B, C) from all outputs of the network (B, outputs)."""
         return logits if self.class_indices is None else logits[:, self.class_indices]
 
     def output_labels(self, labels: Tensor) -> Tensor:
-        """Return for the data's labels (B,) which of the network's outputs they are (B,)."""
+        """Return the network's outputs (B,) for the data's labels (B,)."""
         return labels if self.class_indices is None else self.class_indices[labels]
 
 

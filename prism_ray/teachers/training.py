@@ -1,4 +1,4 @@
-"""What training any network takes, teacher or student: cutting images into batches, measuring accuracy."""
+"""Parts of the training of teachers and students: batches of nearly equal size, and accuracy."""
 
 from itertools import pairwise
 
@@ -13,9 +13,9 @@ _BATCH = 256
 
 
 def split_evenly(count: int, batch_size: int) -> list[slice]:
-    """Cut `count` items into as few batches of at most `batch_size` as it takes, of nearly equal sizes.
+    """Cut `count` items into the fewest batches of at most `batch_size`, of nearly equal sizes.
 
-    Nothing is dropped, and from a batch size of 3 on no batch of a single image upsets a BatchNorm layer.
+    No item is dropped, and from a batch size of 3 on no batch has a single image, which BatchNorm cannot use.
     """
     num_batches = max(1, -(-count // batch_size))
     bounds = [count * number // num_batches for number in range(num_batches + 1)]
@@ -31,9 +31,9 @@ def measure_accuracy(
     split: Split = "test",
     class_indices: Tensor | None = None,
 ) -> float:
-    """Return the share of a split's real images that the network classifies right (evaluation mode).
+    """Return the share of a split's real images that the network classifies correctly (evaluation mode).
 
-    `class_indices` (C,) are its outputs for the data's classes, if it has more or others: only these are
+    `class_indices` (C,) are its outputs for the data's classes, if its classes differ: only these are
     compared. The split must have images.
     """
     network.eval()

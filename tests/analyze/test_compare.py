@@ -53,7 +53,7 @@ def test_rows_are_sorted_within_their_evaluation() -> None:
 
 def test_runs_of_different_rows_are_not_compared() -> None:
     """A mean over the runs in which a method happened to be done."""
-    with pytest.raises(UsageError, match="not the same image sets"):
+    with pytest.raises(UsageError, match="have not finished the same image sets"):
         compare([ONE, results({"prism": (0.5,)})], "sre2l")
 
 

@@ -143,7 +143,7 @@ def test_tensors_without_their_values_are_refused(tmp_path: Path, value: Tensor)
     """Catches a classifier of 10**12 classes in a file of 2 kB, for which a network would be built."""
     state = make_network(5).state_dict() | {"3.weight": value}
     with pytest.raises(
-        ConfigError, match=r"entry '3\.weight' of the file is no plain tensor, or has more values"
+        ConfigError, match=r"entry '3\.weight' of the file is not a plain tensor, or has more values"
     ):
         read_weights(save(state, tmp_path / "x.pth"), KEY)
 
