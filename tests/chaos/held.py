@@ -56,7 +56,7 @@ def read_held(store: Path) -> Held:
     assert commits.keys() == progress.done
     names = Counter(part.name for commit in commits.values() for part in commit.files)
     assert set(names.values()) == {1}  # no file is of two units
-    assert {name for folder in layout.PART_FOLDERS for name, _ in files.list(folder)} == names.keys()
+    assert {name for folder in layout.part_folders() for name, _ in files.list(folder)} == names.keys()
     assert list(files.list(layout.WIP)) == []
     parts, figures = {}, {}
     for unit, commit in commits.items():

@@ -155,7 +155,7 @@ FORGERIES: dict[str, tuple[str, int, Callable[[bytes], bytes], str, str]] = {
         STUDENT,
         "not filled in",
     ),
-    "labels cut": (LABELS, 0, lambda data: data[:-20], STUDENT, "no Parquet file"),
+    "labels cut": (LABELS, 0, lambda data: data[:-20], STUDENT, "not a Parquet file"),
     "an image twice": (
         IMAGES,
         0,
@@ -171,7 +171,7 @@ FORGERIES: dict[str, tuple[str, int, Callable[[bytes], bytes], str, str]] = {
         "9 different images in 10 rows instead of 10",
     ),
     "no image": (IMAGES, 0, rows_with(lambda rows: rows.pop()), LABELS, "4 rows, not 5"),
-    "images cut": (IMAGES, 0, lambda data: data[:100], MEASURE, "no Parquet file"),
+    "images cut": (IMAGES, 0, lambda data: data[:100], MEASURE, "not a Parquet file"),
     "scores of NaN": (SCORES, 0, tensors_with("/loss", float("nan")), "recover/rded/i00000-c00000", SCORES),
     "a patch elsewhere": (SCORES, 0, tensors_with("/side", 99), "recover/rded/i00000-c00000", SCORES),
     "a bad image": (SCORES, 0, tensors_with("/place", 10**9), "recover/rded/i00000-c00000", SCORES),
