@@ -64,7 +64,7 @@ class PageHeaders:
         found = []
         for row_group in row_groups:
             for chunk in _items(self._row_groups[row_group], 1, dict):
-                fields = _get(chunk, 3, dict)
+                fields = _checked(chunk.get(3), dict)
                 path = b".".join(_items(fields, 3, bytes)).decode()
                 if path.partition(".")[0] in names:
                     if 1 in chunk:
@@ -87,7 +87,7 @@ class PageHeaders:
                 break
             page, length = self._page_header(offset)
             kind, unpacked, packed = _number(page, 1), _number(page, 2), _number(page, 3)
-            header = _get(page, {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, -1), dict)
+            header = _checked(page.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, -1)), dict)
             encoding = _number(header, 4 if kind == _DATA_V2 else 2)
             if encoding not in (_ENCODINGS if is_text else _NUMBER_ENCODINGS):
                 raise ValueError(f"column {path} has a page of encoding {encoding}, which hides its size")
@@ -112,16 +112,12 @@ class PageHeaders:
         return self._source.read(length)
 
 
-def _get(fields: Fields, number: int, kind: type[T]) -> T:
-    return _checked(fields.get(number), kind)
-
-
 def _items(fields: Fields, number: int, kind: type[T]) -> list[T]:
-    return [_checked(item, kind) for item in _get(fields, number, list)]
+    return [_checked(item, kind) for item in _checked(fields.get(number), list)]
 
 
 def _number(fields: Fields, number: int) -> int:
-    value = _get(fields, number, int)
+    value = _checked(fields.get(number), int)
     if value < 0:
         raise ValueError("a number of the footer or of a page is negative")
     return value

@@ -27,6 +27,8 @@ class ParquetReader:
         try:
             self._parquet = self._open()
             stored = self._parquet.schema_arrow
+            self.num_rows: int = self._parquet.metadata.num_rows
+            self.num_row_groups: int = self._parquet.num_row_groups
         except (pa.ArrowException, OSError, LookupError) as error:
             raise ValueError(f"not a Parquet file: {str(error).strip()}") from None
         for field in schema:
@@ -47,18 +49,10 @@ class ParquetReader:
         )
 
     @property
-    def num_rows(self) -> int:
-        return int(self._parquet.metadata.num_rows)
-
-    @property
-    def num_row_groups(self) -> int:
-        return int(self._parquet.num_row_groups)
-
-    @property
     def group_rows(self) -> list[int]:
         """Rows of each row group."""
         metadata = self._parquet.metadata
-        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        return [metadata.row_group(number).num_rows for number in range(self.num_row_groups)]
 
     def read(self, row_groups: Iterable[int], max_bytes: int) -> pa.Table:
         """Return the columns of some row groups, with the file's metadata.
@@ -67,8 +61,7 @@ class ParquetReader:
         """
         numbers, names = list(row_groups), self._schema.names
         columns = self._headers.columns(numbers, names)
-        if sum(column.num_bytes for column in columns) > max_bytes:
-            raise _too_large(max_bytes)
+        _check_size(sum(column.num_bytes for column in columns), max_bytes)
         dictionaries = {column.path for column in columns if column.is_text and column.in_dictionary}
         try:
             parquet = self._parquet
@@ -76,8 +69,7 @@ class ParquetReader:
                 parquet = self._open(read_dictionary=sorted(dictionaries))
             tables = [parquet.read_row_group(n, columns=names, use_threads=False) for n in numbers]
             chunks = (chunk for table in tables for column in table.columns for chunk in column.chunks)
-            if sum(map(_unpacked_bytes, chunks)) > max_bytes:
-                raise _too_large(max_bytes)
+            _check_size(sum(map(_unpacked_bytes, chunks)), max_bytes)
             schema = self._schema.with_metadata(self._parquet.schema_arrow.metadata)
             # The cast replaces dictionaries by their values.
             in_full = (table.select(names).cast(schema) for table in tables)
@@ -111,5 +103,6 @@ def _unpacked_bytes(array: pa.Array) -> int:
     return int(array.nbytes)
 
 
-def _too_large(max_bytes: int) -> ValueError:
-    return ValueError(f"it unpacks to more than {max_bytes:,} bytes, the limit of such a file")
+def _check_size(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise ValueError(f"it unpacks to more than {max_bytes:,} bytes, the limit of such a file")

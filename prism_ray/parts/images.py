@@ -115,19 +115,16 @@ def write_images(
     `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3 (RGB).
     The losses are those of the batch at its last iteration, None for a selection.
     """
+
+    def write_png(slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
+        return write_part(files, partial(image_file, unit, slot), encode_png(image))
+
+    pngs: tuple[PartFile, ...] = ()
     if kind == "png":
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-            pngs = tuple(pool.map(partial(_write_png, files, unit), unit.slots, images))
-        cells: list[Cell] = [{"bytes": None, "path": png.name} for png in pngs]
-        data = _encode(unit, cells, class_names, loss_ce, loss_bn)
-    else:
-        pngs = ()
-        data = encode_images(unit, images, class_names, loss_ce, loss_bn)
+            pngs = tuple(pool.map(write_png, unit.slots, images))
+    data = encode_images(unit, images, class_names, loss_ce, loss_bn, pngs)
     return write_part(files, partial(image_part, unit), data, len(unit.slots)), *pngs
-
-
-def _write_png(files: StoreFiles, unit: RecoverUnit, slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
-    return write_part(files, partial(image_file, unit, slot), encode_png(image))
 
 
 def encode_images(
@@ -136,28 +133,18 @@ def encode_images(
     class_names: Sequence[str],
     loss_ce: float | None = None,
     loss_bn: float | None = None,
+    pngs: Sequence[PartFile] = (),
 ) -> bytes:
-    """Return the Parquet file of a batch that contains its images, see `write_images`.
+    """Return the Parquet file of a batch, see `write_images`; it contains the images or the names of `pngs`.
 
     Column `teachers` has all teachers that supervised the batch; the draws are in the file's metadata, with
     the key prism_ray.draws.
     """
-    cells = [_cell(slot, encode_png(image)) for slot, image in zip(unit.slots, images, strict=True)]
-    return _encode(unit, cells, class_names, loss_ce, loss_bn)
-
-
-def _cell(slot: Slot, png: bytes) -> Cell:
-    return {"bytes": png, "path": f"{slot.label:05d}/{slot.ipc_index:05d}.png"}
-
-
-def _encode(
-    unit: RecoverUnit,
-    cells: Sequence[Cell],
-    class_names: Sequence[str],
-    loss_ce: float | None,
-    loss_bn: float | None,
-) -> bytes:
     num_images, teachers = len(unit.slots), unit.teachers
+    if pngs:
+        cells: list[Cell] = [{"bytes": None, "path": png.name} for png in pngs]
+    else:
+        cells = [_cell(slot, encode_png(image)) for slot, image in zip(unit.slots, images, strict=True)]
     rows = {
         "image": cells,
         "label": [slot.label for slot in unit.slots],
@@ -176,6 +163,10 @@ def _encode(
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=1000, **IMAGE_OPTIONS)
     return sink.getvalue()
+
+
+def _cell(slot: Slot, png: bytes) -> Cell:
+    return {"bytes": png, "path": f"{slot.label:05d}/{slot.ipc_index:05d}.png"}
 
 
 def read_batch(
@@ -200,7 +191,11 @@ def read_batch(
         slots = _slots(table, form)
         cells: list[Cell | None] = table["image"].to_pylist()
         if pngs:
-            cells = _read_pngs(files, slots, cells, pngs, form)
+            if [cell and cell["path"] for cell in cells] != [png.name for png in pngs]:
+                raise ValueError("its rows have other PNG files than its commit")
+            read = partial(read_part, files, max_bytes=form.max_png_bytes)
+            with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+                cells = list(map(_cell, slots, pool.map(read, pngs)))
             column = IMAGE_SCHEMA.field("image")
             table = table.set_column(0, column, pa.array(cells, column.type))
         images = np.empty((len(slots), form.channels, form.size, form.size), np.uint8)
@@ -217,21 +212,6 @@ def _slots(table: pa.Table, form: ImageForm) -> tuple[Slot, ...]:
         if slot.label not in range(form.num_classes) or slot.ipc_index not in range(form.ipc):
             raise ValueError(f"there is no image {slot.ipc_index} of class {slot.label}")
     return slots
-
-
-def _read_pngs(
-    files: StoreFiles,
-    slots: Sequence[Slot],
-    cells: Sequence[Cell | None],
-    pngs: Sequence[PartFile],
-    form: ImageForm,
-) -> list[Cell | None]:
-    """Return the cells of a batch with separate PNG files, as if the PNGs were in the Parquet file."""
-    names = [cell["path"] if cell else None for cell in cells]
-    if names != [png.name for png in pngs]:
-        raise ValueError("its rows have other PNG files than its commit")
-    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        return list(map(_cell, slots, pool.map(lambda png: read_part(files, png, form.max_png_bytes), pngs)))
 
 
 def _decode(slot: Slot, cell: Cell | None, form: ImageForm) -> npt.NDArray[np.uint8]:

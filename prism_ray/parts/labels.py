@@ -228,12 +228,6 @@ class _PartReader:
         return None
 
 
-def read_labels(files: StoreFiles, part: PartFile, form: LabelForm, num_rows: int) -> pa.Table:
-    """Return the rows of a whole part that must have `num_rows`; raises StoreError, or ValueError."""
-    reader, groups = open_rows(files, part, form.schema)
-    return reader.read(groups, form.max_bytes(num_rows))
-
-
 def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
     """Return the labels of one epoch among those of a table; raises ValueError if values are missing."""
     table = table.filter(pc.equal(table["epoch"], epoch))

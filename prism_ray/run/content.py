@@ -4,7 +4,8 @@ from collections import Counter
 from pkgutil import resolve_name
 
 from prism_ray.parts.images import ImageForm, read_batch
-from prism_ray.parts.labels import LabelForm, decode_epoch, read_labels
+from prism_ray.parts.labels import LabelForm, decode_epoch
+from prism_ray.parts.rows import open_rows
 from prism_ray.run.plan_file import Run
 from prism_ray.stages import Unit, find_stage, stage_of
 from prism_ray.stages.formation import Slot
@@ -47,7 +48,8 @@ def fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Comm
     if part.num_rows != num_rows:
         return f"its commit says that {part.name} has {part.num_rows} rows, and it must have {num_rows}"
     try:
-        table = read_labels(files, part, form, num_rows)
+        reader, row_groups = open_rows(files, part, form.schema)
+        table = reader.read(row_groups, form.max_bytes(num_rows))
         for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
             labels = decode_epoch(epoch, table, form)
             found = Counter(map(Slot, labels.views.label.tolist(), labels.views.ipc_index.tolist()))

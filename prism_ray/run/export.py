@@ -6,13 +6,12 @@ No file of the target is ever overwritten. File names contain only numbers from 
 import io
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import UsageError
-from prism_ray.parts.images import IMAGE_SCHEMA, ImageForm, StoredImages, describe_columns, read_batch
+from prism_ray.parts.images import IMAGE_SCHEMA, ImageForm, describe_columns, read_batch
 from prism_ray.run.plan_file import Run
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, in_groups, read_commit
@@ -42,7 +41,9 @@ def export_folder(
     """
     _create(target, "classes.json", json.dumps(list(run.facts.class_names), indent=1).encode())
     num_images = 0
-    for table, stored in _batches(files, run, image_set, commits):
+    form = ImageForm.of(run.plan, image_set)
+    for commit in commits:
+        table, stored = read_batch(files, commit, form)
         for slot, image in zip(stored.slots, table["image"].to_pylist(), strict=True):
             _create(target, f"train/{slot.label:05d}/{slot.ipc_index:05d}.png", image["bytes"])
             num_images += 1
@@ -62,6 +63,7 @@ def export_dataset(
 
     `datasets.load_dataset(FOLDER)` reads it: the files contain the types of their columns.
     """
+    form = ImageForm.of(run.plan, image_set)
     groups = list(in_groups(commits, max_file_bytes))
     # All files have one schema; the draws of each batch stay in the run.
     schema = IMAGE_SCHEMA.with_metadata(describe_columns(run.facts.class_names))
@@ -69,21 +71,14 @@ def export_dataset(
     for number, group in enumerate(groups):
         sink = io.BytesIO()
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-            for table, _ in _batches(files, run, image_set, group):
+            for commit in group:
+                table, _ = read_batch(files, commit, form, with_history=True)
                 writer.write_table(table)
                 num_images += table.num_rows
         _create(target, f"data/train-{number:05d}-of-{len(groups):05d}.parquet", sink.getvalue())
     _create(target, "README.md", _card(run, image_set, num_images).encode())
     target.remove_empty(layout.WIP)
     return num_images
-
-
-def _batches(
-    files: StoreFiles, run: Run, image_set: str, commits: Sequence[Commit]
-) -> Iterator[tuple[pa.Table, StoredImages]]:
-    form = ImageForm.of(run.plan, image_set)
-    for commit in commits:
-        yield read_batch(files, commit, form, with_history=True)
 
 
 def _create(target: StoreFiles, name: str, data: bytes) -> None:

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,19 +25,6 @@ from prism_ray.store.files import StoreFiles
 _ROWS = 5000  # in one file
 _MAX_BYTES = 2**27  # of a file, unpacked: a kilobyte for each of the 100,000 rows that `compact` writes
 _MIN_ROWS = 200  # fewer are not worth a file at the end of a run
-_SCHEMA = pa.schema(
-    [
-        ("unit", pa.string()),
-        ("commit_bytes", pa.int64()),
-        ("fingerprint", pa.string()),
-        ("weights", pa.string()),
-        ("seconds", pa.float64()),
-        ("num_rows", pa.int64()),
-        ("num_bytes", pa.int64()),
-        ("names", pa.list_(pa.string())),
-        ("sizes", pa.list_(pa.int64())),
-    ]
-)
 
 
 def is_listed(unit_id: str) -> bool:
@@ -73,6 +60,16 @@ class Entry(NamedTuple):
             [file.name for file in commit.files],
             [file.num_bytes for file in commit.files],
         )
+
+
+_TYPES = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    list[str]: pa.list_(pa.string()),
+    list[int]: pa.list_(pa.int64()),
+}
+_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in get_type_hints(Entry).items()])
 
 
 class Ledger:

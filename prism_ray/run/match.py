@@ -1,6 +1,6 @@
 """Compares the requested config with the store: with the run in it, and with the data that the run used."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from prism_ray.config import Config
@@ -29,10 +29,10 @@ class Asked:
     facts: DataFacts
     index: FolderIndex | None  # of an image folder
     held: Run | None  # the run in the store
-    committed: dict[str, int] = field(default_factory=dict)  # unit id -> bytes of its commit
-    bound: set[str] = field(default_factory=set)  # scopes with commits
-    weights: dict[str, str] = field(default_factory=dict)  # teacher -> SHA-256 of its file of weights
-    plan_is_lost: bool = False  # plan.json must be written again; `held` was restored from the commits
+    committed: dict[str, int]  # unit id -> bytes of its commit
+    bound: set[str]  # scopes with commits
+    weights: dict[str, str]  # teacher -> SHA-256 of its file of weights
+    plan_is_lost: bool  # plan.json must be written again; `held` was restored from the commits
 
     @property
     def num_threads(self) -> int | None:
@@ -60,10 +60,10 @@ class Asked:
 
 
 def match(config: Config, files: StoreFiles, origin: str) -> Asked:
-    """Read the store and the data, and write nothing; `origin` names the config in errors.
+    """Compare a requested config with the run in the store and with the data; write nothing.
 
-    Raises UsageError if config and data do not fit or a newer version made the store, and StoreError if the
-    store is damaged.
+    `origin` names the config in errors. Raises UsageError if config and data do not fit or a newer version
+    made the store, and StoreError if the store is damaged.
 
     >>> match(config, files, "config.yaml").fits
     True

@@ -234,9 +234,9 @@ def bound_scopes(committed: Collection[str]) -> set[str]:
     return {scope_of(unit_id) for unit_id in committed}
 
 
-def refusal(files: StoreFiles, held: Run, asked: Run, bound: Collection[str]) -> FingerprintError:
+def refusal(files: StoreFiles, held: Run, requested: Run, bound: Collection[str]) -> FingerprintError:
     """Return the error of a requested run that would change committed results, with the differences."""
-    lines = "\n  ".join(clashes(held.scopes, asked.scopes, bound))
+    lines = "\n  ".join(clashes(held.scopes, requested.scopes, bound))
     return FingerprintError(
         f"{files.location} contains another run, and the new settings would change its results:\n  {lines}\n"
         "Use the old settings to resume it, or another --store for the new ones."

@@ -40,11 +40,6 @@ class ScopeFigures:
     num_bytes: int = 0  # of the units' files
     num_rows: int = 0
 
-    def add(self, entry: Entry) -> None:
-        self.seconds += entry.seconds
-        self.num_bytes += entry.num_bytes
-        self.num_rows += entry.num_rows
-
 
 @dataclass
 class RunProgress:
@@ -85,7 +80,10 @@ class RunProgress:
     def count(self, entry: Entry) -> None:
         self.sizes[entry.unit] = _DONE
         self.num_done[stage_of(entry.unit)] += 1
-        self.figures[scope_of(entry.unit)].add(entry)
+        figures = self.figures[scope_of(entry.unit)]
+        figures.seconds += entry.seconds
+        figures.num_bytes += entry.num_bytes
+        figures.num_rows += entry.num_rows
 
 
 def read_progress(
@@ -122,7 +120,7 @@ def read_progress(
 
 
 class _Scan:
-    """One pass over all commits of a run."""
+    """One pass over all commits of a run, which looks up sizes and hashes of parts as rarely as possible."""
 
     def __init__(self, files: StoreFiles, run: Run, deep: bool, progress: RunProgress) -> None:
         self._files = files
@@ -130,10 +128,10 @@ class _Scan:
         self._deep = deep
         self.progress = progress
         self._plan = run.plan
-        few = (unit_id for stage in stages() if not stage.many for unit_id in stage.ids(self._plan))
-        self._few = set(few)
+        self._few = {unit_id for stage in stages() if not stage.many for unit_id in stage.ids(run.plan)}
         self._weights_seen: dict[str, str | None] = {}  # weights of a commit -> what is wrong with them
-        self._parts = _Parts(files)
+        self._listing = cache(lambda folder: dict(files.list(folder)))
+        self._sha256_of_shared = cache(partial(sha256_of_file, files))
 
     def count_entry(self, entry: Entry) -> None:
         """Count a unit by its entry in the ledger, if its commit exists and nothing is wrong."""
@@ -145,7 +143,7 @@ class _Scan:
             if (
                 self._run.fingerprint_of(unit_id) == entry.fingerprint
                 and self._other_weights(entry.weights) is None
-                and all(self._parts.size(name, size) == size for name, size in sizes)
+                and all(self._size(name, size) == size for name, size in sizes)
             ):
                 self.progress.count(entry)
 
@@ -173,7 +171,7 @@ class _Scan:
         """Return what is wrong with a commit, None if nothing; raises StoreError too."""
         if commit.fingerprint != self._run.fingerprint_of(commit.unit):
             return "it was committed by a run with other settings"
-        problem = find_damage(commit, self._parts.size, self._parts.sha256 if self._deep else None)
+        problem = find_damage(commit, self._size, self._sha256 if self._deep else None)
         problem = problem or self._other_weights(Entry.of(commit).weights)
         unit = self._plan.find(commit.unit) if self._deep else None
         if problem is None and unit is not None:
@@ -195,24 +193,11 @@ class _Scan:
                     )
         return self._weights_seen[used]
 
+    def _sha256(self, part: PartFile) -> str:
+        """Return the SHA-256 (hex) of a part's file; a file that units share is read once."""
+        return self._sha256_of_shared(part.name) if part.piece else sha256_of_file(self._files, part.name)
 
-class _Parts:
-    """Sizes and hashes of parts, each looked up as rarely as possible.
-
-    On remote storage, sizes are listed folder by folder; a file that units share is hashed once.
-    """
-
-    def __init__(self, files: StoreFiles) -> None:
-        self._files = files
-        self._listing = cache(lambda folder: dict(files.list(folder)))
-        self._sha256 = partial(sha256_of_file, files)
-        self._sha256_of_shared = cache(self._sha256)
-
-    def sha256(self, part: PartFile) -> str:
-        """Return the SHA-256 (hex) of a part's file."""
-        return self._sha256(part.name) if part.piece is None else self._sha256_of_shared(part.name)
-
-    def size(self, name: str, expected: int) -> int | None:
-        """Return the size of a file in bytes, None if it is missing."""
+    def _size(self, name: str, expected: int) -> int | None:
+        """Return the size of a file in bytes, None if it is missing; remote folders are listed once."""
         listed = None if self._files.is_local else self._listing(name.rpartition("/")[0]).get(name)
         return expected if listed == expected else self._files.size(name)  # it may be newer than the listing

@@ -20,7 +20,6 @@ from prism_ray.store.files import StoreFiles
 from prism_ray.store.records import FORMAT, MAX_RECORD_BYTES, Count, Figures, read_record
 from prism_ray.store.remedy import damaged
 
-_BLOCK_BYTES = 2**22
 _MAX_PART_BYTES = 2**33  # of a part that is read into memory at once: weights of two billion parameters
 
 
@@ -87,19 +86,13 @@ def is_intact(files: StoreFiles, part: PartFile) -> bool:
 
 
 def sha256_of_file(files: StoreFiles, name: str) -> str:
-    """Return the SHA-256 of a file of any size; it is read block by block."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 (hex) of a file of any size; it is read block by block."""
     with files.open(name) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_part(files: StoreFiles, part: PartFile, max_bytes: int = _MAX_PART_BYTES) -> bytes:
-    """Return the bytes of a part.
-
-    Raises StoreError if they are not the committed ones, or more than `max_bytes`.
-    """
+    """Return the bytes of a part; raises StoreError if they are not as committed, or exceed `max_bytes`."""
     if part.num_bytes > max_bytes:
         problem = f"its commit says {part.num_bytes:,} bytes, and such a file has {max_bytes:,} at most"
         raise damaged(files, part.name, problem)

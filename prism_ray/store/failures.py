@@ -49,19 +49,15 @@ def units_set_aside(files: StoreFiles) -> list[str]:
 
 
 def retry_after_store_errors(files: StoreFiles) -> list[str]:
-    """Set the units back to pending that were set aside because of the store; return their ids.
-
-    A unit whose record is damaged is one of them.
-    """
+    """Set the units that were set aside because of the store back to pending; return their ids."""
     unit_ids = []
     for unit_id in units_set_aside(files):
         try:
-            failure = read_record(files, layout.aside(unit_id), Failure)
-        except StoreError:
+            is_of_store = read_record(files, layout.aside(unit_id), Failure).error == StoreError.__name__
+        except StoreError:  # its record is damaged
+            is_of_store = True
+        if is_of_store:
             unit_ids.append(unit_id)
-        else:
-            if failure.error == StoreError.__name__:
-                unit_ids.append(unit_id)
     retry(files, unit_ids)
     return unit_ids
 

@@ -59,14 +59,8 @@ class StoreFiles:
 
     def path(self, name: str) -> str:
         """Return the full path of `name`; raises StoreError if it would lie outside the store."""
-        normal = posixpath.normpath(name)
-        if (
-            normal != name
-            or name.startswith(("/", ".."))
-            or name in ("", ".")
-            or "\\" in name
-            or not name.isprintable()
-        ):
+        is_inside = posixpath.normpath(name) == name != "." and not name.startswith(("/", ".."))
+        if not is_inside or "\\" in name or not name.isprintable():
             raise StoreError(f"{self.location}: {name!r} is not a name inside the store")
         return f"{self._root}/{name}"
 
@@ -188,10 +182,7 @@ class StoreFiles:
         return self.read_up_to(name, max_bytes)
 
     def read_up_to(self, name: str, num_bytes: int) -> bytes:
-        """Return the first `num_bytes` of a file, or all of a shorter one.
-
-        Raises StoreError if it is missing or cannot be read.
-        """
+        """Return at most the first `num_bytes` of a file; raises StoreError if it cannot be read."""
         with self._store_errors(name, "read"):
             return self._call(lambda path: self._read_up_to(path, num_bytes), name)
 

@@ -61,10 +61,7 @@ class Holder:
 
 
 def read_holder(files: StoreFiles) -> Holder | None:
-    """Return the last driver that held the store, None if there was none.
-
-    A damaged record counts as released.
-    """
+    """Return the last driver that held the lease, None if there was none; a damaged record is released."""
     stems = (Path(name).name.removesuffix(".json") for name, _ in files.list(layout.LEASES))
     number = max((int(stem) for stem in stems if stem.isdecimal() and len(stem) <= _MAX_DIGITS), default=None)
     if number is None:
@@ -133,9 +130,7 @@ class Lease:
         self._thread.join()
         if self.lost_to is None:
             self._me = replace(self._me, released=True)
-            with suppress(
-                StoreError
-            ):  # it would hide the error that ended the work; the lease expires anyway
+            with suppress(StoreError):  # it would hide the error that ended the work; the lease expires
                 self._files.replace(layout.lease(self._me.number), self._to_json())
 
     def raise_if_lost(self) -> None:
