@@ -27,8 +27,8 @@ def open_rows(
 ) -> tuple[ParquetReader, range]:
     """Open a part; return its reader, and the numbers of the unit's row groups.
 
-    The SHA-256 of a file of its own is checked, with `at_once` in memory, which is faster for a small file.
-    That of a shared file is not: each of its pages has a checksum, which is checked when the page is read.
+    If the file is the unit's alone, its SHA-256 is checked, with `at_once` in memory, which is faster for a
+    small file. If it is shared, each of its pages has a checksum, which is checked when the page is read.
     Raises StoreError or ValueError if the part is damaged, or does not have the rows that its commit says.
     """
     if part.piece is None and at_once:

@@ -36,7 +36,7 @@ class Asked:
 
     @property
     def num_threads(self) -> int | None:
-        """Threads per actor as the config or the held run says, None if they are not decided yet."""
+        """Threads per actor as the config or the stored run says, None if they are not decided yet."""
         threads = self.config.orchestrate.threads_per_actor
         if threads == "auto":
             return self.held.num_threads if self.held else None
@@ -49,13 +49,13 @@ class Asked:
         return self.run_with(self.num_threads)
 
     def run_with(self, num_threads: int) -> Run:
-        """Return the requested run, in the plan version of the held one."""
+        """Return the requested run, in the plan version of the stored one."""
         version = self.held.plan_version if self.held else PLAN_VERSION
         return new_run(self.config, self.facts, num_threads, self.weights, version)
 
     @property
     def fits(self) -> bool:
-        """True if the requested run changes no result that the held run has committed."""
+        """True if the requested run changes no result that the stored run has committed."""
         return self.held is None or not clashes(self.held.scopes, self.run.scopes, self.bound)
 
 
@@ -91,7 +91,7 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
 def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str, str]:
     """Hash the files of weights that the pool names; raises ConfigError if one cannot be read.
 
-    A file may be missing if the store has its teacher: then the hash is the one in the held run.
+    A file may be missing if the store has its teacher: then the hash is the one in the stored run.
     """
     digests: dict[str, str] = {}
     known = {teacher.name: teacher.arch for teacher in held.config.teachers.pool} if held else {}
@@ -109,7 +109,7 @@ def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str
 
 
 def _folder_index(config: Config, files: StoreFiles, held: Run | None, lost: bool) -> FolderIndex | None:
-    """Return the listing of an image folder: the stored one, unless the run has other folders or none."""
+    """Return the listing of an image folder, the stored one if it is of the same folders."""
     data = config.data
     if data.source != "image-folder":
         return None

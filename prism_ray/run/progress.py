@@ -129,7 +129,7 @@ class _Scan:
         self.progress = progress
         self._plan = run.plan
         self._few = {unit_id for stage in stages() if not stage.many for unit_id in stage.ids(run.plan)}
-        self._weights_seen: dict[str, str | None] = {}  # weights of a commit -> what is wrong with them
+        self._weights_seen: dict[str, str | None] = {}  # Entry.weights -> what is wrong with them
         self._listing = cache(lambda folder: dict(files.list(folder)))
         self._sha256_of_shared = cache(partial(sha256_of_file, files))
 

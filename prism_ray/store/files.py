@@ -23,7 +23,9 @@ from prism_ray.store.retries import Result, with_retries
 
 _MAX_BYTES = 2**33
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-_KEPT = "; free some space or permit writing, then run the same command again: all committed work is kept"
+_WRITE_REMEDY = (
+    "; free some space or permit writing, then run the same command again: all committed work is kept"
+)
 
 
 def is_url(location: str) -> bool:
@@ -94,7 +96,7 @@ class StoreFiles:
         Raises StoreError if it cannot be written (no space, no permission).
         """
         path = self._path_inside(name)
-        with self._store_errors(name, "written", _KEPT):
+        with self._store_errors(name, "written", _WRITE_REMEDY):
             if self.is_local:
                 created = self._create_local(path, data)
                 return created or (_removed_empty_folder(path) and self._create_local(path, data))
@@ -145,7 +147,7 @@ class StoreFiles:
     def replace(self, name: str, data: bytes) -> None:
         """Write a whole file in place of the one with this name, if any."""
         path = self._path_inside(name)
-        with self._store_errors(name, "written", _KEPT):
+        with self._store_errors(name, "written", _WRITE_REMEDY):
             if self.is_local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 _removed_empty_folder(path)

@@ -153,7 +153,7 @@ FORGERIES: dict[str, tuple[str, int, Callable[[bytes], bytes], str, str]] = {
         0,
         rows_with(lambda rows: rows[0].update(flip=None)),
         STUDENT,
-        "not filled in",
+        "has missing values",
     ),
     "labels cut": (LABELS, 0, lambda data: data[:-20], STUDENT, "not a Parquet file"),
     "an image twice": (
