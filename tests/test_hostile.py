@@ -221,8 +221,8 @@ def large_png(side: int) -> bytes:
 
 
 HARMS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated": (lambda data: data[:-10], "no Parquet file"),
-    "half": (lambda data: data[: len(data) // 2], "no Parquet file"),
+    "truncated": (lambda data: data[:-10], "not a Parquet file"),
+    "half": (lambda data: data[: len(data) // 2], "not a Parquet file"),
     "a row less": (lambda data: with_rows(data, lambda rows: rows.pop()), "2 rows, not 3"),
     "a large image": (
         lambda data: with_rows(data, lambda rows: rows[0]["image"].update(bytes=large_png(5000))),
@@ -230,7 +230,7 @@ HARMS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "no image": (
         lambda data: with_rows(data, lambda rows: rows[1].update(image=None)),
-        "image 0 of class 1 is not there",
+        "image 0 of class 1 is missing",
     ),
     "a class that is none": (
         lambda data: with_rows(data, lambda rows: rows[2].update(label=-1)),
@@ -285,7 +285,10 @@ def test_labels_of_a_million_rows_are_not_unpacked(files: StoreFiles) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=table.schema), sink, row_group_size=count)
     assert len(sink.getvalue()) < 200_000
-    for num_rows, problem in ((count, "says 1000000 rows of"), (part["num_rows"], "1000000 rows, not 12")):
+    for num_rows, problem in (
+        (count, "has 1000000 rows, and it must have"),
+        (part["num_rows"], "1000000 rows, not 12"),
+    ):
         replace_part(files, LABELS, sink.getvalue(), num_rows)
         assert problem in call(files, "verify").stdout
 

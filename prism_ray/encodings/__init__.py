@@ -1,6 +1,6 @@
 """The encodings of soft labels by name: how the logits of a view become columns of a Parquet file, and back.
 
-A new encoding is a class in a module here and a line of `ENCODINGS`; `relabel.encoding` takes its name.
+A new encoding needs a class in a module here and a row of `ENCODINGS`; `relabel.encoding` takes its name.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
-"""What an encoding of soft labels is. Plan, relabel, `compact`, `verify` and readers know no more of labels
-than this.
+"""The interface of an encoding of soft labels. Plan, relabel, `compact`, `verify` and readers use only this.
 
-pyarrow is imported where it is used, so that a config can be checked without it.
+pyarrow is imported late, so that a config can be checked without it.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +16,7 @@ Logits = npt.NDArray[np.float16]  # B, C
 
 
 class LabelEncoding(ABC):
-    """Columns that hold the logits of B views over C classes; all rows of a table are encoded alike.
+    """The columns of a table that contain the logits of B views over C classes.
 
     >>> encoding = ENCODINGS["fp16"]
     >>> columns = encoding.encode(logits)  # logits: float16, (B, C)
@@ -35,12 +34,12 @@ class LabelEncoding(ABC):
 
     @abstractmethod
     def decode(self, table: "pa.Table", num_classes: int) -> Logits:
-        """Return the logits of a table that has the columns; raises ValueError if they make no sense."""
+        """Return the logits of a table with the columns; raises ValueError if they are not valid."""
 
     @abstractmethod
     def bytes_per_view(self, num_classes: int) -> float:
-        """Return about how many bytes a view's logits take in a file; `plan` forecasts with it."""
+        """Return about how many bytes a view's logits take in a file, for the forecast of `plan`."""
 
     @abstractmethod
     def max_bytes_per_view(self, num_classes: int) -> int:
-        """Return how many bytes a view's logits take at most when a file is unpacked, its pages included."""
+        """Return the most bytes that a view's logits take in an unpacked file, with its pages."""

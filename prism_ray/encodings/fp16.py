@@ -1,4 +1,4 @@
-"""Dense float16: every logit as it is."""
+"""Dense float16: all logits, unchanged."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from prism_ray.encodings.base import LabelEncoding, Logits
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_UNPACKED_BYTES = 16  # of a logit: 2 of its own, its index in the list, and pages
+_UNPACKED_BYTES = 16  # of a logit: its own 2, its index in the list, and pages
 
 
 class Fp16(LabelEncoding):

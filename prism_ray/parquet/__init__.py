@@ -1,4 +1,4 @@
-"""Parquet files from anywhere, read without trusting them."""
+"""Reads Parquet files of unknown origin, and trusts nothing in them."""
 
 from prism_ray.parquet.reading import ParquetReader, read_table
 

@@ -1,30 +1,30 @@
-"""Thrift's compact protocol, as far as Parquet's own records need it: bytes in, fields by number out.
+"""Decodes records in Thrift's compact protocol, as far as Parquet's metadata needs it: fields by number.
 
-pyarrow reads them too, but some that are damaged end its process where Python asks for a column's figures
-(its accessors let a C++ exception through). Here they end in a ValueError.
+pyarrow decodes them too, but some damaged ones abort its process when Python reads the metadata of a column
+(its accessors let a C++ exception through). Here they raise ValueError.
 """
 
 import struct
 from typing import Any
 
-Fields = dict[int, Any]  # by their number in Parquet's definition
+Fields = dict[int, Any]  # by their numbers in parquet.thrift
 
-_MAX_DEPTH = 16  # Parquet's records are half as deep
-_MAX_ITEMS = 5 * 10**6  # in all of one record; to read so many takes seconds
+_MAX_DEPTH = 16  # twice the depth of Parquet's records
+_MAX_ITEMS = 5 * 10**6  # in one record; to decode so many takes seconds
 
 
 class CompactReader:
-    """Reads one record after another from bytes; raises ValueError where they make none."""
+    """A decoder of the records in some bytes; raises ValueError if they are not valid."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._num_items = 0
-        self.place = 0
+        self.offset = 0
 
     def record(self, depth: int = 0) -> Fields:
-        """Return the fields of the record that begins here, and stop behind it."""
+        """Return the fields of the record at `offset`, and move behind it."""
         if depth > _MAX_DEPTH:
-            raise ValueError("a record is nested too deep")
+            raise ValueError("a record is nested too deeply")
         fields: Fields = {}
         number = 0
         while head := self._byte():
@@ -50,7 +50,7 @@ class CompactReader:
             return self._list(depth)
         if kind == 12:
             return self.record(depth + 1)
-        raise ValueError(f"a field of the unknown type {kind}")  # maps: Parquet has none
+        raise ValueError(f"a field has the unknown type {kind}")  # among them maps: Parquet has none
 
     def _list(self, depth: int) -> list[Any]:
         head = self._byte()
@@ -58,17 +58,17 @@ class CompactReader:
         if length > _MAX_ITEMS:
             raise ValueError("a list is too long")
         if depth > _MAX_DEPTH:
-            raise ValueError("a list is nested too deep")
+            raise ValueError("a list is nested too deeply")
         return [self._value(head & 15, depth + 1, in_list=True) for _ in range(length)]
 
     def _byte(self) -> int:
         return self._bytes(1)[0]
 
     def _bytes(self, length: int) -> bytes:
-        found = self._data[self.place : self.place + length]
+        found = self._data[self.offset : self.offset + length]
         if len(found) != length:
             raise ValueError("a record ends too soon")
-        self.place += length
+        self.offset += length
         return found
 
     def _varint(self) -> int:

@@ -1,1 +1,1 @@
-"""What is inside the files: images, soft labels, rows of merged files. No torch, no Ray."""
+"""The contents of the files: images, soft labels, rows of merged files. No torch, no Ray."""

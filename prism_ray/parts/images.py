@@ -1,14 +1,14 @@
 """Image parts: lossless PNG in the Hugging Face image layout, one Parquet file per batch.
 
-The PNGs stand in the Parquet file, or are files of their own in class folders; then the Parquet file has
-their names. A commit names all of them, the Parquet file first.
+The PNGs are in the Parquet file, or they are separate files in class folders and the Parquet file has their
+names. A commit names all of them, the Parquet file first.
 
-Read without trusting them: rows, columns and pixels must be those of the run before anything is unpacked.
+Nothing in the files is trusted: rows, columns and pixels are compared with the run before they are unpacked.
 """
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -43,35 +43,26 @@ IMAGE_SCHEMA = pa.schema(
         ("loss_bn", pa.float32()),
     ]
 )
-IMAGE_OPTIONS: dict[str, Any] = {  # how the file is written
+IMAGE_OPTIONS: dict[str, Any] = {  # of pyarrow.parquet.write_table
     "compression": {"image.bytes": "none", "image.path": "zstd"}
     | {name: "zstd" for name in IMAGE_SCHEMA.names if name not in ("image", "teachers")}
     | {"teachers.list.element": "zstd"},
     "use_dictionary": ["batch", "label"],
 }
 DRAWS = "prism_ray.draws"
-_HF_DTYPES = {
-    "ipc_index": "int32",
-    "batch": "string",
-    "num_iterations": "int32",
-    "seed": "int64",
-    "loss_ce": "float32",
-    "loss_bn": "float32",
-}
-
 
 Cell = dict[str, Any]  # of column `image`: bytes of the PNG, and its path
 
 _KEYS = pa.schema([IMAGE_SCHEMA.field(name) for name in ("image", "label", "ipc_index")])
 _FILES_AT_ONCE = 8  # PNG files that are written or read at a time
-_ROW_BYTES = 2**14  # of a row beside its image: the names of a hundred teachers
-_PNG_BYTES = 2**12  # of a PNG beside its pixels
+_ROW_BYTES = 2**14  # of a row without its image: the names of a hundred teachers
+_PNG_BYTES = 2**12  # of a PNG without its pixels
 _METADATA_BYTES = 2**24  # of a file: the names of 20,000 classes, the draws of 4,000 iterations
 
 
 @dataclass(frozen=True)
 class ImageForm:
-    """What the images of a set must be."""
+    """The sizes and counts that the images of a set must have."""
 
     channels: int
     size: int  # pixels of a side
@@ -93,12 +84,12 @@ class ImageForm:
 
     @property
     def max_png_bytes(self) -> int:
-        """Bytes of an image: PNG of noise is a little larger than the pixels."""
+        """Most bytes of an image: the PNG of noise is a little larger than the pixels."""
         return 2 * self.channels * self.size**2 + _PNG_BYTES
 
     @property
     def max_part_bytes(self) -> int:
-        """Bytes of a batch's file, packed or unpacked."""
+        """Most bytes of a batch's file, packed or unpacked."""
         return self.max_images * (self.max_png_bytes + _ROW_BYTES) + _METADATA_BYTES
 
 
@@ -121,23 +112,19 @@ def write_images(
 ) -> tuple[PartFile, ...]:
     """Write the files of a batch; return them as the commit names them.
 
-    `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3
-    (RGB). The losses are the batch's at its last iteration, None for a selection.
+    `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3 (RGB).
+    The losses are those of the batch at its last iteration, None for a selection.
     """
+
+    def write_png(slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
+        return write_part(files, partial(image_file, unit, slot), encode_png(image))
+
     pngs: tuple[PartFile, ...] = ()
     if kind == "png":
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-            pngs = tuple(pool.map(partial(_write_png, files, unit), unit.slots, images))
-        cells: list[Cell] = [{"bytes": None, "path": png.name} for png in pngs]
-        data = _encode(unit, cells, class_names, loss_ce, loss_bn)
-    else:
-        data = encode_images(unit, images, class_names, loss_ce, loss_bn)
-    part = write_part(files, partial(image_part, unit), data, len(unit.slots))
-    return part, *pngs
-
-
-def _write_png(files: StoreFiles, unit: RecoverUnit, slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
-    return write_part(files, partial(image_file, unit, slot), encode_png(image))
+            pngs = tuple(pool.map(write_png, unit.slots, images))
+    data = encode_images(unit, images, class_names, loss_ce, loss_bn, pngs)
+    return write_part(files, partial(image_part, unit), data, len(unit.slots)), *pngs
 
 
 def encode_images(
@@ -146,54 +133,50 @@ def encode_images(
     class_names: Sequence[str],
     loss_ce: float | None = None,
     loss_bn: float | None = None,
+    pngs: Sequence[PartFile] = (),
 ) -> bytes:
-    """Return the Parquet file of a batch with its images inside, see `write_images`.
+    """Return the Parquet file of a batch, see `write_images`; it contains the images or the names of `pngs`.
 
-    Column `teachers` has all that supervised the batch; every draw in turn stands in the file's metadata,
-    key prism_ray.draws.
+    Column `teachers` has all teachers that supervised the batch; the draws are in the file's metadata, with
+    the key prism_ray.draws.
     """
-    cells = [_cell(slot, encode_png(image)) for slot, image in zip(unit.slots, images, strict=True)]
-    return _encode(unit, cells, class_names, loss_ce, loss_bn)
-
-
-def _cell(slot: Slot, png: bytes) -> Cell:
-    return {"bytes": png, "path": f"{slot.label:05d}/{slot.ipc_index:05d}.png"}
-
-
-def _encode(
-    unit: RecoverUnit,
-    cells: Sequence[Cell],
-    class_names: Sequence[str],
-    loss_ce: float | None,
-    loss_bn: float | None,
-) -> bytes:
-    num_images = len(unit.slots)
+    num_images, teachers = len(unit.slots), unit.teachers
+    if pngs:
+        cells: list[Cell] = [{"bytes": None, "path": png.name} for png in pngs]
+    else:
+        cells = [_cell(slot, encode_png(image)) for slot, image in zip(unit.slots, images, strict=True)]
     rows = {
         "image": cells,
         "label": [slot.label for slot in unit.slots],
         "ipc_index": [slot.ipc_index for slot in unit.slots],
         "batch": [unit.key] * num_images,
-        "teachers": [list(unit.teachers)] * num_images,
+        "teachers": [list(teachers)] * num_images,
         "num_iterations": list(unit.iterations),
         "seed": [unit.seed] * num_images,
         "loss_ce": [loss_ce] * num_images,
         "loss_bn": [loss_bn] * num_images,
     }
-    metadata = describe_columns(class_names) | {DRAWS: json.dumps(_pack_draws(unit))}
+    index_of = {name: index for index, name in enumerate(teachers)}
+    draws = {"teachers": teachers, "draws": [[index_of[name] for name in draw] for draw in unit.draws]}
+    metadata = describe_columns(class_names) | {DRAWS: json.dumps(draws)}
     table = pa.table(rows, schema=IMAGE_SCHEMA.with_metadata(metadata))
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=1000, **IMAGE_OPTIONS)
     return sink.getvalue()
 
 
+def _cell(slot: Slot, png: bytes) -> Cell:
+    return {"bytes": png, "path": f"{slot.label:05d}/{slot.ipc_index:05d}.png"}
+
+
 def read_batch(
     files: StoreFiles, commit: Commit, form: ImageForm, *, with_history: bool = False
 ) -> tuple[pa.Table, StoredImages]:
-    """Read the images that a unit of recover committed, as rows with their PNG inside and as pixels.
+    """Read the images of a batch, as rows that contain the PNGs and as pixels.
 
-    The rows have image, label and IPC index, and with `with_history` all columns. Raises StoreError that
-    names the file and says what is wrong: bytes or rows that are not those committed, an image that is no
-    PNG of the run's size.
+    The rows have image, label and IPC index; with `with_history` they have all columns. Raises StoreError
+    with the file and the problem: bytes or rows are not the committed ones, or an image is not a PNG of the
+    run's size.
     """
     if not commit.files:
         raise damaged(files, layout.commit(commit.unit), "it names no file")
@@ -208,10 +191,13 @@ def read_batch(
         slots = _slots(table, form)
         cells: list[Cell | None] = table["image"].to_pylist()
         if pngs:
-            cells = [*_read_pngs(files, slots, cells, pngs, form)]
-            table = table.set_column(
-                0, IMAGE_SCHEMA.field("image"), pa.array(cells, IMAGE_SCHEMA.field("image").type)
-            )
+            if [cell and cell["path"] for cell in cells] != [png.name for png in pngs]:
+                raise ValueError("its rows have other PNG files than its commit")
+            read = partial(read_part, files, max_bytes=form.max_png_bytes)
+            with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+                cells = list(map(_cell, slots, pool.map(read, pngs)))
+            column = IMAGE_SCHEMA.field("image")
+            table = table.set_column(0, column, pa.array(cells, column.type))
         images = np.empty((len(slots), form.channels, form.size, form.size), np.uint8)
         for slot, image, cell in zip(slots, images, cells, strict=True):
             image[:] = _decode(slot, cell, form)
@@ -221,34 +207,17 @@ def read_batch(
 
 
 def _slots(table: pa.Table, form: ImageForm) -> tuple[Slot, ...]:
-    slots = []
-    for label, ipc_index in zip(table["label"].to_pylist(), table["ipc_index"].to_pylist(), strict=True):
-        if label not in range(form.num_classes) or ipc_index not in range(form.ipc):
-            raise ValueError(f"there is no image {ipc_index} of class {label}")
-        slots.append(Slot(label, ipc_index))
-    return tuple(slots)
-
-
-def _read_pngs(
-    files: StoreFiles,
-    slots: Sequence[Slot],
-    cells: Sequence[Cell | None],
-    pngs: Sequence[PartFile],
-    form: ImageForm,
-) -> Iterator[Cell]:
-    """Yield the cells of a batch whose images are files of their own, as if they stood in the batch's."""
-    names = [cell["path"] if cell else None for cell in cells]
-    if names != [png.name for png in pngs]:
-        raise ValueError("its rows have other PNG files than its commit")
-    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        found = pool.map(lambda png: read_part(files, png, form.max_png_bytes), pngs)
-        yield from map(_cell, slots, found)
+    slots = tuple(map(Slot, table["label"].to_pylist(), table["ipc_index"].to_pylist()))
+    for slot in slots:
+        if slot.label not in range(form.num_classes) or slot.ipc_index not in range(form.ipc):
+            raise ValueError(f"there is no image {slot.ipc_index} of class {slot.label}")
+    return slots
 
 
 def _decode(slot: Slot, cell: Cell | None, form: ImageForm) -> npt.NDArray[np.uint8]:
     where = f"image {slot.ipc_index} of class {slot.label}"
     if cell is None or cell["bytes"] is None:
-        raise ValueError(f"{where} is not there")
+        raise ValueError(f"{where} is missing")
     try:
         return decode_png(cell["bytes"], form.channels, form.size)
     except ValueError as error:
@@ -256,41 +225,34 @@ def _decode(slot: Slot, cell: Cell | None, form: ImageForm) -> npt.NDArray[np.ui
 
 
 def read_images(files: StoreFiles, commits: Sequence[Commit], form: ImageForm) -> StoredImages:
-    """Read the images of some units' commits, part after part.
+    """Read the images of several batches in the order of their commits.
 
-    Raises StoreError if a part cannot be read, or is not what its commit and the run say.
+    Raises StoreError if a part cannot be read, or is not as its commit and the run say.
     """
-    slots: list[Slot] = []
-    images: list[npt.NDArray[np.uint8]] = [np.empty((0, form.channels, form.size, form.size), np.uint8)]
-    for commit in commits:
-        _, found = read_batch(files, commit, form)
-        slots += found.slots
-        images.append(found.images)
-    return StoredImages(tuple(slots), np.concatenate(images))
-
-
-def _pack_draws(unit: RecoverUnit) -> dict[str, Any]:
-    """Return the draws of S, one after each redraw, as indices among the teachers."""
-    indices = {name: index for index, name in enumerate(unit.teachers)}
-    return {
-        "teachers": unit.teachers,
-        "draws": [[indices[name] for name in draw] for draw in unit.draws],
-    }
+    batches = [read_batch(files, commit, form)[1] for commit in commits]
+    slots = tuple(slot for batch in batches for slot in batch.slots)
+    nothing = np.empty((0, form.channels, form.size, form.size), np.uint8)
+    return StoredImages(slots, np.concatenate([nothing, *(batch.images for batch in batches)]))
 
 
 def image_rows(plan: Plan, image_set: str) -> RowLayout:
-    """Return how the image files of a set are written."""
+    """Return the way in which `compact` writes the image files of a set."""
     max_bytes = ImageForm.of(plan, image_set).max_part_bytes
     return RowLayout(IMAGE_SCHEMA, describe_columns(plan.facts.class_names), IMAGE_OPTIONS, max_bytes)
 
 
 def describe_columns(class_names: Sequence[str]) -> dict[str, str]:
-    """Return the metadata of a file from which `datasets` knows images and class names."""
+    """Return the metadata of a file that tell `datasets` the types of its columns and the class names."""
     features: dict[str, Any] = {
+        column.name: {
+            "dtype": "float32" if column.type == pa.float32() else str(column.type),
+            "_type": "Value",
+        }
+        for column in IMAGE_SCHEMA
+    }
+    features |= {
         "image": {"_type": "Image"},
         "label": {"names": list(class_names), "_type": "ClassLabel"},
         "teachers": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
     }
-    features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in _HF_DTYPES.items()}
-    in_order = {name: features[name] for name in IMAGE_SCHEMA.names}
-    return {"huggingface": json.dumps({"info": {"features": in_order}})}
+    return {"huggingface": json.dumps({"info": {"features": features}})}

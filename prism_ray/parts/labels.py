@@ -1,10 +1,10 @@
-"""Soft labels in files: keyed by (image, epoch), each with the parameters of its view.
+"""Soft labels in files, with the key (image, epoch); each has the parameters of its view.
 
-How the logits themselves stand in a file is the business of an encoding (prism_ray.encodings).
+An encoding (prism_ray.encodings) decides how the logits are stored.
 
-A part holds one group of images over a range of epochs in order. Its row groups hold whole epochs, as few
-as make about 4,096 rows, so that a student can read epoch after epoch in little memory and in whatever
-batches it likes, and small groups do not pay for a row group's header in each epoch.
+A part contains one group of images over a range of epochs, in order. Its row groups contain whole epochs,
+together about 4,096 rows. So a student can read one epoch after another in little memory and with any batch
+size, and a small group does not need a row group (with its header) for each epoch.
 """
 
 import io
@@ -35,13 +35,13 @@ _FP16 = ENCODINGS["fp16"]
 
 @dataclass(frozen=True)
 class Views:
-    """How each image of a group is shown in one epoch; every field is an array of B.
+    """The views of a group's images in one epoch; every field is an array of B.
 
-    The stored image goes through RandAugment with the generators seeded by `augment_seed` (0: it does not);
-    then its left and right halves change places if `swap_columns`, its upper and lower ones if `swap_rows`.
-    A view is the crop (in pixels) of what has become of it, resized to the full size and mirrored if `flip`;
-    then the box (pixels of the view) is overwritten with the same box of the partner's view of the same
-    epoch. Without CutMix the box is empty.
+    A view is made in this order. The stored image goes through RandAugment, with generators seeded by
+    `augment_seed` (0: no RandAugment). Its left and right halves are exchanged if `swap_columns`, its upper
+    and lower halves if `swap_rows`. The crop (in pixels) of the result is resized to the full size, and
+    mirrored if `flip`. The box (in pixels of the view) is overwritten with the same box of the partner's view
+    of the same epoch. Without CutMix the box is empty.
     """
 
     label: Ints
@@ -67,7 +67,7 @@ class Views:
 
 @dataclass(frozen=True)
 class EpochLabels:
-    """One epoch of one group: the views and their soft labels."""
+    """The views of one epoch and their soft labels."""
 
     epoch: int
     views: Views
@@ -76,7 +76,7 @@ class EpochLabels:
 
 @dataclass(frozen=True)
 class LabelForm:
-    """What the labels of a set must be."""
+    """The sizes and counts that the labels of a set must have."""
 
     num_images: int  # of the set
     num_classes: int
@@ -95,20 +95,19 @@ class LabelForm:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of a file: epoch, view, logits."""
         return label_schema(self.num_classes, self.encoding)
 
     def max_bytes(self, num_rows: int) -> int:
-        """Return the bytes of rows, unpacked."""
+        """Return the most bytes of `num_rows` unpacked rows."""
         return num_rows * (_VIEW_BYTES + self.encoding.max_bytes_per_view(self.num_classes))
 
     @property
     def max_row_group_bytes(self) -> int:
-        """Bytes of a row group, unpacked."""
+        """Most bytes of an unpacked row group."""
         return self.max_bytes(max(_ROWS_PER_ROW_GROUP, self.num_images))
 
     def validate(self, labels: EpochLabels) -> None:
-        """Raise ValueError if a view reaches beyond its image or comes twice, or a logit is not finite."""
+        """Raise ValueError if a view is not inside its image or occurs twice, or a logit is not finite."""
         views = labels.views
         for what in ("crop", "box"):
             for first, extent in (("top", "height"), ("left", "width")):
@@ -124,33 +123,25 @@ class LabelForm:
             raise ValueError("a logit is not finite")
 
 
-LABEL_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}  # how the file is written
+LABEL_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}  # of a ParquetWriter
 _ROWS_PER_ROW_GROUP = 4096
-_FLAGS = ("flip", "swap_columns", "swap_rows")
-_KEYS = ("label", "ipc_index", "partner_label", "partner_ipc_index")
-_SEEDS = ("augment_seed",)
-_VIEW_BYTES = 512  # of a row beside its logits, with room for pages
-
-
-_EPOCHS = pa.schema([("epoch", pa.int32())])
-
-
-def _type_of(name: str) -> pa.DataType:
-    if name in _FLAGS:
-        return pa.bool_()
-    if name in _SEEDS:
-        return pa.int64()
-    return pa.int32() if name in _KEYS else pa.int16()  # int16: pixels
+_VIEW_BYTES = 512  # of a row without its logits, with its share of the pages
+_EPOCH = pa.field("epoch", pa.int32())
+_TYPES: dict[str, pa.DataType] = {  # of the columns of a view, in order
+    **{field.name: pa.int16() for field in fields(Views)},  # pixels
+    **dict.fromkeys(("label", "ipc_index", "partner_label", "partner_ipc_index"), pa.int32()),
+    **dict.fromkeys(("flip", "swap_columns", "swap_rows"), pa.bool_()),
+    "augment_seed": pa.int64(),
+}
 
 
 def label_schema(num_classes: int, encoding: LabelEncoding = _FP16) -> pa.Schema:
     """Return the columns of a file: epoch, view, logits as encoded."""
-    views = [(field.name, _type_of(field.name)) for field in fields(Views)]
-    return pa.schema([("epoch", pa.int32()), *views, *encoding.fields(num_classes)])
+    return pa.schema([_EPOCH, *_TYPES.items(), *encoding.fields(num_classes)])
 
 
 def label_rows(plan: Plan, image_set: str) -> RowLayout:
-    """Return how the label files of a set are written."""
+    """Return the way in which `compact` writes the label files of a set."""
     form = LabelForm.of(plan, image_set)
     return RowLayout(form.schema, {}, LABEL_OPTIONS, form.max_row_group_bytes)
 
@@ -158,8 +149,7 @@ def label_rows(plan: Plan, image_set: str) -> RowLayout:
 def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16) -> bytes:
     """Return the Parquet file of a group's labels in a range of epochs."""
     schema = label_schema(epochs[0].logits.shape[1], encoding)
-    num_images = len(epochs[0].views)
-    step = max(1, _ROWS_PER_ROW_GROUP // num_images)
+    step = max(1, _ROWS_PER_ROW_GROUP // len(epochs[0].views))
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, **LABEL_OPTIONS) as writer:
         for first in range(0, len(epochs), step):
@@ -169,17 +159,20 @@ def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16
 
 
 def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema, encoding: LabelEncoding) -> pa.Table:
-    epoch_column = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
-    columns = [pa.array(epoch_column.astype(np.int32))]
-    for field in fields(Views):
-        values = np.concatenate([getattr(labels.views, field.name) for labels in epochs])
-        columns.append(pa.array(values).cast(_type_of(field.name)))
-    columns += encoding.encode(np.concatenate([labels.logits for labels in epochs]))
-    return pa.Table.from_arrays(columns, schema=schema)
+    views, logits = _concatenate(epochs)
+    numbers = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
+    columns = [pa.array(numbers.astype(np.int32))]
+    columns += [pa.array(getattr(views, name)).cast(kind) for name, kind in _TYPES.items()]
+    return pa.Table.from_arrays([*columns, *encoding.encode(logits)], schema=schema)
+
+
+def _concatenate(parts: Sequence[EpochLabels]) -> tuple[Views, npt.NDArray[np.float16]]:
+    views = {name: np.concatenate([getattr(labels.views, name) for labels in parts]) for name in _TYPES}
+    return Views(**views), np.concatenate([labels.logits for labels in parts])
 
 
 class LabelReader:
-    """Reads the labels of an image set epoch by epoch from the parts that commits name."""
+    """A reader of the labels of an image set, epoch by epoch, from the parts that commits name."""
 
     def __init__(self, files: StoreFiles, commits: Sequence[Commit], form: LabelForm) -> None:
         """Open the parts; raises StoreError if one is damaged."""
@@ -189,39 +182,34 @@ class LabelReader:
     def epoch(self, epoch: int) -> EpochLabels:
         """Return the labels of every image of the set in one epoch.
 
-        Raises StoreError if there are none, or if a part is damaged. What views and logits say is for
-        `LabelForm.validate`.
+        Raises StoreError if there are none, or if a part is damaged. `LabelForm.validate` checks the values.
         """
         found = [labels for part in self._parts if (labels := part.epoch(epoch)) is not None]
         if not found:
             raise StoreError(f"{self._location} has no soft labels of epoch {epoch}")
-        views = {
-            field.name: np.concatenate([getattr(labels.views, field.name) for labels in found])
-            for field in fields(Views)
-        }
-        return EpochLabels(epoch, Views(**views), np.concatenate([labels.logits for labels in found]))
+        return EpochLabels(epoch, *_concatenate(found))
 
 
 class _PartReader:
-    """One part, of which the row group read last stays in memory."""
+    """A reader of one part, which keeps the last row group in memory."""
 
     def __init__(self, files: StoreFiles, part: PartFile, form: LabelForm) -> None:
         self._files = files
         self._name = part.name
         self._form = form
+        self._last: tuple[int, pa.Table] | None = None
         try:
             self._reader, groups = open_rows(files, part, form.schema)
-            epochs = ParquetReader(files.open(part.name), _EPOCHS)
+            epochs = ParquetReader(files.open(part.name), pa.schema([_EPOCH]))
             self._epochs = {number: self._bounds(epochs, number) for number in groups}
         except ValueError as error:
             raise damaged(files, part.name, error) from error
-        self._held: tuple[int, pa.Table] | None = None
 
     def _bounds(self, epochs: ParquetReader, row_group: int) -> tuple[int, int]:
-        """First and last epoch of a row group."""
+        """Return the first and last epoch of a row group."""
         found = epochs.read([row_group], self._form.max_row_group_bytes)["epoch"]
         if len(found) == 0 or found.null_count:
-            raise ValueError(f"row group {row_group} is empty, or does not say of which epochs it is")
+            raise ValueError(f"row group {row_group} is empty or lacks epochs")
         bounds = pc.min_max(found)
         return bounds["min"].as_py(), bounds["max"].as_py()
 
@@ -230,31 +218,23 @@ class _PartReader:
         for row_group, (first, last) in self._epochs.items():
             if first <= epoch <= last:
                 try:
-                    return decode_epoch(epoch, self._read(row_group), self._form)
+                    if self._last is None or self._last[0] != row_group:
+                        table = self._reader.read([row_group], self._form.max_row_group_bytes)
+                        self._last = (row_group, table)
+                    return decode_epoch(epoch, self._last[1], self._form)
                 except (ValueError, pa.ArrowException, OSError) as error:
                     raise damaged(self._files, self._name, error) from error
-        self._held = None  # a student reads epochs in order: this part is not needed for now
+        self._last = None  # a student reads epochs in order, so it does not need this part now
         return None
-
-    def _read(self, row_group: int) -> pa.Table:
-        if self._held is None or self._held[0] != row_group:
-            self._held = (row_group, self._reader.read([row_group], self._form.max_row_group_bytes))
-        return self._held[1]
-
-
-def read_labels(files: StoreFiles, part: PartFile, form: LabelForm, num_rows: int) -> pa.Table:
-    """Return the rows of a whole part that must have `num_rows`; raises StoreError, or ValueError."""
-    reader, groups = open_rows(files, part, form.schema)
-    return reader.read(groups, form.max_bytes(num_rows))
 
 
 def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
-    """Return the labels of one epoch among those of a table; raises ValueError if some are missing."""
+    """Return the labels of one epoch among those of a table; raises ValueError if values are missing."""
     table = table.filter(pc.equal(table["epoch"], epoch))
     if any(column.null_count for column in table.columns):
-        raise ValueError(f"epoch {epoch} is not filled in")
+        raise ValueError(f"epoch {epoch} has missing values")
     views = {
-        field.name: table[field.name].to_numpy().astype(np.bool_ if field.name in _FLAGS else np.int64)
-        for field in fields(Views)
+        name: table[name].to_numpy().astype(np.bool_ if kind == pa.bool_() else np.int64)
+        for name, kind in _TYPES.items()
     }
     return EpochLabels(epoch, Views(**views), form.encoding.decode(table, form.num_classes))

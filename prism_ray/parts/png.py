@@ -1,4 +1,4 @@
-"""PNG of one image, in and out: grey or RGB, unpacked only if its header says that it has the right size."""
+"""PNG files of single images, grey or RGB. A PNG is unpacked only if its header has the right size."""
 
 import io
 
@@ -20,7 +20,7 @@ def encode_png(image: Pixels) -> bytes:
 def decode_png(data: bytes, channels: int, size: int) -> Pixels:
     """Return the pixels (channels, size, size) of a PNG.
 
-    Raises ValueError if it has not so many, which is known before it is unpacked, or is no whole PNG.
+    Raises ValueError if it has another size, which is checked before it is unpacked, or is not complete.
     """
     mode = "L" if channels == 1 else "RGB"
     try:
@@ -29,7 +29,7 @@ def decode_png(data: bytes, channels: int, size: int) -> Pixels:
             found = f"{image.mode} of {image.width} x {image.height} pixels"
             pixels = np.asarray(image) if fits else np.empty(0, np.uint8)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"is no whole PNG: {error}") from None
+        raise ValueError(f"is not a complete PNG: {error}") from None
     if not fits:
         raise ValueError(f"is {found}, not {mode} of {size} x {size}")
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

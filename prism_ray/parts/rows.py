@@ -1,19 +1,20 @@
-"""The rows of a unit: all of its Parquet file, or its own of one that it shares with others (compact.py)."""
+"""The rows of a unit: all of its Parquet file, or some of a file that several units share (compact.py)."""
 
 import io
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 
 from prism_ray.parquet import ParquetReader
-from prism_ray.store.commits import PartFile, check_part, read_part
+from prism_ray.store.commits import PartFile, is_intact, read_part
 from prism_ray.store.files import StoreFiles
 
 
 @dataclass(frozen=True)
 class RowLayout:
-    """How the Parquet files of a stage are written, for `compact`."""
+    """The way in which `compact` writes the Parquet files of a stage."""
 
     schema: pa.Schema
     metadata: dict[str, str]
@@ -24,27 +25,24 @@ class RowLayout:
 def open_rows(
     files: StoreFiles, part: PartFile, schema: pa.Schema, *, at_once: bool = False
 ) -> tuple[ParquetReader, range]:
-    """Open a part; return its reader, and the numbers of the row groups that are the unit's.
+    """Open a part; return its reader, and the numbers of the unit's row groups.
 
-    Of a file of its own the SHA-256 is checked, `at_once` in memory, which is quicker for a small one. Of a
-    shared one it is not: each of its pages is held against a checksum when it is read. Raises StoreError or
-    ValueError if the part is damaged, or has not the rows that its commit says.
+    If the file is the unit's alone, its SHA-256 is checked, with `at_once` in memory, which is faster for a
+    small file. If it is shared, each of its pages has a checksum, which is checked when the page is read.
+    Raises StoreError or ValueError if the part is damaged, or does not have the rows that its commit says.
     """
-    if part.piece is not None:
-        reader = ParquetReader(files.open(part.name), schema)
-    elif at_once:
+    if part.piece is None and at_once:
         reader = ParquetReader(io.BytesIO(read_part(files, part)), schema)
+    elif part.piece is None and not is_intact(files, part):
+        raise ValueError("its SHA-256 is not that of its commit")
     else:
-        check_part(files, part)
         reader = ParquetReader(files.open(part.name), schema)
     if part.piece is None:
         if part.num_rows not in (None, reader.num_rows):
             raise ValueError(f"{reader.num_rows} rows, not {part.num_rows}")
         return reader, range(reader.num_row_groups)
-    begins = [0]  # of each row group, and where the last ends
-    for num_rows in reader.group_rows:
-        begins.append(begins[-1] + num_rows)
+    bounds = list(accumulate(reader.group_rows, initial=0))  # first row of each row group, and the end
     first, last = part.piece.first_row, part.piece.first_row + (part.num_rows or 0)
-    if first not in begins or last not in begins:
-        raise ValueError(f"no row groups of the rows {first} to {last - 1}")
-    return reader, range(begins.index(first), begins.index(last))
+    if first not in bounds or last not in bounds:
+        raise ValueError(f"no row groups with the rows {first} to {last - 1}")
+    return reader, range(bounds.index(first), bounds.index(last))

@@ -1,10 +1,11 @@
-"""What the files of a unit must hold beside the right bytes: its slots, whole images, finite labels."""
+"""Checks of the contents of a unit's files, beyond their bytes: its slots, whole images, finite labels."""
 
 from collections import Counter
 from pkgutil import resolve_name
 
 from prism_ray.parts.images import ImageForm, read_batch
-from prism_ray.parts.labels import LabelForm, decode_epoch, read_labels
+from prism_ray.parts.labels import LabelForm, decode_epoch
+from prism_ray.parts.rows import open_rows
 from prism_ray.run.plan_file import Run
 from prism_ray.stages import Unit, find_stage, stage_of
 from prism_ray.stages.formation import Slot
@@ -16,9 +17,9 @@ from prism_ray.store.remedy import damaged
 
 
 def find_fault(files: StoreFiles, run: Run, unit: Unit, commit: Commit) -> str | None:
-    """Say what is wrong with what a unit's files hold, None if nothing; `Stage.content` knows how.
+    """Return what is wrong with the contents of a unit's files, None if nothing; see `Stage.content`.
 
-    Raises StoreError if a file cannot be read, or is not of the shape that the run's files have.
+    Raises StoreError if a file cannot be read, or does not have the form of the run's files.
     """
     reference = find_stage(stage_of(unit.id)).content
     if reference is None:
@@ -28,16 +29,16 @@ def find_fault(files: StoreFiles, run: Run, unit: Unit, commit: Commit) -> str |
 
 
 def fault_of_images(files: StoreFiles, run: Run, unit: RecoverUnit, commit: Commit) -> str | None:
-    """Say what is wrong with the images of a batch, None if nothing; see `find_fault`."""
+    """Return what is wrong with the images of a batch, None if nothing; see `find_fault`."""
     _, stored = read_batch(files, commit, ImageForm.of(run.plan, unit.image_set))
     if stored.slots == unit.slots:
         return None
-    what = _difference(list(stored.slots), list(unit.slots))
-    return f"{commit.files[0].name} does not hold the images of the plan: {what}"
+    what = _difference(Counter(stored.slots), Counter(unit.slots))
+    return f"{commit.files[0].name} does not contain the images of the plan: {what}"
 
 
 def fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Commit) -> str | None:
-    """Say what is wrong with the labels of a unit, None if nothing; see `find_fault`."""
+    """Return what is wrong with the labels of a unit, None if nothing; see `find_fault`."""
     if len(commit.files) != 1:
         return f"its commit names {len(commit.files)} files, not 1"
     (part,) = commit.files
@@ -45,29 +46,28 @@ def fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Comm
     num_rows = expected.total() * unit.num_epochs
     form = LabelForm.of(run.plan, unit.image_set)
     if part.num_rows != num_rows:
-        return f"its commit says {part.num_rows} rows of {part.name}, and it must have {num_rows}"
+        return f"its commit says that {part.name} has {part.num_rows} rows, and it must have {num_rows}"
     try:
-        table = read_labels(files, part, form, num_rows)
+        reader, row_groups = open_rows(files, part, form.schema)
+        table = reader.read(row_groups, form.max_bytes(num_rows))
         for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
             labels = decode_epoch(epoch, table, form)
-            columns = (labels.views.label.tolist(), labels.views.ipc_index.tolist())
-            found = Counter(Slot(*pair) for pair in zip(*columns, strict=True))
+            found = Counter(map(Slot, labels.views.label.tolist(), labels.views.ipc_index.tolist()))
             if found != expected:
-                what = _difference(list(found.elements()), list(expected.elements()))
-                return f"{part.name}, epoch {epoch}, does not hold the images of the group: {what}"
+                what = _difference(found, expected)
+                return f"{part.name}, epoch {epoch}, does not contain the images of the group: {what}"
             form.validate(labels)
     except ValueError as error:
         raise damaged(files, part.name, error) from error
     return None
 
 
-def _difference(found: list[Slot], expected: list[Slot]) -> str:
-    missing, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
-    if not missing and not extra:
-        return "they stand in another order"
-    parts = []
-    for word, slots in (("missing", missing), ("too many", extra)):
+def _difference(found: Counter[Slot], expected: Counter[Slot]) -> str:
+    differences = []
+    for word, slots in (("missing", expected - found), ("too many", found - expected)):
         if slots:
             slot = min(slots)
-            parts.append(f"{slots.total()} {word}, the first is image {slot.ipc_index} of class {slot.label}")
-    return "; ".join(parts)
+            differences.append(
+                f"{slots.total()} {word}, the first is image {slot.ipc_index} of class {slot.label}"
+            )
+    return "; ".join(differences) or "their order is another"

@@ -1,29 +1,29 @@
-"""A run's images for others: as PNG files in class folders, or as a Hugging Face dataset folder.
+"""Export of a run's images: as PNG files in class folders, or as a Hugging Face dataset folder.
 
-The target is created file by file and never written over; names come from numbers alone.
+No file of the target is ever overwritten. File names contain only numbers from the run.
 """
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.errors import UsageError
-from prism_ray.parts.images import ImageForm, StoredImages, describe_columns, read_batch
+from prism_ray.parts.images import IMAGE_SCHEMA, ImageForm, describe_columns, read_batch
 from prism_ray.run.plan_file import Run
 from prism_ray.store import layout
-from prism_ray.store.commits import Commit, read_commit
+from prism_ray.store.commits import Commit, in_groups, read_commit
 from prism_ray.store.files import StoreFiles
 
-_MAX_FILE_BYTES = 500 * 10**6
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M")  # of a dataset, in the words of Hugging Face
 
 
 def commits_of_set(files: StoreFiles, run: Run, image_set: str) -> list[Commit]:
     """Return the commits of an image set's batches, in the plan's order.
 
-    Raises UsageError if there is no such set, StoreError if it is not complete.
+    Raises UsageError if there is no such set, and StoreError if it is not complete.
     """
     if image_set not in run.plan.image_sets:
         raise UsageError(
@@ -37,11 +37,13 @@ def export_folder(
 ) -> int:
     """Write `train/<label>/<IPC index>.png` and classes.json; return the number of images.
 
-    torchvision's ImageFolder numbers such folders as the labels are numbered.
+    torchvision's ImageFolder gives the classes the same numbers.
     """
     _create(target, "classes.json", json.dumps(list(run.facts.class_names), indent=1).encode())
     num_images = 0
-    for table, stored in _batches(files, run, image_set, commits):
+    form = ImageForm.of(run.plan, image_set)
+    for commit in commits:
+        table, stored = read_batch(files, commit, form)
         for slot, image in zip(stored.slots, table["image"].to_pylist(), strict=True):
             _create(target, f"train/{slot.label:05d}/{slot.ipc_index:05d}.png", image["bytes"])
             num_images += 1
@@ -55,64 +57,38 @@ def export_dataset(
     image_set: str,
     commits: Sequence[Commit],
     target: StoreFiles,
-    max_file_bytes: int = _MAX_FILE_BYTES,
+    max_file_bytes: int = 500 * 10**6,
 ) -> int:
     """Write `data/train-00000-of-N.parquet` and README.md, the dataset card; return the number of images.
 
-    `datasets.load_dataset(FOLDER)` reads it: the features stand in the files.
+    `datasets.load_dataset(FOLDER)` reads it: the files contain the types of their columns.
     """
-    bins = _bins(commits, max_file_bytes)
+    form = ImageForm.of(run.plan, image_set)
+    groups = list(in_groups(commits, max_file_bytes))
+    # All files have one schema; the draws of each batch stay in the run.
+    schema = IMAGE_SCHEMA.with_metadata(describe_columns(run.facts.class_names))
     num_images = 0
-    for number, members in enumerate(bins):
+    for number, group in enumerate(groups):
         sink = io.BytesIO()
-        writer: pq.ParquetWriter | None = None
-        for table, _ in _batches(files, run, image_set, members):
-            # One schema for all files; the draws of each batch stay with the run.
-            table = table.replace_schema_metadata(describe_columns(run.facts.class_names))
-            writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
-            writer.write_table(table)
-            num_images += table.num_rows
-        if writer is not None:
-            writer.close()
-        _create(target, f"data/train-{number:05d}-of-{len(bins):05d}.parquet", sink.getvalue())
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            for commit in group:
+                table, _ = read_batch(files, commit, form, with_history=True)
+                writer.write_table(table)
+                num_images += table.num_rows
+        _create(target, f"data/train-{number:05d}-of-{len(groups):05d}.parquet", sink.getvalue())
     _create(target, "README.md", _card(run, image_set, num_images).encode())
     target.remove_empty(layout.WIP)
     return num_images
 
 
-def _bins(commits: Sequence[Commit], max_bytes: int) -> list[list[Commit]]:
-    """Cut the commits, in order, into runs whose parts are together about `max_bytes` at most."""
-    bins: list[list[Commit]] = [[]]
-    size = 0
-    for commit in commits:
-        if bins[-1] and size + commit.num_bytes > max_bytes:
-            bins.append([])
-            size = 0
-        bins[-1].append(commit)
-        size += commit.num_bytes
-    return bins
-
-
-def _batches(
-    files: StoreFiles, run: Run, image_set: str, commits: Sequence[Commit]
-) -> Iterator[tuple[pa.Table, StoredImages]]:
-    form = ImageForm.of(run.plan, image_set)
-    for commit in commits:
-        yield read_batch(files, commit, form, with_history=True)
-
-
 def _create(target: StoreFiles, name: str, data: bytes) -> None:
     if not target.create(name, data):
-        raise UsageError(f"{target.location}/{name} is there already; give --to a folder that is new")
+        raise UsageError(f"{target.location}/{name} exists already; give --to a new folder")
 
 
 def _card(run: Run, image_set: str, num_images: int) -> str:
     config, data = run.config.image_sets[image_set], run.config.data
-    bucket = next(
-        text
-        for limit, text in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-        if num_images < limit or limit == 10**6
-    )
+    size = _SIZES[bisect_right((10**3, 10**4, 10**5), num_images)]
     return f"""---
 task_categories:
 - image-classification
@@ -120,7 +96,7 @@ tags:
 - dataset-distillation
 - {config.method}
 size_categories:
-- {bucket}
+- {size}
 configs:
 - config_name: default
   data_files:
@@ -131,16 +107,16 @@ configs:
 # {num_images} images distilled from {data.source}
 
 Made by prism-ray: method `{config.method}`, {config.ipc} images per class of {run.facts.num_classes} classes,
-{data.image_size} x {data.image_size} pixels, seed {run.config.seed}. The images are meant to be learned from
-with soft labels, which the run's store holds; `label` is the class that each was made for.
+{data.image_size} x {data.image_size} pixels, seed {run.config.seed}. The images are meant for training with
+soft labels, which are in the run's store; `label` is the class that each image was made for.
 
-| column | what it is |
+| column | contents |
 |---|---|
 | `image` | PNG |
 | `label` | class |
-| `ipc_index` | number of the image within its class |
-| `batch`, `seed` | the batch that it was optimised in, and its seed |
-| `teachers` | the networks that supervised the batch |
-| `num_iterations` | of the image |
-| `loss_ce`, `loss_bn` | of the batch, at its last iteration |
+| `ipc_index` | index of the image in its class |
+| `batch`, `seed` | the batch that the image was made in, and the seed of the batch |
+| `teachers` | the teachers that supervised the batch |
+| `num_iterations` | iterations of the image |
+| `loss_ce`, `loss_bn` | losses of the batch at its last iteration |
 """

@@ -1,8 +1,8 @@
-"""The ledger: what many commits say, in few files, so that a run of a million is looked at in seconds.
+"""The ledger: a summary of many commits in few files, so that a run of a million units is read in seconds.
 
-It is a copy, never the truth: a row counts only while its commit is there, with the size it had. What the
-ledger lacks, or has otherwise, is read from the commit itself, so a ledger that is lost, old or damaged costs
-time and nothing else. Only units of stages that may have a million are in it (`Stage.many`).
+It is only a copy: a row counts only while its commit exists with the size in the row. What is missing in the
+ledger, or differs, is read from the commit itself. So a ledger that is lost, old or damaged costs only time.
+It lists only the units of stages that can have a million of them (`Stage.many`).
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,20 +24,7 @@ from prism_ray.store.files import StoreFiles
 
 _ROWS = 5000  # in one file
 _MAX_BYTES = 2**27  # of a file, unpacked: a kilobyte for each of the 100,000 rows that `compact` writes
-_MIN_ROWS = 200  # a run that ends leaves fewer to the commits
-_SCHEMA = pa.schema(
-    [
-        ("unit", pa.string()),
-        ("commit_bytes", pa.int64()),
-        ("fingerprint", pa.string()),
-        ("weights", pa.string()),
-        ("seconds", pa.float64()),
-        ("num_rows", pa.int64()),
-        ("num_bytes", pa.int64()),
-        ("names", pa.list_(pa.string())),
-        ("sizes", pa.list_(pa.int64())),
-    ]
-)
+_MIN_ROWS = 200  # fewer are not worth a file at the end of a run
 
 
 def is_listed(unit_id: str) -> bool:
@@ -47,21 +34,21 @@ def is_listed(unit_id: str) -> bool:
 
 
 class Entry(NamedTuple):
-    """What a commit says, as far as it is needed to count it."""
+    """The parts of a commit that are needed to count it."""
 
     unit: str
     commit_bytes: int  # size of the commit itself
     fingerprint: str
-    weights: str  # JSON: teacher -> SHA-256 of the weights that the unit was done with
+    weights: str  # JSON: teacher -> SHA-256 of the weights that the unit was made with
     seconds: float
     num_rows: int  # in all its files
-    num_bytes: int  # that they take; less than `sizes` come to if it shares them with others
+    num_bytes: int  # of its files; less than the sum of `sizes` if it shares them with other units
     names: list[str]  # of its files
-    sizes: list[int]  # of each in bytes
+    sizes: list[int]  # of each file in bytes
 
     @classmethod
     def of(cls, commit: Commit, commit_bytes: int | None = None) -> "Entry":
-        """Return the entry of a commit of `commit_bytes`; by default as many as this version writes."""
+        """Return the entry of a commit. `commit_bytes` is its size, by default as this version writes it."""
         return cls(
             commit.unit,
             len(encode_commit(commit)) if commit_bytes is None else commit_bytes,
@@ -75,8 +62,18 @@ class Entry(NamedTuple):
         )
 
 
+_TYPES = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    list[str]: pa.list_(pa.string()),
+    list[int]: pa.list_(pa.int64()),
+}
+_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in get_type_hints(Entry).items()])
+
+
 class Ledger:
-    """Takes down commits as they are made, and writes them when there are enough."""
+    """A writer that collects commits as they are made, and writes files of many."""
 
     def __init__(self, files: StoreFiles, num_rows: int = _ROWS, min_rows: int = _MIN_ROWS) -> None:
         self._files = files
@@ -86,48 +83,37 @@ class Ledger:
         self.names: set[str] = set()  # of the files that it wrote
 
     def add(self, commit: Commit, commit_bytes: int | None = None) -> None:
-        """Take down a commit that is in the store; see `Entry.of`."""
-        if not is_listed(commit.unit):
-            return
-        self._entries.append(Entry.of(commit, commit_bytes))
-        if len(self._entries) >= self._num_rows:
-            self._write()
+        """Add a commit that is in the store; see `Entry.of`."""
+        if is_listed(commit.unit):
+            self._entries.append(Entry.of(commit, commit_bytes))
+            if len(self._entries) >= self._num_rows:
+                self._write()
 
     def close(self) -> None:
-        """Write what is left, unless it is too little to be worth a file."""
+        """Write the remaining entries, unless they are too few for a file."""
         if len(self._entries) >= self._min_rows:
             self._write()
 
     def _write(self) -> None:
-        """Write a file of its own; its name derives from its bytes, so that it never changes."""
-        columns = [pa.array([getattr(entry, name) for entry in self._entries]) for name in _SCHEMA.names]
+        """Write a file whose name derives from its bytes, so that it never changes."""
         sink = io.BytesIO()
-        pq.write_table(
-            pa.table([c.cast(f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA), sink
-        )
-        data = sink.getvalue()
-        with suppress(StoreError):  # the commits are there
-            name = layout.ledger(hashlib.sha256(data).hexdigest()[:32])
-            self._files.create(name, data)
+        rows = [entry._asdict() for entry in self._entries]
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink)
+        with suppress(StoreError):  # the commits are enough
+            name = layout.ledger(hashlib.sha256(sink.getvalue()).hexdigest()[:32])
+            self._files.create(name, sink.getvalue())
             self.names.add(name)
         self._entries.clear()
 
 
 def read_ledger(files: StoreFiles) -> Iterator[Entry]:
-    """Yield every entry of the ledger, a few thousand in memory at a time; a damaged file ends early."""
+    """Yield all entries, with a few thousand in memory at a time; the rest of a damaged file is left out."""
     for name, _ in files.list(layout.LEDGER):
-        try:
-            yield from _read(files, name)
-        except (StoreError, pa.ArrowException, OSError, ValueError, LookupError, TypeError):
-            continue
-
-
-def _read(files: StoreFiles, name: str) -> Iterator[Entry]:
-    with files.open(name) as file:
-        table = read_table(file, _SCHEMA, _MAX_BYTES)
-        for batch in table.to_batches(max_chunksize=_ROWS):
-            if any(column.null_count for column in batch.columns):
-                return
-            columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
-            for row in zip(*columns, strict=True):
-                yield Entry._make(row)
+        with (
+            suppress(StoreError, pa.ArrowException, OSError, ValueError, LookupError, TypeError),
+            files.open(name) as file,
+        ):
+            for batch in read_table(file, _SCHEMA, _MAX_BYTES).to_batches(max_chunksize=_ROWS):
+                if any(column.null_count for column in batch.columns):
+                    break
+                yield from map(Entry, *(column.to_pylist() for column in batch.columns))

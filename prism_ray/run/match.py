@@ -1,6 +1,6 @@
-"""What is asked, held against what the store has: the run it holds, and the data as that run knows it."""
+"""Compares the requested config with the store: with the run in it, and with the data that the run used."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from prism_ray.config import Config
@@ -23,47 +23,50 @@ _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
 
 @dataclass(frozen=True)
 class Asked:
-    """A config, its data, and the run with committed work that the store holds, if any."""
+    """A requested config, its data, and the run in the store if that has committed units."""
 
     config: Config
     facts: DataFacts
     index: FolderIndex | None  # of an image folder
-    held: Run | None
-    committed: dict[str, int] = field(default_factory=dict)  # unit id -> bytes of its commit
-    bound: set[str] = field(default_factory=set)  # scopes with commits
-    weights: dict[str, str] = field(default_factory=dict)  # teacher -> SHA-256 of its file of weights
-    plan_is_lost: bool = False  # the store's plan.json, to be written anew; `held` is what the commits prove
+    held: Run | None  # the run in the store
+    committed: dict[str, int]  # unit id -> bytes of its commit
+    bound: set[str]  # scopes with commits
+    weights: dict[str, str]  # teacher -> SHA-256 of its file of weights
+    plan_is_lost: bool  # plan.json must be written again; `held` was restored from the commits
 
     @property
     def num_threads(self) -> int | None:
-        """Threads per actor as the config or the held run settles them; None: still to be settled."""
+        """Threads per actor as the config or the stored run says, None if they are not decided yet."""
         threads = self.config.orchestrate.threads_per_actor
-        if threads != "auto":
-            return threads
-        return self.held.num_threads if self.held else None
+        if threads == "auto":
+            return self.held.num_threads if self.held else None
+        return threads
 
     @cached_property
     def run(self) -> Run:
-        """The run that is asked for, once the threads are settled."""
+        """The requested run, if the threads are decided."""
         assert self.num_threads is not None
         return self.run_with(self.num_threads)
 
     def run_with(self, num_threads: int) -> Run:
-        """Return the run that is asked for, in the plan version of the held one."""
+        """Return the requested run, in the plan version of the stored one."""
         version = self.held.plan_version if self.held else PLAN_VERSION
         return new_run(self.config, self.facts, num_threads, self.weights, version)
 
     @property
     def fits(self) -> bool:
-        """True if what is asked for leaves all that the held run has made as it is."""
+        """True if the requested run changes no result that the stored run has committed."""
         return self.held is None or not clashes(self.held.scopes, self.run.scopes, self.bound)
 
 
 def match(config: Config, files: StoreFiles, origin: str) -> Asked:
-    """Read the store and the data; `origin` names the config in errors. Writes nothing.
+    """Compare a requested config with the run in the store and with the data; write nothing.
 
-    Raises UsageError if config and data do not fit, or a newer version made the store; StoreError if it is
-    damaged.
+    `origin` names the config in errors. Raises UsageError if config and data do not fit or a newer version
+    made the store, and StoreError if the store is damaged.
+
+    >>> match(config, files, "config.yaml").fits
+    True
     """
     held = lost = None
     committed = list_commits(files)
@@ -88,7 +91,7 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
 def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str, str]:
     """Hash the files of weights that the pool names; raises ConfigError if one cannot be read.
 
-    A file that is gone does no harm once the store has its teacher: then its hash is the held run's.
+    A file may be missing if the store has its teacher: then the hash is the one in the stored run.
     """
     digests: dict[str, str] = {}
     known = {teacher.name: teacher.arch for teacher in held.config.teachers.pool} if held else {}
@@ -105,17 +108,15 @@ def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str
     return digests
 
 
-def _folder_index(
-    config: Config, files: StoreFiles, held: Run | None, plan_is_lost: bool
-) -> FolderIndex | None:
-    """Return the listing of an image folder: the held run's, unless other folders are asked for."""
-    if config.data.source != "image-folder":
+def _folder_index(config: Config, files: StoreFiles, held: Run | None, lost: bool) -> FolderIndex | None:
+    """Return the listing of an image folder, the stored one if it is of the same folders."""
+    data = config.data
+    if data.source != "image-folder":
         return None
-    if (held is not None or plan_is_lost) and files.exists(layout.DATA_INDEX):
-        asked_for = (config.data.path, config.data.test_path)
-        if held is None or asked_for == (held.config.data.path, held.config.data.test_path):
-            return read_index(files)
-    return index_folder(config.data)
+    of_held = held and (held.config.data.path, held.config.data.test_path)
+    if (lost or of_held == (data.path, data.test_path)) and files.exists(layout.DATA_INDEX):
+        return read_index(files)
+    return index_folder(data)
 
 
 def read_index(files: StoreFiles) -> FolderIndex:
@@ -128,7 +129,7 @@ def read_index(files: StoreFiles) -> FolderIndex:
 
 
 def find_damaged_records(files: StoreFiles, run: Run) -> dict[str, str]:
-    """Return the records beside the commits that are damaged: name -> what is wrong. All can be deleted."""
+    """Return the damaged records besides the commits: name -> what is wrong. All of them can be deleted."""
     found = damaged_failures(files)
     if run.config.data.source == "image-folder" and files.exists(layout.DATA_INDEX):
         try:

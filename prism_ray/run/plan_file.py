@@ -1,12 +1,13 @@
-"""plan.json: what the run is. It is created exclusively once, and the same command later is compared with it.
+"""plan.json: the description of a run. It is created once, exclusively; later calls are compared with it.
 
-It grows: image sets and evaluations can be added to a run. What they depend on is kept for good once a unit
-of theirs is committed, even if a later call asks for others only.
+It grows: image sets and evaluations can be added to a run. What they depend on is kept permanently when one
+of their units is committed, even if a later config leaves them out.
 """
 
 import json
 import platform
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,39 +20,32 @@ from prism_ray.config import Config, dump_config, parse_stored_config
 from prism_ray.data import DataFacts
 from prism_ray.errors import ConfigError, FingerprintError, NewerStoreError, PrismRayError, StoreError
 from prism_ray.plan import Plan
-from prism_ray.plan.fingerprint import (
-    Scopes,
-    clashes,
-    fingerprint,
-    needed_scopes,
-    plan_version,
-    run_scopes,
-)
+from prism_ray.plan.fingerprint import Scopes, clashes, fingerprint, needed_scopes, plan_version, run_scopes
 from prism_ray.plan.versions import OLDEST_PLAN_VERSION, PLAN_VERSION
 from prism_ray.stages import scope_of
 from prism_ray.stages.squeeze import RUN
 from prism_ray.store import layout
 from prism_ray.store.commits import list_commits
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.records import FIGURES, Figures, decode_record, record_bytes
+from prism_ray.store.records import FIGURES, Figures, decode_record
 from prism_ray.store.remedy import lost_plan
 
 _FORMAT = 2
 _MAX_BYTES = 2**23  # of plan.json; with 20,000 classes and 1,000 scopes it has about 3 MB
-_VERSIONED = ("prism-ray", "torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "pillow")
+_PACKAGES = ("prism-ray", "torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "pillow")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its store knows it."""
+    """A run as plan.json describes it."""
 
     config: Config
     facts: DataFacts
-    num_threads: int  # per actor; kept for the life of the run
+    num_threads: int  # per actor; never changed
     weights: dict[str, str]  # teacher -> SHA-256 of its file of weights, for those that have one
     created_at: str  # UTC, ISO 8601
-    versions: dict[str, str]  # of the packages that made it
-    scopes: Scopes  # those of the config, and what is kept of earlier ones
+    versions: dict[str, str]  # of the packages that it was begun with
+    scopes: Scopes  # those of the config, and those kept from earlier configs
 
     @property
     def plan(self) -> Plan:
@@ -59,21 +53,15 @@ class Run:
 
     @property
     def plan_version(self) -> int:
-        """The plan version that the run was begun with; it keeps it."""
+        """The plan version that the run was begun with."""
         return plan_version(self.scopes)
-
-    @cached_property
-    def kept(self) -> frozenset[str]:
-        """Scopes that the store has beside those of the config."""
-        asked = run_scopes(self.config, self.facts, self.num_threads, self.weights)
-        return frozenset(self.scopes.keys() - asked.keys())
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
         return {scope: fingerprint(inputs) for scope, inputs in self.scopes.items()}
 
     def fingerprint_of(self, unit_id: str) -> str:
-        """Return the fingerprint that the commit of a unit carries; StoreError if there is no such unit."""
+        """Return the fingerprint in the commit of a unit; raises StoreError if there is no such unit."""
         try:
             return self._fingerprints[scope_of(unit_id)]
         except KeyError:
@@ -82,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True)
 class _PlanFile:
-    """What plan.json must hold of a run; the rest is for people, or for later versions."""
+    """The keys of plan.json that are read; the others are for people, or for later versions."""
 
     format: int
     num_threads: Annotated[int, Field(ge=1, le=2**16)]
@@ -101,7 +89,7 @@ def new_run(
     weights: dict[str, str] | None = None,
     version: int = PLAN_VERSION,
 ) -> Run:
-    """Describe a run that starts now, with the packages of this process."""
+    """Return a run that starts now, with the packages of this process."""
     scopes = run_scopes(config, facts, num_threads, weights, version)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Run(config, facts, num_threads, weights or {}, now, package_versions(), scopes)
@@ -110,46 +98,37 @@ def new_run(
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that can change a byte."""
     versions = {"python": platform.python_version()}
-    for package in _VERSIONED:
-        try:
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return versions
 
 
 def save_run(files: StoreFiles, run: Run, bound: Collection[str] | None = None) -> Run:
-    """Create plan.json, or lay `run` over the one that is there; return the run that the store then holds.
+    """Create plan.json, or update the existing one; return the run that is then in the store.
 
     `bound` names the scopes with commits; without it they are listed. Settings that cannot change a result
-    follow the present call, and so does what is not committed yet. Raises FingerprintError with a readable
-    difference if the store holds other results under these names.
+    are replaced by the present ones, and so is all that is not committed yet. Raises FingerprintError with a
+    readable difference if the store has other results under these names.
     """
     text = _to_json(run)
     if not files.create(layout.PLAN, text):
         held = load_run(files)
         bound = bound_scopes(list_commits(files)) if bound is None else bound
         if bound:
-            run = _with_version(run, held.plan_version)
+            if run.plan_version != held.plan_version:
+                scopes = run_scopes(run.config, run.facts, run.num_threads, run.weights, held.plan_version)
+                run = replace(run, scopes=scopes)
             if clashes(held.scopes, run.scopes, bound):
                 raise refusal(files, held, run, bound)
-            kept = {
-                scope: held.scopes[scope] for scope in needed_scopes(held.scopes, bound) - run.scopes.keys()
-            }
-            scopes = kept | run.scopes
+            kept = needed_scopes(held.scopes, bound) - run.scopes.keys()
+            scopes = {scope: held.scopes[scope] for scope in kept} | run.scopes
             run = replace(run, created_at=held.created_at, versions=held.versions, scopes=scopes)
             text = _to_json(run)
         if held != run:
             files.replace(layout.PLAN, text)
     files.replace(layout.CONFIG, dump_config(run.config).encode())
     return run
-
-
-def _with_version(run: Run, version: int) -> Run:
-    """Return a run with its scopes written as a plan version has them."""
-    if run.plan_version == version:
-        return run
-    return replace(run, scopes=run_scopes(run.config, run.facts, run.num_threads, run.weights, version))
 
 
 def _to_json(run: Run) -> bytes:
@@ -169,42 +148,36 @@ def _to_json(run: Run) -> bytes:
     ).encode()
     if len(text) > _MAX_BYTES:
         raise ConfigError(
-            f"{layout.PLAN} would have {len(text):,} bytes of at most {_MAX_BYTES:,}; spread image_sets and "
-            "evaluations over several runs"
+            f"{layout.PLAN} would have {len(text):,} bytes, and it has {_MAX_BYTES:,} at most; divide "
+            "image_sets and evaluations among several runs"
         )
     return text
 
 
 def load_run(files: StoreFiles) -> Run:
-    """Read plan.json. Its scopes are taken as they stand: a later version may derive others from its config.
+    """Read plan.json. Its scopes are used as they are: a later version may derive others from its config.
 
-    Raises StoreError if there is none or if it is damaged, NewerStoreError if a newer version made it.
+    Raises StoreError if it is missing or damaged, and NewerStoreError if a newer version made it.
     """
     if not files.exists(layout.PLAN):
         if next(files.list(layout.COMMITS), None) is not None:
-            raise lost_plan(files, "is missing, though finished work is there")
+            raise lost_plan(files, "is missing, but the store has finished units")
         raise StoreError(
-            f"{files.location} holds no run (no {layout.PLAN}); start one with "
+            f"{files.location} contains no run (no {layout.PLAN}); start one with "
             f"`prism-ray distill CONFIG --store {files.location}`"
         )
     origin = f"{files.location}/{layout.PLAN}"
-    data = record_bytes(files, layout.PLAN, _MAX_BYTES)
+    data = files.read_up_to(layout.PLAN, _MAX_BYTES + 1)
     try:
-        held = decode_record(_PlanFile, data, origin, _MAX_BYTES, newest=_FORMAT)
-        if held.format < _FORMAT:
-            raise ValueError(f"its format is {held.format}, this version reads {_FORMAT}")
+        read = decode_record(_PlanFile, data, origin, _MAX_BYTES, newest=_FORMAT)
+        if read.format < _FORMAT:
+            raise ValueError(f"its format is {read.format}, this version reads {_FORMAT}")
+        config = parse_stored_config(read.config, origin)
         run = Run(
-            config=parse_stored_config(held.config, origin),
-            facts=held.facts,
-            num_threads=held.num_threads,
-            weights=held.weights,
-            created_at=held.created_at,
-            versions=held.versions,
-            scopes=held.scopes,
+            config, read.facts, read.num_threads, read.weights, read.created_at, read.versions, read.scopes
         )
-        _check_facts(run.facts)
+        _check(run)
         run.plan.check_size(origin)
-        _check_scopes(run)
     except NewerStoreError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, PrismRayError) as error:
@@ -213,64 +186,58 @@ def load_run(files: StoreFiles) -> Run:
 
 
 def check_resumable(files: StoreFiles, run: Run) -> None:
-    """Raise NewerStoreError or StoreError if units cannot be added to a run, because of its plan version."""
-    origin = f"{files.location}/{layout.PLAN}"
+    """Raise NewerStoreError or StoreError if a run cannot be resumed because of its plan version."""
+    what = (
+        f"{files.location}/{layout.PLAN} has plan version {run.plan_version}, and this version of prism-ray "
+        "resumes runs of version"
+    )
     if run.plan_version > PLAN_VERSION:
-        raise NewerStoreError(
-            f"{origin} has plan version {run.plan_version}, and this version of prism-ray resumes runs of "
-            f"version {PLAN_VERSION} and older; upgrade prism-ray"
-        )
+        raise NewerStoreError(f"{what} {PLAN_VERSION} and older; upgrade prism-ray")
     if run.plan_version < OLDEST_PLAN_VERSION:
         raise StoreError(
-            f"{origin} has plan version {run.plan_version}, and this version of prism-ray resumes runs of "
-            f"version {OLDEST_PLAN_VERSION} and newer; finish the run with prism-ray "
+            f"{what} {OLDEST_PLAN_VERSION} and newer; finish the run with prism-ray "
             f"{run.versions.get('prism-ray', '?')}, or use another --store"
         )
 
 
-def _check_facts(facts: DataFacts) -> None:
-    """Raise ValueError if facts do not fit each other."""
+def _check(run: Run) -> None:
+    """Raise ValueError if the parts of plan.json do not fit each other, because it was edited.
+
+    Each scope contains the fingerprints of the scopes that it needs, so an edited scope is detected.
+    """
+    facts, scopes = run.facts, run.scopes
     counts = facts.train_counts
     if len(counts) != facts.num_classes or not counts or min(counts) < 0 or facts.channels not in (1, 3):
         raise ValueError(
             f"its facts say {facts.num_classes} classes, {len(counts)} counts of images and {facts.channels} "
             "channels"
         )
-
-
-def _check_scopes(run: Run) -> None:
-    """Raise ValueError if the scopes do not fit each other, or not the rest of plan.json: it was edited.
-
-    Each scope carries the fingerprints of those that it needs, so a change in one shows in another.
-    """
-    for name, inputs in run.scopes.items():
-        if inputs.keys() != {"settings", "needs"} or not inputs["needs"].keys() <= run.scopes.keys():
+    for name, inputs in scopes.items():
+        if inputs.keys() != {"settings", "needs"} or not inputs["needs"].keys() <= scopes.keys():
             raise ValueError(f"scopes.{name} lacks its settings, or a scope that it needs")
-    digests = {name: fingerprint(inputs) for name, inputs in run.scopes.items()}
-    for name, inputs in run.scopes.items():
+    for name, inputs in scopes.items():
         for need, expected in inputs["needs"].items():
-            if digests[need] != expected:
+            if run._fingerprints[need] != expected:
                 raise ValueError(
-                    f"scopes.{name} needs another scopes.{need} than stands there: one was edited"
+                    f"scopes.{name} needs another scopes.{need} than the stored one: it was edited"
                 )
-    settings = run.scopes[RUN]["settings"]
-    facts = json.loads(json.dumps(asdict(run.facts)))
-    if any(facts.get(key, value) != value for key, value in settings["data_facts"].items()):
-        raise ValueError("its facts are not those of scopes.run: one was edited")
+    settings = scopes[RUN]["settings"]
+    values = json.loads(json.dumps(asdict(facts)))
+    if any(values.get(key, value) != value for key, value in settings["data_facts"].items()):
+        raise ValueError("its facts are not those of scopes.run: it was edited")
     if settings["orchestrate"]["threads_per_actor"] != run.num_threads or settings["seed"] != run.config.seed:
-        raise ValueError("num_threads or config.seed is not that of scopes.run: one was edited")
+        raise ValueError("num_threads or config.seed is not that of scopes.run: it was edited")
 
 
 def bound_scopes(committed: Collection[str]) -> set[str]:
-    """Return the scopes of the units committed: what they depend on can no longer change."""
+    """Return the scopes of the committed units; their settings can no longer change."""
     return {scope_of(unit_id) for unit_id in committed}
 
 
-def refusal(files: StoreFiles, held: Run, asked: Run, bound: Collection[str]) -> FingerprintError:
-    """Return the error that says how the settings differ from those of the run in the store."""
-    lines = clashes(held.scopes, asked.scopes, bound)
+def refusal(files: StoreFiles, held: Run, requested: Run, bound: Collection[str]) -> FingerprintError:
+    """Return the error of a requested run that would change committed results, with the differences."""
+    lines = "\n  ".join(clashes(held.scopes, requested.scopes, bound))
     return FingerprintError(
-        f"{files.location} holds another run, whose results the new settings would change:\n  "
-        + "\n  ".join(lines)
-        + "\nUse the old settings to resume it, or another --store for the new ones."
+        f"{files.location} contains another run, and the new settings would change its results:\n  {lines}\n"
+        "Use the old settings to resume it, or another --store for the new ones."
     )

@@ -1,9 +1,11 @@
-"""How far a run is, from its commits alone: for `status`, for resuming, and for the final table."""
+"""The progress of a run, from its commits alone: for `status`, for resuming, and for the final table."""
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 from prism_ray.errors import StoreError
 from prism_ray.plan import Plan
@@ -11,22 +13,15 @@ from prism_ray.run.content import find_fault
 from prism_ray.run.ledger import Entry, is_listed, read_ledger
 from prism_ray.run.plan_file import Run
 from prism_ray.stages import scope_of, stage_of, stages
-from prism_ray.store.commits import (
-    Commit,
-    PartFile,
-    find_damage,
-    list_commits,
-    read_commit,
-    sha256_of_file,
-)
+from prism_ray.store.commits import Commit, PartFile, find_damage, list_commits, read_commit, sha256_of_file
 from prism_ray.store.files import StoreFiles
 
-_DONE = -1  # in place of a commit's size, once it counts
+_DONE = -1  # replaces the size of a commit that counts
 
 
 @dataclass(frozen=True)
 class StageProgress:
-    """One stage: how many of its units are committed."""
+    """The number of units of a stage, and how many of them are done."""
 
     stage: str
     num_done: int
@@ -39,33 +34,30 @@ class StageProgress:
 
 @dataclass
 class ScopeFigures:
-    """What the commits of a scope add up to."""
+    """The sums over the commits of a scope."""
 
-    seconds: float = 0.0  # actors were busy with its units
-    num_bytes: int = 0  # of their files
+    seconds: float = 0.0  # that actors were busy with its units
+    num_bytes: int = 0  # of the units' files
     num_rows: int = 0
-
-    def add(self, entry: Entry) -> None:
-        self.seconds += entry.seconds
-        self.num_bytes += entry.num_bytes
-        self.num_rows += entry.num_rows
 
 
 @dataclass
 class RunProgress:
-    """Which units of a run are done, and what is wrong with the commits that do not count."""
+    """The units of a run that are done, and what is wrong with the commits that do not count."""
 
     plan: Plan
     sizes: dict[str, int]  # unit id -> size of its commit, or _DONE
-    commits: dict[str, Commit] = field(default_factory=dict)  # of those done in stages of few units
+    commits: dict[str, Commit] = field(
+        default_factory=dict
+    )  # of done units in stages that the ledger does not list
     figures: defaultdict[str, ScopeFigures] = field(default_factory=lambda: defaultdict(ScopeFigures))
     damaged: dict[str, str] = field(default_factory=dict)  # unit id -> what is wrong
     num_done: Counter[str] = field(default_factory=Counter)  # by stage
-    num_others: int = 0  # whole commits that the config no longer asks for, if they were looked for
+    num_others: int = 0  # whole commits that the config no longer needs, if they were read
 
     @property
     def done(self) -> Set[str]:
-        """Ids of the units that are done, once all commits have been looked at."""
+        """Ids of the units that are done, after all commits have been read."""
         return self.sizes.keys()
 
     @property
@@ -79,7 +71,7 @@ class RunProgress:
         return all(stage.complete for stage in self.stages)
 
     def add(self, commit: Commit) -> None:
-        """Count a unit of the plan that has been committed."""
+        """Count a committed unit of the plan."""
         if self.sizes.get(commit.unit) != _DONE:
             self.count(Entry.of(commit))
             if not is_listed(commit.unit):
@@ -88,7 +80,10 @@ class RunProgress:
     def count(self, entry: Entry) -> None:
         self.sizes[entry.unit] = _DONE
         self.num_done[stage_of(entry.unit)] += 1
-        self.figures[scope_of(entry.unit)].add(entry)
+        figures = self.figures[scope_of(entry.unit)]
+        figures.seconds += entry.seconds
+        figures.num_bytes += entry.num_bytes
+        figures.num_rows += entry.num_rows
 
 
 def read_progress(
@@ -101,14 +96,14 @@ def read_progress(
 ) -> RunProgress:
     """Read the commits of a run's units.
 
-    `committed` is what `list_commits` returned, and is taken over; without it the commits are listed here. A
-    commit counts as damaged, and its unit as not done, if it is of another run, if its files are missing or
-    of another size (with `deep`: another hash), or if it was made with other weights than the teacher now
-    has.
+    `committed` is the result of `list_commits`, and is changed; without it the commits are listed here. A
+    commit counts as damaged, and its unit as not done, if it belongs to another run, if its files are missing
+    or have another size (with `deep`: another hash), or if a teacher now has other weights than the unit was
+    made with.
 
-    With `deep`, the contents of images and labels are checked, and those commits are read too that the store
-    has beside the plan: of image sets that a later config left out. Without it, commits that the ledger has
-    are not read. `take_down` is given those that count and that the ledger lacks.
+    Commits that are in the ledger are not read, unless `deep` is set. With `deep`, the contents of images and
+    labels are checked too, and commits of image sets that a later config left out are read. `take_down` is
+    called with each commit that counts and was read.
     """
     committed = list_commits(files) if committed is None else committed
     scan = _Scan(files, run, deep, RunProgress(run.plan, committed))
@@ -116,7 +111,7 @@ def read_progress(
         scan.read(unit_id)
     if committed and not deep:
         for entry in read_ledger(files):
-            scan.take_entry(entry)
+            scan.count_entry(entry)
     for unit_id in [unit_id for unit_id, size in committed.items() if size != _DONE]:
         commit = scan.read(unit_id)
         if commit is not None and take_down is not None:
@@ -124,79 +119,70 @@ def read_progress(
     return scan.progress
 
 
-@dataclass
 class _Scan:
-    """The state of one look at all commits."""
+    """One pass over all commits of a run, which looks up sizes and hashes of parts as rarely as possible."""
 
-    files: StoreFiles
-    run: Run
-    deep: bool
-    progress: RunProgress
+    def __init__(self, files: StoreFiles, run: Run, deep: bool, progress: RunProgress) -> None:
+        self._files = files
+        self._run = run
+        self._deep = deep
+        self.progress = progress
+        self._plan = run.plan
+        self._few = {unit_id for stage in stages() if not stage.many for unit_id in stage.ids(run.plan)}
+        self._weights_seen: dict[str, str | None] = {}  # Entry.weights -> what is wrong with them
+        self._listing = cache(lambda folder: dict(files.list(folder)))
+        self._sha256_of_shared = cache(partial(sha256_of_file, files))
 
-    def __post_init__(self) -> None:
-        self._plan = self.run.plan
-        few = (unit_id for stage in stages() if not stage.many for unit_id in stage.ids(self._plan))
-        self._few = set(few)
-        self._weights_seen: dict[str, str | None] = {}  # what a commit was made with -> what is wrong with it
-        self._parts = _Parts(self.files)
-
-    def take_entry(self, entry: Entry) -> None:
-        """Count a unit by its entry in the ledger, if its commit is there and nothing is wrong."""
+    def count_entry(self, entry: Entry) -> None:
+        """Count a unit by its entry in the ledger, if its commit exists and nothing is wrong."""
         unit_id = entry.unit
         if self.progress.sizes.get(unit_id) != entry.commit_bytes or not self._is_planned(unit_id):
             return
-        try:
-            whole = (
-                self.run.fingerprint_of(unit_id) == entry.fingerprint
+        sizes = zip(entry.names, entry.sizes, strict=True)
+        with suppress(StoreError, ValueError, AttributeError):  # then its commit is read
+            if (
+                self._run.fingerprint_of(unit_id) == entry.fingerprint
                 and self._other_weights(entry.weights) is None
-                and all(
-                    self._parts.size(name, size) == size
-                    for name, size in zip(entry.names, entry.sizes, strict=True)
-                )
-            )
-        except (StoreError, ValueError, AttributeError):  # it is no better than the commit it was taken from
-            return
-        if whole:
-            self.progress.count(entry)
+                and all(self._size(name, size) == size for name, size in sizes)
+            ):
+                self.progress.count(entry)
 
     def read(self, unit_id: str) -> Commit | None:
         """Read a unit's commit and count it; return it if nothing is wrong with it."""
+        del self.progress.sizes[unit_id]
         is_planned = self._is_planned(unit_id)
-        if not is_planned and not self.deep:
-            del self.progress.sizes[unit_id]
+        if not is_planned and not self._deep:
             return None
         try:
-            commit = read_commit(self.files, unit_id)
+            commit = read_commit(self._files, unit_id)
             problem = self._problem(commit)
         except StoreError as error:
             problem = error.problem
         if problem is not None:
             self.progress.damaged[unit_id] = problem
-            del self.progress.sizes[unit_id]
             return None
         if is_planned:
             self.progress.add(commit)
         else:
             self.progress.num_others += 1
-            del self.progress.sizes[unit_id]
         return commit
 
     def _problem(self, commit: Commit) -> str | None:
-        """Say what is wrong with a commit, None if nothing; raises StoreError too."""
-        if commit.fingerprint != self.run.fingerprint_of(commit.unit):
+        """Return what is wrong with a commit, None if nothing; raises StoreError too."""
+        if commit.fingerprint != self._run.fingerprint_of(commit.unit):
             return "it was committed by a run with other settings"
-        problem = find_damage(commit, self._parts.size, self._parts.sha256 if self.deep else None)
+        problem = find_damage(commit, self._size, self._sha256 if self._deep else None)
         problem = problem or self._other_weights(Entry.of(commit).weights)
-        unit = self._plan.find(commit.unit) if self.deep else None
+        unit = self._plan.find(commit.unit) if self._deep else None
         if problem is None and unit is not None:
-            problem = find_fault(self.files, self.run, unit, commit)
+            problem = find_fault(self._files, self._run, unit, commit)
         return problem
 
     def _is_planned(self, unit_id: str) -> bool:
         return unit_id in self._few or (is_listed(unit_id) and self._plan.has(unit_id))
 
     def _other_weights(self, used: str) -> str | None:
-        """Say which teacher has been made anew, with other bytes, since a unit was done with it."""
+        """Return which teacher now has other weights than a unit was made with, None if none has."""
         if used not in self._weights_seen:
             self._weights_seen[used] = None
             for teacher, sha256 in json.loads(used).items():
@@ -207,35 +193,11 @@ class _Scan:
                     )
         return self._weights_seen[used]
 
+    def _sha256(self, part: PartFile) -> str:
+        """Return the SHA-256 (hex) of a part's file; a file that units share is read once."""
+        return self._sha256_of_shared(part.name) if part.piece else sha256_of_file(self._files, part.name)
 
-class _Parts:
-    """Sizes and hashes of parts, neither asked for more often than need be.
-
-    Behind a network sizes are listed folder by folder; a file that units share is hashed once.
-    """
-
-    def __init__(self, files: StoreFiles) -> None:
-        self._files = files
-        self._listed: dict[str, dict[str, int]] = {}
-        self._hashed: dict[str, str] = {}
-
-    def sha256(self, part: PartFile) -> str:
-        """Return the SHA-256 (hex) of a part's file."""
-        if part.piece is None:
-            return sha256_of_file(self._files, part.name)
-        if part.name not in self._hashed:
-            self._hashed[part.name] = sha256_of_file(self._files, part.name)
-        return self._hashed[part.name]
-
-    def size(self, name: str, expected: int) -> int | None:
-        """Return the size of a file in bytes, None if it is missing.
-
-        From a listing if that agrees with `expected`.
-        """
-        if not self._files.is_local:
-            folder = name.rpartition("/")[0]
-            if folder not in self._listed:
-                self._listed[folder] = dict(self._files.list(folder))
-            if self._listed[folder].get(name) == expected:
-                return expected
-        return self._files.size(name)  # perhaps it came after the listing
+    def _size(self, name: str, expected: int) -> int | None:
+        """Return the size of a file in bytes, None if it is missing; remote folders are listed once."""
+        listed = None if self._files.is_local else self._listing(name.rpartition("/")[0]).get(name)
+        return expected if listed == expected else self._files.size(name)  # it may be newer than the listing

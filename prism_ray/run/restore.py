@@ -1,7 +1,7 @@
-"""plan.json lost or damaged: a run follows from its config, and its commits tell whether it is the one.
+"""Restores a lost or damaged plan.json: the run follows from its config, and the commits confirm it.
 
-Every commit carries the fingerprint of all that its unit depends on, so a run that is described anew can be
-held against them, scope by scope.
+Each commit contains the fingerprint of all settings that its unit depends on. So the run that follows from a
+config can be compared with the commits, scope by scope.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from prism_ray.stages import scope_of
 from prism_ray.store.commits import read_commit
 from prism_ray.store.files import StoreFiles
 
-_MOST_THREADS = 256  # per actor, as `auto` may have settled them
+_MAX_THREADS = 256  # per actor, as `auto` may have chosen them
 
 
 def restored_run(
@@ -29,15 +29,19 @@ def restored_run(
     weights: dict[str, str],
     lost: StoreError,
 ) -> Run:
-    """Return the run of a config, if the store's commits are of that run and of no other.
+    """Return the run of a config if the store's commits belong to that run.
 
-    Its threads per actor are those of the config; if the config leaves them open, those that give the
-    fingerprints of the commits. So is its plan version. Raises StoreError if the commits are of another run;
-    `lost` says what is the matter with plan.json.
+    Its plan version is the one that gives the fingerprints of the commits, and so are its threads per actor
+    if the config says `auto`. Raises StoreError if the commits belong to another run; `lost` says what is
+    wrong with plan.json.
     """
-    found = _fingerprints(files, committed)
+    found: dict[str, str] = {}  # fingerprint of the first readable commit of each scope
+    for unit_id in committed:
+        if scope_of(unit_id) not in found:
+            with suppress(StoreError):  # the unit of a damaged one is done again
+                found[scope_of(unit_id)] = read_commit(files, unit_id).fingerprint
     threads = config.orchestrate.threads_per_actor
-    candidates = range(1, _MOST_THREADS + 1) if threads == "auto" else [threads]
+    candidates = range(1, _MAX_THREADS + 1) if threads == "auto" else [threads]
     versions = range(PLAN_VERSION, OLDEST_PLAN_VERSION - 1, -1)
     for version, num_threads in product(versions, candidates):
         scopes = run_scopes(config, facts, num_threads, weights, version)
@@ -46,15 +50,5 @@ def restored_run(
         if found and all(fingerprint(scopes[scope]) == known for scope, known in found.items()):
             return new_run(config, facts, num_threads, weights, version)
     raise StoreError(
-        f"{lost}. The config given is not that one: the commits have other fingerprints"
+        f"{lost}. The given config is not that one: the commits have other fingerprints"
     ) from lost
-
-
-def _fingerprints(files: StoreFiles, committed: Iterable[str]) -> dict[str, str]:
-    """Return what the first whole commit of each scope carries."""
-    found: dict[str, str] = {}
-    for unit_id in committed:
-        if scope_of(unit_id) not in found:
-            with suppress(StoreError):  # a damaged one is done again
-                found[scope_of(unit_id)] = read_commit(files, unit_id).fingerprint
-    return found

@@ -1,14 +1,6 @@
-"""Places and promises: files, layout, records, commits, the lease, failures. No torch, no Ray."""
+"""The store of a run: files, layout, records, commits, the lease, failures. No torch, no Ray."""
 
-from prism_ray.store.commits import (
-    Commit,
-    PartFile,
-    read_commit,
-    read_part,
-    revoke,
-    write_commit,
-    write_part,
-)
+from prism_ray.store.commits import Commit, PartFile, read_commit, read_part, revoke, write_commit, write_part
 from prism_ray.store.failures import (
     Failure,
     read_failures,

@@ -1,7 +1,8 @@
-"""What went wrong: a record of each failed attempt, and the units that were set aside for it.
+"""Failures: a record of each failed attempt, and of each unit that was set aside.
 
-A unit that is set aside is left out by every later call, until a person sets it back with `retry`. Only where
-the store was at fault (full, away, a damaged part) it is tried again by the next call: that may have passed.
+Later calls leave out a unit that is set aside, until a user sets it back to pending with `retry`. If the
+store was the cause (full, unreachable, a damaged part), the next call tries the unit again, because the cause
+may be gone.
 """
 
 import json
@@ -12,38 +13,33 @@ from datetime import UTC, datetime
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.records import FORMAT, decode_record, record_bytes
-from prism_ray.store.remedy import damaged
+from prism_ray.store.records import FORMAT, read_record
 
 _MAX_TEXT = 100_000  # characters of a message or a traceback that are kept
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True)
 class Failure:
-    """An attempt at a unit that ended badly."""
+    """A failed attempt at a unit."""
 
     unit_id: str
     error: str  # class name
     message: str
     traceback: str
     host: str
-    failed_at: str = field(default_factory=_now)  # UTC, ISO 8601
+    failed_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: int = FORMAT
 
 
 def record_failure(files: StoreFiles, failure: Failure) -> None:
-    """Keep the record of a failed attempt; numbers go on from call to call."""
+    """Record a failed attempt, under the unit's next free number."""
     number = 1
     while not files.create(layout.failure(failure.unit_id, number), _to_json(failure)):
         number += 1
 
 
 def set_aside(files: StoreFiles, failure: Failure) -> None:
-    """Leave a unit out from now on; `failure` is its last."""
+    """Set a unit aside; `failure` is its last one."""
     files.create(layout.aside(failure.unit_id), _to_json(failure))
 
 
@@ -53,15 +49,12 @@ def units_set_aside(files: StoreFiles) -> list[str]:
 
 
 def retry_after_store_errors(files: StoreFiles) -> list[str]:
-    """Set the units back to pending that were set aside for an error of the store; return their ids.
-
-    So it is with those whose record is damaged.
-    """
+    """Set the units that were set aside because of the store back to pending; return their ids."""
     unit_ids = []
     for unit_id in units_set_aside(files):
         try:
-            is_of_store = _read(files, layout.aside(unit_id)).error == StoreError.__name__
-        except StoreError:
+            is_of_store = read_record(files, layout.aside(unit_id), Failure).error == StoreError.__name__
+        except StoreError:  # its record is damaged
             is_of_store = True
         if is_of_store:
             unit_ids.append(unit_id)
@@ -76,37 +69,28 @@ def retry(files: StoreFiles, unit_ids: Iterable[str]) -> None:
 
 
 def read_failures(files: StoreFiles) -> Iterator[Failure]:
-    """Yield the record of each failed attempt, by unit; raises StoreError if one is damaged."""
+    """Yield the record of each failed attempt, unit by unit; raises StoreError if one is damaged."""
     for name, _ in files.list(layout.FAILURES):
-        yield _read(files, name)
+        yield read_record(files, name, Failure)
 
 
 def damaged_failures(files: StoreFiles) -> dict[str, str]:
     """Return the names of the records that cannot be read, and what is wrong; nothing depends on them."""
     found = {}
-    for name, _ in [*files.list(layout.FAILURES), *files.list(layout.ASIDE)]:
-        try:
-            _read(files, name)
-        except StoreError as error:
-            found[name] = error.problem
+    for folder in (layout.FAILURES, layout.ASIDE):
+        for name, _ in files.list(folder):
+            try:
+                read_record(files, name, Failure)
+            except StoreError as error:
+                found[name] = error.problem
     return found
 
 
-def _read(files: StoreFiles, name: str) -> Failure:
-    try:
-        return decode_record(Failure, record_bytes(files, name), f"{files.location}/{name}")
-    except ValueError as error:
-        raise damaged(files, name, error) from None
-
-
 def _to_json(failure: Failure) -> bytes:
-    values = {
-        key: _shortened(value) if isinstance(value, str) else value for key, value in asdict(failure).items()
-    }
-    return json.dumps(values, indent=1).encode()
-
-
-def _shortened(text: str) -> str:
-    """Leave out the middle of what is too long for a record."""
+    """Encode a record, without the middle of texts that are too long."""
+    values = asdict(failure)
     half = _MAX_TEXT // 2
-    return text if len(text) <= _MAX_TEXT else f"{text[:half]}\n...\n{text[-half:]}"
+    for key, text in values.items():
+        if isinstance(text, str) and len(text) > _MAX_TEXT:
+            values[key] = f"{text[:half]}\n...\n{text[-half:]}"
+    return json.dumps(values, indent=1).encode()

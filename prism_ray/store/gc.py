@@ -1,8 +1,9 @@
-"""Files that nothing needs: parts that no commit names, and what attempts that were cut off left in wip/."""
+"""Files that are no longer needed: parts that no commit names, and what interrupted attempts left in wip/."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from typing import NamedTuple
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
@@ -10,19 +11,18 @@ from prism_ray.store.commits import list_commits, read_commit
 from prism_ray.store.files import StoreFiles
 
 
-@dataclass(frozen=True)
-class Orphan:
-    """A file that nothing needs."""
+class Orphan(NamedTuple):
+    """A file that is no longer needed."""
 
     name: str
     num_bytes: int
 
 
 def find_orphans(files: StoreFiles, older_than_s: float) -> Iterator[Orphan]:
-    """Yield the files that nothing needs and that were last written `older_than_s` seconds ago or more.
+    """Yield the files that are not needed and were last written at least `older_than_s` seconds ago.
 
-    The states of units that are not committed are needed. Raises StoreError if a commit is damaged: what it
-    named is not known then.
+    Checkpoints of units without a commit are needed. Raises StoreError if a commit is damaged, because the
+    files that it named are then unknown.
     """
     committed = list_commits(files)
     named = {part.name for unit_id in committed for part in read_commit(files, unit_id).files}
@@ -30,15 +30,8 @@ def find_orphans(files: StoreFiles, older_than_s: float) -> Iterator[Orphan]:
     latest = time.time() - older_than_s
     for folder in (*layout.part_folders(), layout.WIP):
         for name, num_bytes in files.list(folder):
-            is_state = folder == layout.WIP and name.endswith(layout.STATE_SUFFIX)
-            needed = name in named or (is_state and name not in done)
-            if not needed and _written_at(files, name) <= latest:
-                yield Orphan(name, num_bytes)
-
-
-def _written_at(files: StoreFiles, name: str) -> float:
-    """Return when a file was last written; now, if it has gone meanwhile."""
-    try:
-        return files.written_at(name)
-    except StoreError:
-        return time.time()
+            is_checkpoint = folder == layout.WIP and name.endswith(layout.CHECKPOINT_SUFFIX)
+            if name not in named and (not is_checkpoint or name in done):
+                with suppress(StoreError):  # it was deleted meanwhile
+                    if files.written_at(name) <= latest:
+                        yield Orphan(name, num_bytes)

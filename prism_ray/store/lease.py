@@ -1,9 +1,9 @@
-"""One driver at a time: a lease on the store, kept alive by a heartbeat.
+"""The lease on a store: one driver at a time, which shows with a heartbeat that it is alive.
 
-lease/<n>.json is created exclusively, so that of two drivers that want the n-th one gets it. Its holder
-counts `beat` up; one whose beat stands still for the time to live, or whose process on this machine is gone,
-has lost it. No two clocks are ever compared. The lease spares work done twice; that nothing is lost or
-doubled does not depend on it.
+lease/<n>.json is created exclusively, so only one of two drivers gets it. The holder increases `beat`
+regularly. It loses the lease if the beat does not change for the time to live, or if it was a process of this
+machine and has ended. Clocks of two machines are never compared. The lease only avoids that work is done
+twice: the results are correct without it.
 """
 
 import json
@@ -15,47 +15,43 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 import psutil
-from pydantic import ConfigDict, Field
+from pydantic import Field, FiniteFloat
 
 from prism_ray.config.orchestrate import MAX_LEASE_TTL_S
 from prism_ray.errors import LeaseError, StoreError
 from prism_ray.store import layout
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.records import FINITE, FORMAT, Count, decode_record, record_bytes
+from prism_ray.store.records import FORMAT, Count, read_record
 
 _POLL_S = 0.25
-_NUM_DIGITS = 15  # of a lease's number at most; what is longer was not written here
+_MAX_DIGITS = 15  # of a lease's number; prism-ray does not write longer ones
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, and how often that was confirmed."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+    """The driver that holds a lease, and the count of its heartbeats."""
 
     number: Count
     host: str
-    place: str  # where its pid means something: this boot of a machine, this container
+    place: str  # where its pid is unique: one boot of a machine, one container
     pid: Annotated[int, Field(ge=0, lt=2**31)]
-    process_started: float  # tells a process from a later one of the same pid
-    ttl_s: Annotated[float, Field(ge=0.0, le=MAX_LEASE_TTL_S)]
+    process_started: FiniteFloat  # distinguishes it from a later process with the same pid
+    ttl_s: Annotated[FiniteFloat, Field(ge=0.0, le=MAX_LEASE_TTL_S)]
     beat: Count = 0
     released: bool = False
     format: int = FORMAT
 
     @property
     def is_gone(self) -> bool:
-        """True if the holder has let go, or is a process of this machine that no longer runs."""
-        if self.released:
-            return True
-        if self.place != _place():
-            return False
+        """True if the holder has released the lease, or was a process of this machine and has ended."""
+        if self.released or self.place != _place():
+            return self.released
         try:
             process = psutil.Process(self.pid)
-            is_zombie = process.status() == psutil.STATUS_ZOMBIE  # it ended, and its parent has not looked
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE  # it has ended; its parent has not noticed
             return is_zombie or process.create_time() != self.process_started
         except psutil.Error:
             return True
@@ -65,23 +61,19 @@ class Holder:
 
 
 def read_holder(files: StoreFiles) -> Holder | None:
-    """Return who held the store last, None if nobody did; a record that is damaged counts as released."""
-    stems = (_stem(name) for name, _ in files.list(layout.LEASES))
-    numbers = [int(stem) for stem in stems if stem.isdecimal() and len(stem) <= _NUM_DIGITS]
-    if not numbers:
+    """Return the last driver that held the lease, None if there was none; a damaged record is released."""
+    stems = (Path(name).name.removesuffix(".json") for name, _ in files.list(layout.LEASES))
+    number = max((int(stem) for stem in stems if stem.isdecimal() and len(stem) <= _MAX_DIGITS), default=None)
+    if number is None:
         return None
-    number = max(numbers)
     try:
-        name = layout.lease(number)
-        return replace(
-            decode_record(Holder, record_bytes(files, name), f"{files.location}/{name}"), number=number
-        )
-    except (StoreError, ValueError):
+        return replace(read_record(files, layout.lease(number), Holder), number=number)
+    except StoreError:
         return Holder(number, "unknown", "", 0, 0.0, 0.0, released=True)
 
 
 def _place() -> str:
-    """Name what a pid is unique in; containers may share a host's name, and machines too."""
+    """Return a name for what a pid is unique in. Containers and machines can share a host name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -89,12 +81,8 @@ def _place() -> str:
         return f"{socket.gethostname()}/{psutil.boot_time()}"
 
 
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].removesuffix(".json")
-
-
 def _watch(files: StoreFiles, holder: Holder | None, say: Callable[[str], None]) -> Holder | None:
-    """Return the holder if it is alive, or the one that followed it; None if it is gone."""
+    """Wait for a heartbeat; return the holder if it is alive, or its successor, None if it is gone."""
     if holder is None or holder.is_gone:
         return None
     say(f"waiting up to {holder.ttl_s:.0f} s to see whether {holder} is still at {files.location}")
@@ -108,7 +96,7 @@ def _watch(files: StoreFiles, holder: Holder | None, say: Callable[[str], None])
 
 
 class Lease:
-    """The right to work on a store. Used as a context; raises LeaseError if another driver is alive."""
+    """The right to work on a store, as a context manager; raises LeaseError if another driver is alive."""
 
     def __init__(self, files: StoreFiles, ttl_s: float, say: Callable[[str], None]) -> None:
         self._files = files
@@ -117,8 +105,8 @@ class Lease:
         self._me = Holder(0, socket.gethostname(), _place(), os.getpid(), me.create_time(), ttl_s)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-        self.followed: Holder | None = None  # the driver that held the store before
-        self.lost_to: Holder | None = None  # another driver that took it, because this one stood still
+        self.followed: Holder | None = None  # the driver that held the lease before
+        self.lost_to: Holder | None = None  # the driver that took the lease, because this one did not respond
 
     def __enter__(self) -> Self:
         last = read_holder(self._files)
@@ -133,8 +121,8 @@ class Lease:
                 return self
             other = read_holder(self._files)
         raise LeaseError(
-            f"{self._files.location}: {other} is working on this store; wait for it, or end it and run the "
-            f"same command again"
+            f"{self._files.location}: {other} is working on this store; wait until it has ended, or end it, "
+            "then run the same command again"
         )
 
     def __exit__(self, *exception: object) -> None:
@@ -142,15 +130,16 @@ class Lease:
         self._thread.join()
         if self.lost_to is None:
             self._me = replace(self._me, released=True)
-            with suppress(StoreError):  # why the work ends is what counts; the lease runs out by itself
+            with suppress(StoreError):  # it would hide the error that ended the work; the lease expires
                 self._files.replace(layout.lease(self._me.number), self._to_json())
 
     def raise_if_lost(self) -> None:
-        """Raise LeaseError if another driver has taken the store over."""
+        """Raise LeaseError if another driver has taken over the store."""
         if self.lost_to is not None:
             raise LeaseError(
                 f"{self._files.location}: {self.lost_to} has taken this store over, because this process "
-                f"showed no sign of life for {self._me.ttl_s:.0f} s (orchestrate.lease_ttl_s)"
+                f"sent no heartbeat for {self._me.ttl_s:.0f} s (orchestrate.lease_ttl_s); all committed work "
+                "is kept"
             )
 
     def _beat(self) -> None:
@@ -162,7 +151,7 @@ class Lease:
                     return
                 self._me = replace(self._me, beat=self._me.beat + 1)
                 self._files.replace(layout.lease(self._me.number), self._to_json())
-            except StoreError:  # the storage is away for a while; the next beat may come through
+            except StoreError:  # the storage is unreachable; the next beat may succeed
                 continue
 
     def _to_json(self) -> bytes:

@@ -1,8 +1,7 @@
-"""Small JSON records of a store, read without trusting them: bounded, and held against their type.
+"""Small JSON records of a store. Nothing in them is trusted: their size, nesting and types are checked.
 
-A record is a frozen dataclass. Numbers are finite and nesting is bounded. Its key `format` is the version of
-what its keys mean: a record of a newer format is refused by name, keys that this version does not know are
-passed over.
+A record is a frozen dataclass. Its numbers are finite. Its key `format` is the version of the meaning of its
+keys: a newer format is refused with an error that says so, and unknown keys are ignored.
 """
 
 import math
@@ -14,6 +13,7 @@ from pydantic_core import from_json
 
 from prism_ray.errors import NewerStoreError
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.remedy import damaged
 
 # A commit of 10,000 files and 100 teachers has 2.2 MB; all other records are smaller.
 MAX_RECORD_BYTES = 2**22
@@ -30,15 +30,15 @@ def _check_plain(values: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list):
             left += value
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{value} is no number that JSON has")
+            raise ValueError(f"{value} is not a number in JSON")
     return values
 
 
-# Figures of any shape, as every reader of JSON understands them.
+# Figures of any shape that every reader of JSON understands.
 FIGURES = AfterValidator(_check_plain)
 Figures = Annotated[dict[str, Any], FIGURES]
 
-FORMAT = 1  # newest that this version reads of a commit, a card, a lease, the record of a failure
+FORMAT = 1  # newest format of a commit, a card, a lease or a failure that this version reads
 
 FINITE = ConfigDict(allow_inf_nan=False)  # for a record's `__pydantic_config__`
 
@@ -47,54 +47,61 @@ Record = TypeVar("Record")
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}  # made once: that takes longer than to read a record
 
 
-def record_bytes(files: StoreFiles, name: str, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
-    """Return what `decode_record` takes: a record, or the beginning of what is too large for one."""
-    return files.read_up_to(name, max_bytes + 1)
+def read_record(files: StoreFiles, name: str, kind: type[Record]) -> Record:
+    """Read a record of a store.
+
+    Raises StoreError if it is missing or damaged, and NewerStoreError if its format is newer.
+    """
+    data = files.read_up_to(name, MAX_RECORD_BYTES + 1)
+    try:
+        return decode_record(kind, data, f"{files.location}/{name}")
+    except ValueError as error:
+        raise damaged(files, name, error) from None
 
 
 def decode_record(
     kind: type[Record], data: bytes, where: str, max_bytes: int = MAX_RECORD_BYTES, newest: int = FORMAT
 ) -> Record:
-    """Return the record that JSON holds.
+    """Decode a record from JSON.
 
-    Raises ValueError that says what is wrong with it first, and NewerStoreError that names the record by
-    `where` if its format is newer than `newest`.
+    Raises ValueError with the first thing that is wrong with it. Raises NewerStoreError if its format is
+    newer than `newest`; `where` names the record in that message.
     """
     if len(data) > max_bytes:
-        raise ValueError(f"it has more than the {max_bytes:,} bytes that it can have")
+        raise ValueError(f"it has more than {max_bytes:,} bytes, the limit of such a file")
+    problem = None
     try:
-        record = _checked(lambda adapter: adapter.validate_json(data, strict=True), kind)
-    except ValueError:
-        _check_format(_format_of(data), where, newest)
-        raise
-    _check_format(getattr(record, "format", FORMAT), where, newest)
+        record = _checked(kind, lambda adapter: adapter.validate_json(data, strict=True))
+        found = getattr(record, "format", FORMAT)
+    except ValueError as error:
+        found, problem = _format_of(data), error
+    if found > newest:
+        raise NewerStoreError(
+            f"{where} has format {found}, and this version of prism-ray reads format {newest} and older; "
+            "upgrade prism-ray"
+        )
+    if problem is not None:
+        raise problem
     return record
 
 
 def _format_of(data: bytes) -> int:
-    """Return the format that a record says it has, though the rest of it may make no sense."""
+    """Return the format that a record names, even if the rest of it cannot be decoded."""
     try:
-        found = from_json(data)
+        values = from_json(data)
     except ValueError:
         return FORMAT
-    held = found.get("format") if isinstance(found, dict) else None
-    return held if isinstance(held, int) else FORMAT
-
-
-def _check_format(found: int, where: str, newest: int) -> None:
-    if found > newest:
-        raise NewerStoreError(
-            f"{where} has format {found}, and this version of prism-ray reads format {newest} and older: "
-            "a newer version made it; upgrade prism-ray"
-        )
+    found = values.get("format") if isinstance(values, dict) else None
+    return found if isinstance(found, int) else FORMAT
 
 
 def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """Return the record that plain data are; raises ValueError that says what is wrong with them first."""
-    return _checked(lambda adapter: adapter.validate_python(dict(values)), kind)
+    """Return plain data as a record; raises ValueError with the first thing that is wrong with them."""
+    return _checked(kind, lambda adapter: adapter.validate_python(dict(values)))
 
 
-def _checked(validate: Callable[[TypeAdapter[Any]], Record], kind: type[Record]) -> Record:
+def _checked(kind: type[Record], validate: Callable[[TypeAdapter[Any]], Record]) -> Record:
+    """Return what `validate` returns; raises ValueError of one line, with the first problem and its key."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     try:

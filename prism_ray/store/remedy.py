@@ -1,7 +1,8 @@
-"""The one remedy of each fault of a store: whoever finds a fault raises the error that is made here.
+"""The remedy of each fault of a store. Whoever finds a fault raises the error that is made here.
 
-damaged     a commit, a file that a commit names, the listing of the images, the record of a failure
-unfit       bytes that are those committed, and yet not what such a unit makes; `verify` cannot see that
+damaged     a commit, a file that a commit names, the listing of the image folder, or the record of a failure
+missing     the same, if it is not there
+unfit       a unit whose files are as committed, but cannot be its result; `verify` cannot see that
 lost_plan   plan.json
 """
 
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def damaged(files: "StoreFiles", name: str, problem: object) -> StoreError:
-    """Return the error of a damaged file; `verify --repair` sets the unit that made it back to pending.
+    """Return the error of a damaged file; `verify --repair` sets the unit that wrote it back to pending.
 
-    >>> str(damaged(StoreFiles("runs/a"), "images/part-x-0.parquet", "it is missing"))
-    'runs/a/images/part-x-0.parquet is damaged: it is missing; run `prism-ray verify --repair runs/a`, then
-    the command `prism-ray distill runs/a/config.yaml --store runs/a`'
+    >>> str(damaged(StoreFiles("/a"), "images/part-x-0.parquet", "it is missing"))
+    '/a/images/part-x-0.parquet is damaged: it is missing; run `prism-ray verify --repair /a`, then
+    `prism-ray distill /a/config.yaml --store /a`'
     """
     return _repaired(files, f"{files.location}/{name} is damaged: {problem}")
 
@@ -31,27 +32,23 @@ def missing(files: "StoreFiles", name: str) -> StoreError:
 
 
 def _repaired(files: "StoreFiles", what: str) -> StoreError:
-    repair = f"`prism-ray verify --repair {shlex.quote(files.location)}`"
-    return StoreError(f"{what}; run {repair}, then {_again(files)}", what)
+    repair = f"prism-ray verify --repair {shlex.quote(files.location)}"
+    return StoreError(f"{what}; run `{repair}`, then `{resume_command(files)}`", what)
 
 
 def unfit(files: "StoreFiles", unit_id: str, problem: object) -> StoreError:
-    """Return the error of a unit whose files are those committed, and yet not what such a unit makes."""
+    """Return the error of a unit whose files are as committed, but cannot be its result."""
     what = f"{files.location}: the result of {unit_id} cannot be used: {problem}"
-    retry = f"`prism-ray retry {shlex.quote(files.location)} {unit_id}`"
-    return StoreError(f"{what}; run {retry}, then {_again(files)}", what)
+    retry = f"prism-ray retry {shlex.quote(files.location)} {unit_id}"
+    return StoreError(f"{what}; run `{retry}`, then `{resume_command(files)}`", what)
 
 
 def lost_plan(files: "StoreFiles", problem: str) -> StoreError:
-    """Return the error of a store whose plan.json is missing or damaged; `distill` writes it anew."""
+    """Return the error of a store whose plan.json is missing or damaged."""
     return StoreError(
-        f"{files.location}/{layout.PLAN} {problem}; run {_again(files)}, with the config that the run was "
-        "made with: the commits prove it, and it is written anew"
+        f"{files.location}/{layout.PLAN} {problem}; run `{resume_command(files)}` with the config that the "
+        "run was made with: it is checked against the commits, and plan.json is written again"
     )
-
-
-def _again(files: "StoreFiles") -> str:
-    return f"`{resume_command(files)}`"
 
 
 def resume_command(files: "StoreFiles") -> str:

@@ -1,4 +1,4 @@
-"""Storage behind a network: an operation that fails for a passing reason is tried again."""
+"""Retries for storage behind a network: an operation that fails for a temporary reason is repeated."""
 
 import random
 import time
@@ -8,14 +8,14 @@ from typing import TypeVar
 _ATTEMPTS = 6
 _FIRST_WAIT_S = 0.2  # doubled each time, about 6 s in all
 
-# These say something of the file; another attempt would say it again.
+# These errors are about the file itself: another attempt would fail in the same way.
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Result = TypeVar("Result")
 
 
 def with_retries(operation: Callable[[], Result]) -> Result:
-    """Return what `operation` returns; raises OSError when it has failed too often, or for good."""
+    """Return what `operation` returns; raises OSError if it fails too often or permanently."""
     for attempt in range(_ATTEMPTS):
         try:
             return operation()

@@ -95,8 +95,8 @@ HARMS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "deep classes": (lambda data: changed(data, {"class_names": "[" * 10**5}), "no class names"),
     "classes of numbers": (lambda data: changed(data, {"class_names": "[1, 2, 3]"}), "no class names"),
     "a bomb": (lambda data: changed(data, path=["x" * 10**7] * 15), "it unpacks to more than"),
-    "truncated": (lambda data: data[:-9], "no Parquet file"),
-    "empty": (lambda data: b"", "no Parquet file"),
+    "truncated": (lambda data: data[:-9], "not a Parquet file"),
+    "empty": (lambda data: b"", "not a Parquet file"),
 }
 
 

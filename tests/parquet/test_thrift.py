@@ -19,7 +19,7 @@ def test_fields_come_out_by_number() -> None:
     )
     reader = CompactReader(data + b"behind")
     assert reader.record() == {1: True, 2: -2, 3: b"ab", 100: 64, 101: [1, 2], 102: {1: False}}
-    assert reader.place == len(data)
+    assert reader.offset == len(data)
 
 
 @pytest.mark.parametrize(

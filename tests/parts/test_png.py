@@ -48,7 +48,7 @@ def test_only_png_is_decoded() -> None:
     """A file of the store that makes Pillow run one of its rarer decoders."""
     sink = io.BytesIO()
     Image.new("RGB", (4, 4)).save(sink, format="BMP")
-    with pytest.raises(ValueError, match="is no whole PNG: cannot identify"):
+    with pytest.raises(ValueError, match="is not a complete PNG: cannot identify"):
         decode_png(sink.getvalue(), 3, 4)
 
 
@@ -69,15 +69,15 @@ LONG_COMMENT = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (png_of(60_000, 60_000), "is no whole PNG: Image size .3600000000 pixels. exceeds"),
+        (png_of(60_000, 60_000), "is not a complete PNG: Image size .3600000000 pixels. exceeds"),
         (png_of(9_000, 9_000), "is L of 9000 x 9000 pixels, not L of 8 x 8"),
         (png_of(9_000, 9_000, colour=2), "is RGB of 9000 x 9000 pixels, not L of 8 x 8"),
         (png_of(8, 9), "is L of 8 x 9 pixels"),
         (png_of(8, 8, colour=6), "is RGBA of"),
         (png_of(8, 8, colour=3), "is P of"),
-        (png_of(0, 8), "is no whole PNG"),
-        (png_of(8, 8)[:-30], "is no whole PNG"),
-        (png_of(8, 8, more=LONG_COMMENT), "is no whole PNG: Decompressed data too large"),
+        (png_of(0, 8), "is not a complete PNG"),
+        (png_of(8, 8)[:-30], "is not a complete PNG"),
+        (png_of(8, 8, more=LONG_COMMENT), "is not a complete PNG: Decompressed data too large"),
     ],
 )
 def test_what_is_larger_than_it_may_be_is_not_unpacked(data: bytes, problem: str) -> None:

@@ -211,7 +211,7 @@ def test_rows_and_commit_name_the_same_files(files: StoreFiles, run: Run) -> Non
     ):
         with pytest.raises(StoreError, match="its rows have other PNG files than its commit"):
             read_batch(files, replace(first, files=parts), form_of(run))
-    with pytest.raises(StoreError, match="image 0 of class 0 is not there"):
+    with pytest.raises(StoreError, match="image 0 of class 0 is missing"):
         read_batch(files, replace(first, files=(index,)), form_of(run))
     with pytest.raises(StoreError, match="names no file"):
         read_batch(files, replace(first, files=()), form_of(run))

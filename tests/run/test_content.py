@@ -101,13 +101,16 @@ def test_what_the_codecs_write_has_no_fault(
     [
         (lambda rows: rows.pop(), "1 missing, the first is image"),
         (lambda rows: rows.append(dict(rows[0])), "1 too many, the first is image 0 of class 0"),
-        (lambda rows: rows.reverse(), "they stand in another order"),
+        (lambda rows: rows.reverse(), "their order is another"),
         (lambda rows: rows[0].update(ipc_index=1), "1 missing, .*; 1 too many, .* image 1 of class 0"),
         (lambda rows: rows[0].update(label=None), "there is no image 0 of class None"),
-        (lambda rows: rows[0].update(image=None), "image 0 of class 0 is not there"),
+        (lambda rows: rows[0].update(image=None), "image 0 of class 0 is missing"),
         (lambda rows: rows[0].update(label=77), "there is no image 0 of class 77"),
-        (lambda rows: rows[1]["image"].update(bytes=b"no PNG"), "image 0 of class 1 is no whole PNG"),
-        (lambda rows: rows[1]["image"].update(bytes=png(8)[:-25]), "image 0 of class 1 is no whole PNG"),
+        (lambda rows: rows[1]["image"].update(bytes=b"no PNG"), "image 0 of class 1 is not a complete PNG"),
+        (
+            lambda rows: rows[1]["image"].update(bytes=png(8)[:-25]),
+            "image 0 of class 1 is not a complete PNG",
+        ),
         (lambda rows: rows[1]["image"].update(bytes=png(8, "RGB")), "is RGB of 8 x 8 pixels, not L of 8 x 8"),
         (lambda rows: rows[1]["image"].update(bytes=png(9)), "is L of 9 x 9 pixels, not L of 8 x 8"),
         (lambda rows: rows[1]["image"].update(bytes=png(6000)), "is L of 6000 x 6000 pixels, not L of 8 x 8"),
@@ -134,12 +137,12 @@ def test_faults_of_labels_are_named(local: StoreFiles, run: Run, labels: Relabel
     bad = whole[1].logits.copy()
     bad[2, 1] = np.nan
     for epochs, named in (
-        ([whole[0]], "says 6 rows of images/0, and it must have 12"),
-        (epochs_of(slots, [0, 1, 2]), "says 18 rows of images/1, and it must have 12"),
-        (epochs_of(slots, [0, 2]), "epoch 1, does not hold the images of the group: 6 missing"),
+        ([whole[0]], "says that images/0 has 6 rows, and it must have 12"),
+        (epochs_of(slots, [0, 1, 2]), "says that images/1 has 18 rows, and it must have 12"),
+        (epochs_of(slots, [0, 2]), "epoch 1, does not contain the images of the group: 6 missing"),
         (
             epochs_of([*slots[1:], slots[1]], [0, 1]),
-            "epoch 0, does not hold the images of the group: 1 missing",
+            "epoch 0, does not contain the images of the group: 1 missing",
         ),
         ([whole[0], replace(whole[1], logits=bad)], "a logit is not finite"),
         (epochs_of(slots, [0, 1], num_classes=4), "column logits is fixed_size_list<element: halffloat>[4]"),

@@ -84,7 +84,7 @@ def test_nothing_is_written_over(
     """Catches two data sets mixed up in one folder."""
     target = StoreFiles(str(tmp_path / "out"))
     export_folder(local, run, "distilled", commits, target)
-    with pytest.raises(UsageError, match=r"classes\.json is there already; give --to"):
+    with pytest.raises(UsageError, match=r"classes\.json exists already; give --to"):
         export_folder(local, run, "distilled", commits, target)
 
 

@@ -50,7 +50,7 @@ def test_a_store_without_a_run_says_how_to_start_one(files: StoreFiles) -> None:
     """`status` on a wrong folder: FileNotFoundError."""
     with pytest.raises(StoreError) as caught:
         load_run(files)
-    assert str(caught.value).startswith(f"{files.location} holds no run (no plan.json)")
+    assert str(caught.value).startswith(f"{files.location} contains no run (no plan.json)")
     assert f"prism-ray distill CONFIG --store {files.location}" in str(caught.value)
 
 
@@ -82,7 +82,7 @@ def test_other_settings_are_refused_once_there_is_work(
     with pytest.raises(FingerprintError) as caught:
         save_run(files, make_run(teachers__squeeze={"epochs": 50}, seed=3))
     message = str(caught.value)
-    assert message.startswith(f"{files.location} holds another run")
+    assert message.startswith(f"{files.location} contains another run")
     assert (
         "\n  seed: the store has 0, now 3\n  teachers.squeeze.epochs: the store has 20, now 50\n" in message
     )

@@ -99,7 +99,7 @@ def test_the_deep_look_sees_what_a_later_config_left_out(
     rotten = finish(files, both, second, b"abcd")
     files.replace(rotten, b"abcx")
     run = save_run(files, make_run(image_sets={"ours": {}}))
-    assert "recover/theirs" in run.kept
+    assert "recover/theirs" in run.scopes
     assert (read_progress(files, run).damaged, read_progress(files, run).num_others) == ({}, 0)
     deep = read_progress(files, run, deep=True)
     assert deep.num_others == 1

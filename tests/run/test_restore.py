@@ -37,7 +37,7 @@ def test_the_commits_prove_the_config_and_its_threads(
     """Catches a month of work lost with one small file, or gone on with other threads, to other bytes."""
     config = config_of(digits_config, tmp_path / "run")
     files = begin(config, lost)
-    with pytest.raises(StoreError, match="the commits prove it") as caught:
+    with pytest.raises(StoreError, match="checked against the commits") as caught:
         load_run(files)
     resume = f"`prism-ray distill {files.location}/config.yaml --store {files.location}`"
     assert resume in str(caught.value)
