@@ -71,15 +71,13 @@ def read_config(path: Path, overrides: tuple[str, ...], store: str | None) -> An
     from prism_ray.config import load_config
     from prism_ray.config.renamed import RenamedWarning
 
-    with warnings.catch_warnings(record=True) as caught:
+    def print_note(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"note: {message}", err=True)
+
+    with warnings.catch_warnings():
         warnings.simplefilter("always", RenamedWarning)
-        config = load_config(path, overrides, store)
-    for warning in caught:
-        if issubclass(warning.category, RenamedWarning):
-            say(f"note: {warning.message}", err=True)
-        else:
-            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-    return config
+        warnings.showwarning = print_note
+        return load_config(path, overrides, store)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -10,45 +10,27 @@ from prism_ray.config.base import PositiveInt, Section
 class DataConfig(Section):
     """The real images."""
 
-    source: Literal["digits", "fashion-mnist", "image-folder"] = Field(
-        description="digits: the 1,797 images that scikit-learn contains. fashion-mnist: four idx .gz files. "
-        "image-folder: one folder of images per class."
-    )
-    path: str | None = Field(
-        default=None,
-        description="Folder of the data. fashion-mnist: the four idx .gz files. image-folder: the class "
-        "folders of the training images. It must exist under this path on the node of every actor.",
-    )
-    test_path: str | None = Field(
-        default=None,
-        description="For image-folder: the class folders of the test images. Without it, test_fraction of "
-        "each class is held out.",
-    )
-    download: bool = Field(
-        default=False,
-        description="For fashion-mnist: let torchvision download missing files into path.",
-    )
-    image_size: PositiveInt = Field(
-        description="Height and width of the images that networks see and of the distilled images, in pixels."
-    )
-    num_classes: PositiveInt | None = Field(
-        default=None,
-        description="If set, the data must have exactly this number of classes.",
-    )
-    test_fraction: float = Field(
-        default=0.2,
-        gt=0.0,
-        lt=1.0,
-        description="Share of each class that is held out for the test if the source has no test split.",
-    )
+    source: Literal["digits", "fashion-mnist", "image-folder"]
+    """digits: the 1,797 images that scikit-learn contains. fashion-mnist: four idx .gz files. image-folder:
+    one folder of images per class."""
+    path: str | None = None
+    """Folder of the data. fashion-mnist: the four idx .gz files. image-folder: the class folders of the
+    training images. It must exist under this path on the node of every actor."""
+    test_path: str | None = None
+    """For image-folder: the class folders of the test images. Without it, test_fraction of each class is held
+    out."""
+    download: bool = False
+    """For fashion-mnist: let torchvision download missing files into path."""
+    image_size: PositiveInt
+    """Height and width of the images that networks see and of the distilled images, in pixels."""
+    num_classes: PositiveInt | None = None
+    """If set, the data must have exactly this number of classes."""
+    test_fraction: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Share of each class that is held out for the test if the source has no test split."""
 
-    validation_fraction: float = Field(
-        default=0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Share of each class's training images that is held out for validation, for example 0.1. "
-        "No network is trained on them and no image starts from them. For tuning, see evaluate.split.",
-    )
+    validation_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of each class's training images that is held out for validation, for example 0.1. No network is
+    trained on them and no image starts from them. For tuning, see evaluate.split."""
 
     @model_validator(mode="after")
     def _check_paths(self) -> Self:

@@ -110,7 +110,7 @@ def _image_set(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     method = find_method(name) if isinstance(name, str) else None
     if method is None:
         return {**_merge(shared, own), "method": name}
-    preset, _ = with_new_names(method.preset, lambda key: f"preset of method {name}", ("recover",))
+    preset, _ = with_new_names(method.preset, f"preset of method {name}", ("recover",))
     formation = {**preset, **shared, **own}.get("formation")
     reaches = {key: value for key, value in shared.items() if _applies(key, method.optimises, formation)}
     return {**_merge(preset, reaches, own), "method": name}
@@ -128,7 +128,7 @@ def _applies(key: str, optimises: bool, formation: Any) -> bool:
 def _protocol_values(name: Any, section: str) -> Mapping[str, Any]:
     protocol = PROTOCOLS.get(name) if isinstance(name, str) else None
     values: Mapping[str, Any] = getattr(protocol, section) if protocol is not None else {}
-    return with_new_names(values, lambda key: f"preset of protocol {name}", (section,))[0]
+    return values
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

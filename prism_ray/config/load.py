@@ -7,25 +7,18 @@ import copy
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from prism_ray.config.labels import EvaluateConfig
-from prism_ray.config.layers import resolve, user_location
+from prism_ray.config.layers import Where, resolve, user_location
 from prism_ray.config.reading import parse_yaml, read_config_text, shown, to_yaml
 from prism_ray.config.recover import RecoverConfig, SelectConfig
-from prism_ray.config.renamed import (
-    RenamedKey,
-    in_old_names,
-    new_key,
-    note,
-    old_names,
-    other_name,
-    with_new_names,
-)
+from prism_ray.config.renamed import RenamedWarning, with_new_names
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
 from prism_ray.suggest import did_you_mean
@@ -46,26 +39,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
     try:
         text = read_config_text(path)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_similar_files(path)}") from None
+        raise ConfigError(f"{path}: no such file{_similar_files(path.parent, path.name)}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    values = parse_yaml(text, str(path))
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a config is a mapping of keys to values, got {shown(values)}")
+    values, notes = _with_new_names(parse_yaml(text, str(path)), str(path))
     sources: dict[str, str] = {}
     for override in overrides:
-        if override.startswith("store.") and isinstance(values.get("store"), str):
-            values["store"] = {"url": values["store"]}
-        key = _apply_override(values, override, sources)
-        sources[key] = f"--set {override}"
+        notes |= _apply_override(values, override.strip(), sources)
     if store is not None:
-        held = values.get("store")
-        values["store"] = {**held, "url": store} if isinstance(held, dict) else store
-        sources["store.url" if isinstance(held, dict) else "store"] = f"--store {store}"
-    config, renamed = _parse(values, str(path), sources)
-    for names in renamed:
-        warnings.warn(note(names.old, names.new, _source_of(names.new, str(path), sources)), stacklevel=2)
-    return config
+        given = values.get("store")
+        values["store"] = {**given, "url": store} if isinstance(given, dict) else store
+        sources["store.url" if isinstance(given, dict) else "store"] = f"--store {store}"
+    for text in notes.values():
+        warnings.warn(text, RenamedWarning, stacklevel=2)
+    return _check(values, str(path), sources)
 
 
 def parse_config(values: Any, origin: str) -> Config:
@@ -73,26 +60,43 @@ def parse_config(values: Any, origin: str) -> Config:
 
     Keys under an old name are read without a warning. Raises ConfigError with one line for each wrong key.
     """
-    return _parse(values, origin, {})[0]
+    return _check(_with_new_names(values, origin)[0], origin, {})
 
 
-def _parse(values: Any, origin: str, sources: dict[str, str]) -> tuple[Config, list[RenamedKey]]:
-    """Return the Config, and the keys of `values` that have an old name."""
+def parse_stored_config(values: Any, origin: str) -> Config:
+    """Return the resolved config of a store. Keys that only later versions know are left out.
+
+    Raises ConfigError if a value is wrong; `origin` names it.
+    """
+    values, _ = _with_new_names(copy.deepcopy(values), origin)
+    try:
+        Config.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] == "extra_forbidden":
+                *sections, key = _location(detail, values)
+                node: Any = values
+                for section in sections:
+                    node = node[section]
+                node.pop(key, None)
+    return _check(values, origin, {})
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved config as YAML, which `load_config` reads to an equal Config."""
+    return to_yaml(config.model_dump(mode="json"))
+
+
+def _with_new_names(values: Any, origin: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: a config is a mapping of keys to values, got {shown(values)}")
-
-    def where(key: str) -> str:
-        return _source_of(key, origin, sources)
-
-    values, renamed = with_new_names(values, where)
-    try:
-        return _check(values, resolve(values, where), origin, sources), renamed
-    except ConfigError as error:
-        raise ConfigError(in_old_names(str(error), renamed)) from None
+    return with_new_names(values, origin)
 
 
-def _check(values: dict[str, Any], resolved: dict[str, Any], origin: str, sources: dict[str, str]) -> Config:
-    """Return the Config of `resolved`; an error names the keys of the user's `values`."""
+def _check(values: dict[str, Any], origin: str, sources: dict[str, str]) -> Config:
+    """Return the Config of the user's `values`; `sources` has the options that set some of the keys."""
+    where = partial(_source_of, origin=origin, sources=sources)
+    resolved = resolve(values, where)
     try:
         text = json.dumps(resolved)
     except (TypeError, ValueError) as error:
@@ -105,7 +109,7 @@ def _check(values: dict[str, Any], resolved: dict[str, Any], origin: str, source
         # A union gives one error for each of its members, a shared value one for each set that has it.
         complaints: dict[str, dict[str, None]] = {}
         for detail in error.errors(include_url=False):
-            subject, problem = _describe(detail, values, resolved, origin, sources)
+            subject, problem = _describe(detail, values, resolved, where)
             complaints.setdefault(subject, {})[problem] = None
         lines = [subject + ", or ".join(problems) for subject, problems in complaints.items()]
         if len(lines) > _NUM_NAMED:
@@ -113,84 +117,61 @@ def _check(values: dict[str, Any], resolved: dict[str, Any], origin: str, source
         raise ConfigError("\n".join(lines)) from None
 
 
-def parse_stored_config(values: Any, origin: str) -> Config:
-    """Return the resolved config of a store. Keys that only later versions know are left out.
+def _apply_override(values: dict[str, Any], override: str, sources: dict[str, str]) -> dict[str, str]:
+    """Set the key of one `a.b=c` in `values`, note it in `sources`, and return the notes on old names.
 
-    Raises ConfigError if a value is wrong; `origin` names it.
+    A number in the key is an index in a list.
     """
-    held, _ = with_new_names(copy.deepcopy(values), lambda key: origin)
-    try:
-        Config.model_validate_json(json.dumps(held), strict=True)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            if detail["type"] == "extra_forbidden":
-                *sections, key = _location(detail, held)
-                node: Any = held
-                for section in sections:
-                    node = node[section]
-                node.pop(key, None)
-    return parse_config(held, origin)
-
-
-def dump_config(config: Config) -> str:
-    """Return the resolved config as YAML, which `load_config` reads to an equal Config."""
-    return to_yaml(config.model_dump(mode="json"))
-
-
-def _apply_override(values: dict[str, Any], override: str, sources: Mapping[str, str]) -> str:
-    """Set the key of one `a.b=c` in `values` and return it. A number in the key is an index in a list.
-
-    A value under the key's other name (old or new) is removed, unless an option in `sources` set it.
-    """
+    option = f"--set {override}"
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {override}: expected key=value, for example recover.ipc=1")
-    value = parse_yaml(text, f"--set {override}")
+    *sections, name = key.strip().split(".")
+    if not equals or not all([*sections, name]):
+        raise ConfigError(f"{option}: expected key=value, for example recover.ipc=1")
+    renamed, notes = with_new_names({name: parse_yaml(text, option)}, option, sections)
+    ((name, value),) = renamed.items()
+    if sections == ["store"] and isinstance(values.get("store"), str):
+        values["store"] = {"url": values["store"]}
     node: Any = values
-    for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
+    for depth, part in enumerate([*sections, name]):
+        prefix = ".".join(sections[:depth])
+        index: Any = part
         if isinstance(node, list):
-            if not (part.isascii() and part.isdigit()) or int(part) >= len(node):
-                prefix = ".".join(parts[:depth])
+            if part not in map(str, range(len(node))):
                 raise ConfigError(
-                    f"--set {override}: {part!r} is not an index in {prefix}, a list of {len(node)}; use 0 "
-                    f"to {len(node) - 1}"
+                    f"{option}: {part!r} is not an index in {prefix}, a list of {len(node)}; use 0 to "
+                    f"{len(node) - 1}"
                 )
-            index: Any = int(part)
-        elif isinstance(node, dict):
-            index = part
-        else:
-            prefix = ".".join(parts[:depth])
-            raise ConfigError(f"--set {override}: {prefix} is {shown(node)} and has no keys")
-        if last:
+            index = int(part)
+        elif not isinstance(node, dict):
+            raise ConfigError(f"{option}: {prefix} is {shown(node)} and has no keys")
+        elif node.get(part) is None:
+            node[part] = {}
+        if depth == len(sections):
             node[index] = value
-            other = other_name(parts)
-            if other is not None and ".".join([*parts[:-1], other]) not in sources:
-                node.pop(other, None)
         else:
-            if isinstance(node, dict) and node.get(index) is None:
-                node[index] = {}
             node[index] = copy.copy(node[index])  # a YAML alias shares the object with its anchor
             node = node[index]
-    return ".".join(parts)
+    key, written = ".".join([*sections, name]), key.strip()
+    earlier = sources.setdefault(key, option)
+    if not earlier.startswith(f"--set {written}"):
+        raise ConfigError(
+            f"{earlier} and {option} set one key by its old and its new name; remove the old one"
+        )
+    sources[key] = option
+    return notes
 
 
 def config_schema() -> dict[str, Any]:
     """Return the JSON schema of a config as users write it, with the shared sections."""
     schema = Config.model_json_schema()
     shared = {
-        "recover": (
-            "RecoverConfig",
-            "The values that all image sets share. Without image_sets: those of the one set and its control.",
-        ),
-        "evaluate": (
-            "EvaluateConfig",
-            "The values that all evaluations share. Without evaluations: those of the one evaluation.",
-        ),
+        "recover": "The values that all image sets share. Without image_sets: those of the one set and its "
+        "control.",
+        "evaluate": "The values that all evaluations share. Without evaluations: those of the only one.",
     }
-    for key, (model, description) in shared.items():
-        schema["properties"][key] = {"$ref": f"#/$defs/{model}", "description": description}
+    for key, description in shared.items():
+        reference = f"#/$defs/{_SHARED[key].__name__}"
+        schema["properties"][key] = {"$ref": reference, "description": description}
     for model in ("RecoverConfig", "SelectConfig", "EvaluateConfig"):
         del schema["$defs"][model]["required"]  # in the named or in the shared section: neither must have it
     for own in schema["properties"]["image_sets"]["patternProperties"].values():
@@ -199,42 +180,39 @@ def config_schema() -> dict[str, Any]:
     return schema
 
 
-def _describe(
-    detail: Any, values: Any, resolved: Any, origin: str, sources: dict[str, str]
-) -> tuple[str, str]:
+def _describe(detail: Any, values: Any, resolved: Any, where: Where) -> tuple[str, str]:
     """Return the error of one key as the user wrote it: (file or option and key, problem)."""
     location = user_location(_location(detail, resolved), values)
     key = ".".join(str(part) for part in location)
-    where = _source_of(key, origin, sources)
-    if detail["type"] == "extra_forbidden":
-        # The member of the union that this set is; a key of `recover` applies to all sets.
-        selected = location[0] == "image_sets" and detail["loc"][2:3] == ("select",)
-        problem = f"unknown key{_nearest_key(location, selected)}"
-        return f"{where}: {key} = {shown(detail['input'])}: ", problem
-    if detail["type"] == "json_invalid":  # for example text with half a surrogate
-        return f"{origin}: ", f"a value is not plain data: {detail['msg']}; correct the text"
-    if detail["type"] == "missing":
-        field = _field_description(location)
-        return f"{where}: {key} ", f"is missing{f' ({field})' if field else ''}"
-    if detail["type"] == "value_error":
-        text = str(detail["ctx"]["error"])
-        if "image_sets" not in values:  # the checks of the whole config know only named sets
-            text = re.sub(r"\bimage_sets\.[a-z-]+\.", "recover.", text)
-        if "evaluations" not in values:
-            text = re.sub(r"\bevaluations\.[a-z-]+\.", "evaluate.", text)
-        return f"{where}: {key + ': ' if key else ''}", text
-    message = detail["msg"].removeprefix("Input ")
+    subject = f"{where(key)}: {key} = {shown(detail['input'])}: "
+    match detail["type"]:
+        case "extra_forbidden":
+            # The member of the union that this set is; a key of `recover` applies to all sets.
+            selected = location[0] == "image_sets" and detail["loc"][2:3] == ("select",)
+            return subject, f"unknown key{_nearest_key(location, selected)}"
+        case "json_invalid":  # for example text with half a surrogate
+            return f"{where('')}: ", f"a value is not plain data: {detail['msg']}; correct the text"
+        case "missing":
+            field = _model_at(location[:-1]).model_fields.get(str(location[-1]))
+            description = f" ({' '.join(field.description.split())})" if field and field.description else ""
+            return f"{where(key)}: {key} ", f"is missing{description}"
+        case "value_error":
+            text = str(detail["ctx"]["error"])
+            if "image_sets" not in values:  # the checks of the whole config know only named sets
+                text = re.sub(r"\bimage_sets\.[a-z-]+\.", "recover.", text)
+            if "evaluations" not in values:
+                text = re.sub(r"\bevaluations\.[a-z-]+\.", "evaluate.", text)
+            return f"{where(key)}: {key + ': ' if key else ''}", text
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
-        choices = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
-        hint = did_you_mean(detail["input"], choices)
-    return f"{where}: {key} = {shown(detail['input'])}: ", f"{message}{hint}"
+        hint = did_you_mean(detail["input"], re.findall(r"'([^']*)'", str(detail["ctx"]["expected"])))
+    return subject, detail["msg"].removeprefix("Input ") + hint
 
 
 def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:
     """Return the option that set `key`; for a section, the file and every option that changed it."""
     for name, text in sources.items():
-        if f"{key}.".startswith(f"{new_key(name)}."):
+        if f"{key}.".startswith(f"{name}."):
             return text
     touched = [text for name, text in sources.items() if not key or name.startswith(f"{key}.")]
     return f"{origin} with {' '.join(touched)}" if touched else origin
@@ -243,42 +221,32 @@ def _source_of(key: str, origin: str, sources: dict[str, str]) -> str:
 def _location(detail: Any, values: Any) -> list[str | int]:
     """Return the location of an error in `values`, without the union member that pydantic tried."""
     location: list[str | int] = []
-    for place, part in enumerate(detail["loc"]):
-        held = isinstance(values, dict) and str(part) in {str(key) for key in values}
-        if held:
-            values = next(value for key, value in values.items() if str(key) == str(part))
+    for index, part in enumerate(detail["loc"]):
+        if isinstance(values, dict) and part in values:
+            values = values[part]
         elif isinstance(values, list) and isinstance(part, int):
             values = values[part] if part < len(values) else None
-        elif detail["type"] != "missing" or place < len(detail["loc"]) - 1:
+        elif detail["type"] != "missing" or index < len(detail["loc"]) - 1:
             continue
         location.append(part)
     return location
 
 
-def _models_along(location: Sequence[str | int]) -> list[type[BaseModel]]:
-    """Return the models of the sections along `location`, the root first."""
-    models: list[type[BaseModel]] = [Config]
-    for part in location:
-        if len(models) == 1 and str(part) in _SHARED:
-            models.append(_SHARED[str(part)])
-            continue
-        field = models[-1].model_fields.get(str(part))
-        if field is None:
-            continue
-        found = _find_model(field.annotation)
-        if found is not None:
-            models.append(found)
-    return models
+def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
+    """Return the model of the innermost section along `location`."""
+    model: type[BaseModel] = Config
+    for part in map(str, location):
+        if model is Config and part in _SHARED:
+            model = _SHARED[part]
+        elif part in model.model_fields:
+            model = _find_model(model.model_fields[part].annotation) or model
+    return model
 
 
 def _find_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _find_model(argument)
-        if found is not None:
-            return found
-    return None
+    return next(filter(None, map(_find_model, getattr(annotation, "__args__", ()))), None)
 
 
 def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
@@ -286,19 +254,19 @@ def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
 
     `selected` is true if the key belongs to an image set that is selected and not optimised.
     """
-    prefix, wrong = [str(part) for part in location[:-1]], str(location[-1])
-    model: type[BaseModel] = SelectConfig if selected else _models_along(location[:-1])[-1]
+    *sections, wrong = map(str, location)
+    model = SelectConfig if selected else _model_at(location[:-1])
     if selected and wrong in RecoverConfig.model_fields:
         return f"; the set's method selects real images and does not optimise them; leave {wrong} out"
     names = [*model.model_fields, *(_SHARED if model is Config else ())]
-    here = {name: new_key(".".join([*prefix, name])) for name in (*names, *old_names(prefix))}
-    hint = did_you_mean(wrong, here)
-    if hint:
-        return hint
-    elsewhere = {full.rsplit(".", 1)[-1]: full for full in _all_keys(Config)}
+    elsewhere = {full.rpartition(".")[2]: full for full in _all_keys(Config)}
     for section, shared in _SHARED.items():
-        elsewhere |= {full.rsplit(".", 1)[-1]: full for full in _all_keys(shared, f"{section}.")}
-    return did_you_mean(wrong, elsewhere) or f"; the keys here are {', '.join(names)}"
+        elsewhere |= {full.rpartition(".")[2]: full for full in _all_keys(shared, f"{section}.")}
+    return (
+        did_you_mean(wrong, {name: ".".join([*sections, name]) for name in names})
+        or did_you_mean(wrong, elsewhere)
+        or f"; the keys here are {', '.join(names)}"
+    )
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
@@ -309,12 +277,5 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
             yield from _all_keys(inner, f"{prefix}{name}.")
 
 
-def _field_description(location: Sequence[str | int]) -> str | None:
-    field = _models_along(location[:-1])[-1].model_fields.get(str(location[-1]))
-    return field.description if field else None
-
-
-def _similar_files(path: Path) -> str:
-    if not path.parent.is_dir():
-        return ""
-    return did_you_mean(path.name, {entry.name: entry for entry in path.parent.iterdir()})
+def _similar_files(folder: Path, name: str) -> str:
+    return did_you_mean(name, {entry.name: entry for entry in folder.iterdir()}) if folder.is_dir() else ""

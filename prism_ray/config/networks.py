@@ -25,20 +25,14 @@ _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
 class NetworkConfig(Section):
     """An architecture of timm or torchvision, built with the number of classes of the data."""
 
-    arch: str = Field(
-        pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$",
-        description="timm:<arch> or torchvision:<arch>, for example timm:resnet18.",
-    )
-    kwargs: dict[str, int | float | bool | str | list[int] | None] = Field(
-        default={},
-        description="Arguments of the architecture's constructor, for example {width_mult: 0.5}.",
-    )
-    stem: Literal["imagenet", "small"] = Field(
-        default="imagenet",
-        description="imagenet: the architecture is not changed. small, for images of about 32 pixels: the "
-        "first convolution gets stride 1, and the first max-pooling is removed if it belongs to the stem (at "
-        "most three convolutions before it, the first with a stride).",
-    )
+    arch: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$")
+    """timm:<arch> or torchvision:<arch>, for example timm:resnet18."""
+    kwargs: dict[str, int | float | bool | str | list[int] | None] = Field(default={})
+    """Arguments of the architecture's constructor, for example {width_mult: 0.5}."""
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """imagenet: the architecture is not changed. small, for images of about 32 pixels: the first convolution
+    gets stride 1, and the first max-pooling is removed if it belongs to the stem (at most three convolutions
+    before it, the first with a stride)."""
 
     @field_validator("arch")
     @classmethod
@@ -64,39 +58,28 @@ class NetworkConfig(Section):
 class TeacherConfig(NetworkConfig):
     """A teacher of the pool: trained in squeeze, or with weights that exist already."""
 
-    name: Name = Field(description="Name of the teacher in this run, and of its folder in the store.")
-    arch: str = Field(
-        pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$",
-        description="timm:<arch> or torchvision:<arch>, for example timm:resnet18: the teacher is trained in "
-        "squeeze. With weights it is not trained: torchvision:<arch>@<weights> (for example IMAGENET1K_V1 or "
-        "DEFAULT), timm:<arch>@pretrained or @<tag>, or <library>:<arch>@<path> with the path of a file of "
-        "weights (safetensors, or a state dict in .pth, .pt or .bin; a path has a slash or one of these "
-        "endings).",
-    )
-    weights_by: Literal["name", "position"] = Field(
-        default="name",
-        description="How the tensors of a file of weights are assigned. name: by their names. position: by "
-        "their order, for a file with the names of another library. The shapes are checked in both cases.",
-    )
-    mean: tuple[Finite, Finite, Finite] | None = Field(
-        default=None,
-        description="Mean per channel, for pixels in [0, 1], that normalises the teacher's input. Default: "
-        "the mean of the training images if the teacher is trained in squeeze, the mean in the file of "
-        "weights if prism-ray wrote it, otherwise the mean that the library states.",
-    )
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
-        default=None, description="Standard deviation per channel, as `mean`."
-    )
-    input_size: Literal["run", "own"] | PositiveInt = Field(
-        default="run",
-        description="Height and width of the teacher's input in pixels. run: data.image_size. own: the "
-        "resolution that the library states. Or a number, for example 224.",
-    )
-    class_indices: tuple[NonNegativeInt, ...] | None = Field(
-        default=None,
-        description="For weights of other classes than the data's: index of the output for each class of the "
-        "data, in the order of the data's classes. For example [285, 967] for two classes of ImageNet-1K.",
-    )
+    name: Name
+    """Name of the teacher in this run, and of its folder in the store."""
+    arch: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$")
+    """timm:<arch> or torchvision:<arch>, for example timm:resnet18: the teacher is trained in squeeze. With
+    weights it is not trained: torchvision:<arch>@<weights> (for example IMAGENET1K_V1 or DEFAULT),
+    timm:<arch>@pretrained or @<tag>, or <library>:<arch>@<path> with the path of a file of weights
+    (safetensors, or a state dict in .pth, .pt or .bin; a path has a slash or one of these endings)."""
+    weights_by: Literal["name", "position"] = "name"
+    """How the tensors of a file of weights are assigned. name: by their names. position: by their order, for
+    a file with the names of another library. The shapes are checked in both cases."""
+    mean: tuple[Finite, Finite, Finite] | None = None
+    """Mean per channel, for pixels in [0, 1], that normalises the teacher's input. Default: the mean of the
+    training images if the teacher is trained in squeeze, the mean in the file of weights if prism-ray wrote
+    it, otherwise the mean that the library states."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Standard deviation per channel, as `mean`."""
+    input_size: Literal["run", "own"] | PositiveInt = "run"
+    """Height and width of the teacher's input in pixels. run: data.image_size. own: the resolution that the
+    library states. Or a number, for example 224."""
+    class_indices: tuple[NonNegativeInt, ...] | None = None
+    """For weights of other classes than the data's: index of the output for each class of the data, in the
+    order of the data's classes. For example [285, 967] for two classes of ImageNet-1K."""
 
     @field_validator("arch")
     @classmethod
@@ -155,27 +138,27 @@ class TeacherConfig(NetworkConfig):
 class SqueezeConfig(Section):
     """The training of the teachers on the real images (AdamW, one-cycle learning rate)."""
 
-    epochs: PositiveInt = Field(default=20, description="Number of passes over the training images.")
-    batch_size: BatchSize = Field(default=64, description="Images per training step.")
-    learning_rate: PositiveFloat = Field(default=0.005, description="Peak of the one-cycle learning rate.")
-    weight_decay: NonNegativeFloat = Field(default=0.01, description="AdamW's weight decay.")
-    shift: NonNegativeInt = Field(
-        default=2, description="Augmentation: move each image by up to this many pixels."
-    )
-    flip: bool = Field(
-        default=True, description="Augmentation: mirror a random half of the images left to right."
-    )
+    epochs: PositiveInt = 20
+    """Number of passes over the training images."""
+    batch_size: BatchSize = 64
+    """Images per training step."""
+    learning_rate: PositiveFloat = 0.005
+    """Peak of the one-cycle learning rate."""
+    weight_decay: NonNegativeFloat = 0.01
+    """AdamW's weight decay."""
+    shift: NonNegativeInt = 2
+    """Augmentation: move each image by up to this many pixels."""
+    flip: bool = True
+    """Augmentation: mirror a random half of the images left to right."""
 
 
 class TeachersConfig(Section):
     """The teacher pool."""
 
-    pool: tuple[TeacherConfig, ...] = Field(
-        min_length=1, description="The teachers. Those without weights are trained in squeeze."
-    )
-    squeeze: SqueezeConfig = Field(
-        default=SqueezeConfig(), description="The training of the teachers on the real images."
-    )
+    pool: tuple[TeacherConfig, ...] = Field(min_length=1)
+    """The teachers. Those without weights are trained in squeeze."""
+    squeeze: SqueezeConfig = SqueezeConfig()
+    """The training of the teachers on the real images."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

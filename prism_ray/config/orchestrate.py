@@ -13,10 +13,10 @@ MAX_LEASE_TTL_S = 600.0
 class ElasticActors(Section):
     """A number of actors that follows the amount of work."""
 
-    min: PositiveInt = Field(
-        default=1, description="Minimum number of actors, which stay when there is little work."
-    )
-    max: PositiveInt = Field(description="Maximum number of actors.")
+    min: PositiveInt = 1
+    """Minimum number of actors, which stay when there is little work."""
+    max: PositiveInt
+    """Maximum number of actors."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -28,75 +28,44 @@ class ElasticActors(Section):
 class OrchestrateConfig(Section):
     """The distribution of the work over the cluster."""
 
-    actors: PositiveInt | ElasticActors | Literal["auto"] = Field(
-        default="auto",
-        description="Number of actors, or a range, for example {min: 1, max: 8}. auto: one per GPU of the "
-        "cluster, or 1 without GPUs. In a range, the number follows the amount of work, and an autoscaling "
-        "cluster grows with it.",
-    )
-    gpus_per_actor: NonNegativeFloat | Literal["auto"] = Field(
-        default="auto",
-        description="GPUs per actor, for example 0.5. auto: 1 if the cluster has GPUs, otherwise 0.",
-    )
-    accelerator_type: str | None = Field(
-        default=None,
-        description="Type of accelerator that an actor needs, by Ray's name, for example H100.",
-    )
-    label_selector: dict[str, str] = Field(
-        default={}, description="Ray's label selector for the nodes of the actors, for example {zone: a}."
-    )
-    threads_per_actor: PositiveInt | Literal["auto"] = Field(
-        default="auto",
-        description="CPU threads per actor. auto: cores / actors. A run keeps its value, because the last "
-        "bits of sums on the CPU depend on it.",
-    )
-    max_attempts: PositiveInt = Field(
-        default=3, description="Number of attempts at a unit before it is set aside."
-    )
-    error_budget: NonNegativeInt = Field(
-        default=20, description="Maximum number of units set aside in one stage. With one more the run ends."
-    )
-    preemption_budget: NonNegativeInt | None = Field(
-        default=None,
-        description="Maximum number of actors lost to preemption (the machine was taken away). null: no "
-        "limit.",
-    )
-    straggler_factor: NonNegativeFloat = Field(
-        default=4.0,
-        description="An idle actor runs a unit a second time if it takes longer than this many times the "
-        "median of its kind, for example 4. The first commit counts. 0: never.",
-    )
-    stall_timeout_s: PositiveFloat = Field(
-        default=3600.0,
-        description="The run ends after this many seconds in which no unit was done and no batch made a "
-        "step.",
-    )
-    label_actors: NonNegativeInt = Field(
-        default=0,
-        description="Number of actors that prefer relabel and evaluate units; the others prefer recover "
-        "units. 0: no actor has a preference.",
-    )
-    lease_ttl_s: PositiveFloat = Field(
-        default=30.0,
-        le=MAX_LEASE_TTL_S,
-        description="Another driver may take over the store after this many seconds without a heartbeat.",
-    )
-    idle_actor_s: PositiveFloat = Field(
-        default=20.0, description="An actor above actors.min is ended after this many seconds without work."
-    )
-    actor_start_timeout_s: PositiveFloat = Field(
-        default=600.0, description="The run ends if no actor has started after this many seconds."
-    )
-    teacher_cache_gib: PositiveFloat = Field(
-        default=8.0,
-        description="Memory for the teachers that an actor keeps loaded, in GiB. The least recently used "
-        "ones are removed first. A unit that needs more at once still gets all of its teachers.",
-    )
-    checkpoint_interval_s: NonNegativeFloat = Field(
-        default=60.0,
-        description="Seconds between two checkpoints of a batch, which are kept in wip/. A batch that is "
-        "interrupted resumes from its last checkpoint. 0: one after every iteration.",
-    )
-    log_interval_s: PositiveFloat = Field(
-        default=30.0, description="Seconds between two progress lines if there is no terminal."
-    )
+    actors: PositiveInt | ElasticActors | Literal["auto"] = "auto"
+    """Number of actors, or a range, for example {min: 1, max: 8}. auto: one per GPU of the cluster, or 1
+    without GPUs. In a range, the number follows the amount of work, and an autoscaling cluster grows with
+    it."""
+    gpus_per_actor: NonNegativeFloat | Literal["auto"] = "auto"
+    """GPUs per actor, for example 0.5. auto: 1 if the cluster has GPUs, otherwise 0."""
+    accelerator_type: str | None = None
+    """Type of accelerator that an actor needs, by Ray's name, for example H100."""
+    label_selector: dict[str, str] = Field(default={})
+    """Ray's label selector for the nodes of the actors, for example {zone: a}."""
+    threads_per_actor: PositiveInt | Literal["auto"] = "auto"
+    """CPU threads per actor. auto: cores / actors. A run keeps its value, because the last bits of sums on
+    the CPU depend on it."""
+    max_attempts: PositiveInt = 3
+    """Number of attempts at a unit before it is set aside."""
+    error_budget: NonNegativeInt = 20
+    """Maximum number of units set aside in one stage. With one more the run ends."""
+    preemption_budget: NonNegativeInt | None = None
+    """Maximum number of actors lost to preemption (the machine was taken away). null: no limit."""
+    straggler_factor: NonNegativeFloat = 4.0
+    """An idle actor runs a unit a second time if it takes longer than this many times the median of its kind,
+    for example 4. The first commit counts. 0: never."""
+    stall_timeout_s: PositiveFloat = 3600.0
+    """The run ends after this many seconds in which no unit was done and no batch made a step."""
+    label_actors: NonNegativeInt = 0
+    """Number of actors that prefer relabel and evaluate units; the others prefer recover units. 0: no actor
+    has a preference."""
+    lease_ttl_s: PositiveFloat = Field(default=30.0, le=MAX_LEASE_TTL_S)
+    """Another driver may take over the store after this many seconds without a heartbeat."""
+    idle_actor_s: PositiveFloat = 20.0
+    """An actor above actors.min is ended after this many seconds without work."""
+    actor_start_timeout_s: PositiveFloat = 600.0
+    """The run ends if no actor has started after this many seconds."""
+    teacher_cache_gib: PositiveFloat = 8.0
+    """Memory for the teachers that an actor keeps loaded, in GiB. The least recently used ones are removed
+    first. A unit that needs more at once still gets all of its teachers."""
+    checkpoint_interval_s: NonNegativeFloat = 60.0
+    """Seconds between two checkpoints of a batch, which are kept in wip/. A batch that is interrupted resumes
+    from its last checkpoint. 0: one after every iteration."""
+    log_interval_s: PositiveFloat = 30.0
+    """Seconds between two progress lines if there is no terminal."""

@@ -150,6 +150,5 @@ def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
 
 def _too_many(mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(
-        problem=f"more than {_MAX_VALUES:,} values, where each use of an alias counts",
-        problem_mark=mark,
+        problem=f"more than {_MAX_VALUES:,} values, where each use of an alias counts", problem_mark=mark
     )

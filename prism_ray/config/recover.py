@@ -8,7 +8,7 @@ method. The defaults are PRISM's published ImageNet-1K settings. The preset of a
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from prism_ray.config.base import (
     CropScale,
@@ -18,7 +18,6 @@ from prism_ray.config.base import (
     PositiveFloat,
     PositiveInt,
     Section,
-    check_crop_scale,
 )
 from prism_ray.config.selection import SelectionConfig
 from prism_ray.methods import find_method, method_names
@@ -30,61 +29,43 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 class StatisticsConfig(Section):
     """The statistics of a teacher's layers that are matched, and the weights of the differences."""
 
-    layers: Literal["bn", "bn+conv"] = Field(
-        default="bn",
-        description="bn: match the inputs of BatchNorm layers with their running statistics. bn+conv: also "
-        "match the channels and patches of the inputs of convolutions with statistics that collect computes.",
-    )
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        default=0.0,
-        description="Weight of the past in a moving average of the batch statistics over the iterations, for "
-        "example 0.8. The gradient flows only through the current iteration. 0: no average.",
-    )
-    class_share: Fraction = Field(
-        default=0.0,
-        description="Share of category-aware matching, which uses the statistics of the batch's classes and "
-        "not those of all classes. For example 0.5: half of each.",
-    )
-    first_weight: NonNegativeFloat = Field(
-        default=10.0,
-        description="Weight of the first matched layer of each teacher. All other layers have weight 1.",
-    )
-    scale: Literal["sum", "relative"] = Field(
-        default="sum",
-        description="sum: the differences are added up, as published, so a network with more layers has more "
-        "weight. relative: each teacher's sum is divided by the norm of its own statistics.",
-    )
-    teacher_weights: dict[str, NonNegativeFloat] = Field(
-        default={},
-        description="Weight of a teacher's term in addition to bn_weight, by name, for example {resnet: "
-        "0.5}. Default: 1.",
-    )
+    layers: Literal["bn", "bn+conv"] = "bn"
+    """bn: match the inputs of BatchNorm layers with their running statistics. bn+conv: also match the
+    channels and patches of the inputs of convolutions with statistics that collect computes."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Weight of the past in a moving average of the batch statistics over the iterations, for example 0.8.
+    The gradient flows only through the current iteration. 0: no average."""
+    class_share: Fraction = 0.0
+    """Share of category-aware matching, which uses the statistics of the batch's classes and not those of all
+    classes. For example 0.5: half of each."""
+    first_weight: NonNegativeFloat = 10.0
+    """Weight of the first matched layer of each teacher. All other layers have weight 1."""
+    scale: Literal["sum", "relative"] = "sum"
+    """sum: the differences are added up, as published, so a network with more layers has more weight.
+    relative: each teacher's sum is divided by the norm of its own statistics."""
+    teacher_weights: dict[str, NonNegativeFloat] = Field(default={})
+    """Weight of a teacher's term in addition to bn_weight, by name, for example {resnet: 0.5}. Default: 1."""
 
 
 class ImageSetConfig(Section):
     """The settings of every image set, optimised or selected."""
 
-    method: str = Field(default="prism", description="Name of the method. `prism-ray methods` lists them.")
-    ipc: PositiveInt = Field(description="Images per class.")
-    primary: str = Field(
-        description="Name of the primary, the teacher that gives the logits. It also scores real images."
-    )
-    formation: Literal["cross-class", "joint"] = Field(
-        default="cross-class",
-        description="cross-class: a batch holds one IPC index (or a few) of a chunk of classes. joint: a "
-        "batch holds consecutive images in class order, so it has as few classes as possible.",
-    )
-    images_per_batch: PositiveInt = Field(default=100, description="Maximum number of images in a batch.")
-    ipc_indices_per_batch: PositiveInt | None = Field(
-        default=None,
-        description="For cross-class: number of IPC indices in one batch, which is one round. Default: 1. "
-        "With few classes, a larger value makes the batch statistics more stable, but there are fewer "
-        "teacher draws.",
-    )
-    replicate: NonNegativeInt = Field(
-        default=0,
-        description="Number of the replicate: 0, 1, 2, ... give different image sets from the same settings.",
-    )
+    method: str = "prism"
+    """Name of the method. `prism-ray methods` lists them."""
+    ipc: PositiveInt
+    """Images per class."""
+    primary: str
+    """Name of the primary, the teacher that gives the logits. It also scores real images."""
+    formation: Literal["cross-class", "joint"] = "cross-class"
+    """cross-class: a batch holds one IPC index (or a few) of a chunk of classes. joint: a batch holds
+    consecutive images in class order, so it has as few classes as possible."""
+    images_per_batch: PositiveInt = 100
+    """Maximum number of images in a batch."""
+    ipc_indices_per_batch: PositiveInt | None = None
+    """For cross-class: number of IPC indices in one batch, which is one round. Default: 1. With few classes,
+    a larger value makes the batch statistics more stable, but there are fewer teacher draws."""
+    replicate: NonNegativeInt = 0
+    """Number of the replicate: 0, 1, 2, ... give different image sets from the same settings."""
 
     @field_validator("method")
     @classmethod
@@ -117,9 +98,8 @@ class ImageSetConfig(Section):
 class SelectConfig(ImageSetConfig):
     """An image set of selected real images that are not optimised: RDED and the controls."""
 
-    init: Literal["real", "random", "median", "rded"] = Field(
-        default="random", description="The real images that are selected; see `recover.init`."
-    )
+    init: Literal["real", "random", "median", "rded"] = "random"
+    """The real images that are selected; see `recover.init`."""
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
@@ -134,62 +114,43 @@ class SelectConfig(ImageSetConfig):
 class RecoverConfig(ImageSetConfig):
     """An image set whose pixels are optimised."""
 
-    selection: SelectionConfig = Field(
-        default=SelectionConfig(), description="The teachers that supervise, and when they are drawn."
-    )
-    statistics: StatisticsConfig = Field(
-        default=StatisticsConfig(), description="The statistics that the images must match."
-    )
-    init: Literal["real", "random", "median", "rded", "noise"] = Field(
-        default="real",
-        description="Images from which the optimisation starts. real: IPC index k starts from the k-th "
-        "training image of its class. random: random training images. median: training images of median "
-        "teacher probability. rded: collages of the best-scored patches. noise: Gaussian noise.",
-    )
-    iterations: PositiveInt = Field(
-        default=4000,
-        description="Number of iterations of the first round of IPC indices; joint: of the first sub-batch.",
-    )
-    iterations_step: NonNegativeInt = Field(
-        default=500,
-        description="Early-late schedule. cross-class: each round has this many iterations fewer than the "
-        "one before, for example 4000, 3500, 3000 with 500. joint: each sub-batch of a class joins this many "
-        "iterations later.",
-    )
-    iterations_cycle: PositiveInt = Field(
-        default=8,
-        description="cross-class: the schedule starts again after this many rounds. joint: number of "
-        "sub-batches of each class.",
-    )
-    learning_rate: PositiveFloat = Field(
-        default=0.05, description="Initial learning rate of Adam. It falls to 0 on a cosine."
-    )
-    betas: tuple[Beta, Beta] = Field(default=(0.5, 0.9), description="Betas of Adam.")
-    bn_weight: NonNegativeFloat = Field(
-        default=0.01, description="Weight r_bn of the alignment of statistics in the loss."
-    )
-    densification_weight: NonNegativeFloat = Field(
-        default=0.0, description="Weight of data densification (G-VBSM) in the loss. 0: none."
-    )
-    crop_scale: Annotated[CropScale, AfterValidator(check_crop_scale)] = Field(
-        default=(0.08, 1.0), description="Range of a crop's share of the image area, for example [0.08, 1.0]."
-    )
-    crop_curriculum: Literal["none", "cosine"] = Field(
-        default="none",
-        description="cosine: the lower limit of crop_scale starts at the upper limit and falls to its own "
-        "value on a cosine over the iterations.",
-    )
-    flip: bool = Field(default=True, description="Mirror the batch in a random half of the iterations.")
-    jitter: NonNegativeInt = Field(
-        default=32,
-        description="Roll the batch by 0 to jitter pixels along each axis.",
-    )
-    init_patch_shuffle: bool = Field(
-        default=False, description="Put the four quarters of each initial image into a random order."
-    )
-    options: dict[str, Any] = Field(
-        default={}, description="Settings of a method that is not built in. The method defines their names."
-    )
+    selection: SelectionConfig = SelectionConfig()
+    """The teachers that supervise, and when they are drawn."""
+    statistics: StatisticsConfig = StatisticsConfig()
+    """The statistics that the images must match."""
+    init: Literal["real", "random", "median", "rded", "noise"] = "real"
+    """Images from which the optimisation starts. real: IPC index k starts from the k-th training image of its
+    class. random: random training images. median: training images of median teacher probability. rded:
+    collages of the best-scored patches. noise: Gaussian noise."""
+    iterations: PositiveInt = 4000
+    """Number of iterations of the first round of IPC indices; joint: of the first sub-batch."""
+    iterations_step: NonNegativeInt = 500
+    """Early-late schedule. cross-class: each round has this many iterations fewer than the one before, for
+    example 4000, 3500, 3000 with 500. joint: each sub-batch of a class joins this many iterations later."""
+    iterations_cycle: PositiveInt = 8
+    """cross-class: the schedule starts again after this many rounds. joint: number of sub-batches of each
+    class."""
+    learning_rate: PositiveFloat = 0.05
+    """Initial learning rate of Adam. It falls to 0 on a cosine."""
+    betas: tuple[Beta, Beta] = (0.5, 0.9)
+    """Betas of Adam."""
+    bn_weight: NonNegativeFloat = 0.01
+    """Weight r_bn of the alignment of statistics in the loss."""
+    densification_weight: NonNegativeFloat = 0.0
+    """Weight of data densification (G-VBSM) in the loss. 0: none."""
+    crop_scale: CropScale = (0.08, 1.0)
+    """Range of a crop's share of the image area, for example [0.08, 1.0]."""
+    crop_curriculum: Literal["none", "cosine"] = "none"
+    """cosine: the lower limit of crop_scale starts at the upper limit and falls to its own value on a cosine
+    over the iterations."""
+    flip: bool = True
+    """Mirror the batch in a random half of the iterations."""
+    jitter: NonNegativeInt = 32
+    """Roll the batch by 0 to jitter pixels along each axis."""
+    init_patch_shuffle: bool = False
+    """Put the four quarters of each initial image into a random order."""
+    options: dict[str, Any] = Field(default={})
+    """Settings of a method that is not built in. The method defines their names."""
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:

@@ -18,30 +18,26 @@ from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
 class Config(Section):
     """All settings of a run, resolved: image sets and evaluations have names (see layers.py)."""
 
-    store: AnyStore = Field(
-        description="Folder or URL of the run's store, for example ./runs/digits. Or {url, image_format}."
-    )
-    seed: NonNegativeInt = Field(
-        default=0, description="Seed of the run. Every random choice is derived from it."
-    )
-    data: DataConfig = Field(description="The real images.")
-    teachers: TeachersConfig = Field(description="The teacher pool.")
-    collect: CollectConfig = Field(
-        default=CollectConfig(), description="The pass over the real images, which some methods need."
-    )
-    image_sets: dict[Name, AnyImageSet] = Field(
-        min_length=1,
-        description="The image sets by name. Their values override those of `recover`, which all sets share.",
-    )
-    relabel: RelabelConfig = Field(default=RelabelConfig(), description="The soft labels.")
-    evaluations: dict[Name, EvaluateConfig] = Field(
-        min_length=1,
-        description="The evaluations by name. Their values override those of `evaluate`, which all share.",
-    )
-    analyze: AnalyzeConfig = Field(default=AnalyzeConfig(), description="Measures of the images.")
-    orchestrate: OrchestrateConfig = Field(
-        default=OrchestrateConfig(), description="The distribution of the work over the cluster."
-    )
+    store: AnyStore
+    """Folder or URL of the run's store, for example ./runs/digits. Or {url, image_format}."""
+    seed: NonNegativeInt = 0
+    """Seed of the run. Every random choice is derived from it."""
+    data: DataConfig
+    """The real images."""
+    teachers: TeachersConfig
+    """The teacher pool."""
+    collect: CollectConfig = CollectConfig()
+    """The pass over the real images, which some methods need."""
+    image_sets: dict[Name, AnyImageSet] = Field(min_length=1)
+    """The image sets by name. Their values override those of `recover`, which all sets share."""
+    relabel: RelabelConfig = RelabelConfig()
+    """The soft labels."""
+    evaluations: dict[Name, EvaluateConfig] = Field(min_length=1)
+    """The evaluations by name. Their values override those of `evaluate`, which all share."""
+    analyze: AnalyzeConfig = AnalyzeConfig()
+    """Measures of the images."""
+    orchestrate: OrchestrateConfig = OrchestrateConfig()
+    """The distribution of the work over the cluster."""
 
     @model_validator(mode="after")
     def _check_teacher_names(self) -> Self:

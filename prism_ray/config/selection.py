@@ -22,53 +22,33 @@ class SelectionConfig(Section):
     per teacher.
     """
 
-    bn_teachers: tuple[str, ...] | None = Field(
-        default=None,
-        description="Names of the teachers that can be drawn. Default: the pool without the verifiers.",
-    )
-    include_primary: bool = Field(
-        default=True, description="true: the primary is in every draw. false: it is drawn like the others."
-    )
-    slots: NonNegativeInt = Field(
-        default=3,
-        description="Maximum number of teachers in a draw, without a primary that is in every draw.",
-    )
-    inclusion_probability: Fraction = Field(
-        default=0.5, description="Probability that a slot is filled. No teacher is drawn twice."
-    )
-    weights: dict[str, PositiveFloat] = Field(
-        default={},
-        description="Relative chance of a teacher to fill a slot, by name, for example {resnet: 2.0}. "
-        "Default: 1 for each teacher.",
-    )
-    redraw: Literal["round", "batch"] | PositiveInt = Field(
-        default="round",
-        description="When S is drawn. round: once per round of IPC indices, before recover. batch: once per "
-        "batch, before recover. A number n: again every n iterations, for example 100.",
-    )
-    order: Literal["random", "round-robin"] = Field(
-        default="random",
-        description="random: slots are filled at random. round-robin: in turn, in the order of the pool.",
-    )
-    logits: Literal["primary", "drawn"] = Field(
-        default="primary",
-        description="Teachers that give the logits. primary: the primary only. drawn: all drawn teachers.",
-    )
-    votes: Literal["equal", "prior"] = Field(
-        default="equal",
-        description="Weight of each drawn teacher's terms. equal: the same for all. prior: the softmax of "
-        "prior / prior_temperature over the drawn teachers.",
-    )
-    priors: dict[str, NonNegativeFloat] = Field(
-        default={},
-        description="For votes prior: prior accuracy of a teacher in percent, by name, for example {resnet: "
-        "69.8}. Default: its accuracy on the real validation images.",
-    )
-    prior_temperature: PositiveFloat = Field(
-        default=5.0,
-        description="For votes prior: softmax temperature, in accuracy points. With 5, a teacher that is 5 "
-        "points more accurate than another has e = 2.7 times its weight.",
-    )
+    bn_teachers: tuple[str, ...] | None = None
+    """Names of the teachers that can be drawn. Default: the pool without the verifiers."""
+    include_primary: bool = True
+    """true: the primary is in every draw. false: it is drawn like the others."""
+    slots: NonNegativeInt = 3
+    """Maximum number of teachers in a draw, without a primary that is in every draw."""
+    inclusion_probability: Fraction = 0.5
+    """Probability that a slot is filled. No teacher is drawn twice."""
+    weights: dict[str, PositiveFloat] = Field(default={})
+    """Relative chance of a teacher to fill a slot, by name, for example {resnet: 2.0}. Default: 1 for each
+    teacher."""
+    redraw: Literal["round", "batch"] | PositiveInt = "round"
+    """When S is drawn. round: once per round of IPC indices, before recover. batch: once per batch, before
+    recover. A number n: again every n iterations, for example 100."""
+    order: Literal["random", "round-robin"] = "random"
+    """random: slots are filled at random. round-robin: in turn, in the order of the pool."""
+    logits: Literal["primary", "drawn"] = "primary"
+    """Teachers that give the logits. primary: the primary only. drawn: all drawn teachers."""
+    votes: Literal["equal", "prior"] = "equal"
+    """Weight of each drawn teacher's terms. equal: the same for all. prior: the softmax of prior /
+    prior_temperature over the drawn teachers."""
+    priors: dict[str, NonNegativeFloat] = Field(default={})
+    """For votes prior: prior accuracy of a teacher in percent, by name, for example {resnet: 69.8}. Default:
+    its accuracy on the real validation images."""
+    prior_temperature: PositiveFloat = 5.0
+    """For votes prior: softmax temperature, in accuracy points. With 5, a teacher that is 5 points more
+    accurate than another has e = 2.7 times its weight."""
 
     @model_validator(mode="after")
     def _check_draw(self) -> Self:

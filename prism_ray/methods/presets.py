@@ -30,13 +30,7 @@ _IN_TURN = {
 }
 
 # The loop of SRe2L, which others kept.
-_LOOP = {
-    "iterations": 4000,
-    "iterations_step": 0,
-    "bn_weight": 0.01,
-    "jitter": 32,
-    "crop_scale": [0.08, 1.0],
-}
+_LOOP = {"iterations": 4000, "iterations_step": 0, "bn_weight": 0.01, "jitter": 32, "crop_scale": [0.08, 1.0]}
 
 PRESETS: Mapping[str, Row] = {
     # One teacher gives the logits, a random subset of the pool the BN alignment.
