@@ -39,7 +39,7 @@ def _run_stages(
             _do_and_report(path, store, overrides, names)
     except KeyboardInterrupt:
         click.echo("\ninterrupted; all finished work is kept. Resume with the same command:", err=True)
-        click.echo(f"  {_same_command()}", err=True)
+        click.echo(f"  {shlex.join(['prism-ray', *sys.argv[1:]])}", err=True)
         sys.exit(INTERRUPTED)
 
 
@@ -53,7 +53,6 @@ def _do_and_report(
     config = read_config(path, overrides, store)
     outcome = run_pipeline(config, str(path), names)
     files = StoreFiles(config.store_url)
-    location = files.location
     summary = summarise(files, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
@@ -69,15 +68,11 @@ def _do_and_report(
                 f"Teachers      {outcome.num_hits:,} hits, {outcome.num_loads:,} loads in the actors' caches"
             )
     click.echo(f"Bytes written {summary.num_bytes:,}")
-    click.echo(f"Store         {location}")
+    click.echo(f"Store         {files.location}")
     if summary.complete:
-        click.echo(f"Next: look at the images with\n  prism-ray show {location}")
+        click.echo(f"Next: look at the images with\n  prism-ray show {files.location}")
     else:
-        click.echo(f"Next: see what is missing with\n  prism-ray status {location}")
-
-
-def _same_command() -> str:
-    return shlex.join(["prism-ray", *sys.argv[1:]])
+        click.echo(f"Next: see what is missing with\n  prism-ray status {files.location}")
 
 
 def _command(name: str, config: Path, store: str | None, overrides: tuple[str, ...]) -> str:
@@ -118,14 +113,11 @@ def teachers(
 
     settings = read_config(config, overrides, store)
     files = StoreFiles(settings.store_url)
-    asked = match(settings, files, str(config))
-    from prism_ray.analyze.pool import (
-        best_device,
-        measure_pool,
-        print_pool,
-    )  # loads torch, so only after the checks of the input
+    requested = match(settings, files, str(config))
+    # Loads torch, so only after the checks of the input.
+    from prism_ray.analyze.pool import best_device, measure_pool, print_pool
 
-    figures = measure_pool(settings, asked.facts.num_classes, files, best_device(), batch_size)
+    figures = measure_pool(settings, requested.facts.num_classes, files, best_device(), batch_size)
     if as_json:
         click.echo(json.dumps(figures.to_json()))
         return

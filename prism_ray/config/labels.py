@@ -46,7 +46,7 @@ class RelabelConfig(Section):
     """Number of epochs that one relabel unit labels for its group."""
 
     encoding: str = "fp16"
-    """How the logits are stored; fp16: every logit as a float16 number."""
+    """Encoding of the stored logits. fp16: every logit as a float16 number."""
 
     @field_validator("encoding")
     @classmethod

@@ -19,8 +19,8 @@ from prism_ray.config.reading import shown
 from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.renamed import with_new_names
 from prism_ray.errors import ConfigError
-from prism_ray.methods import find_method
-from prism_ray.methods.protocols import PROTOCOLS
+from prism_ray.methods import Method, find_method
+from prism_ray.methods.protocols import PROTOCOLS, Protocol
 
 Where = Callable[[str], str]  # the file or the option that set a key
 
@@ -38,42 +38,33 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
     or if an option sets a shared value that has no effect.
     """
     resolved = dict(values)
-    shared_recover = _section(resolved.pop("recover", None), "recover", where)
-    shared_evaluate = _section(resolved.pop("evaluate", None), "evaluate", where)
+    recover, evaluate, relabel = (
+        _section(resolved.pop(key, None), key, where) for key in ("recover", "evaluate", "relabel")
+    )
     sets = _named(resolved.pop("image_sets", None), "image_sets", where)
-    evaluations = _named(resolved.pop("evaluations", None), "evaluations", where)
-    own_protocol = "prism"
+    evaluations = _named(resolved.pop("evaluations", None), "evaluations", where) or {STUDENT: {}}
+    protocol = "prism"
     if sets is None:
-        method = shared_recover.get("method", "prism")
-        known = find_method(method) if isinstance(method, str) else None
-        if known is not None:
-            own_protocol = known.protocol
-        resolved["image_sets"] = {
-            DISTILLED: _image_set(shared_recover, {}),
-            CONTROL: _image_set(shared_recover, {"method": CONTROL}),
-        }
-        sets = {DISTILLED: {}, CONTROL: {}}
-    else:
-        resolved["image_sets"] = {name: _image_set(shared_recover, own) for name, own in sets.items()}
-    results = resolved["image_sets"]
+        sets = {DISTILLED: {}, CONTROL: {"method": CONTROL}}
+        method = _method(recover)
+        protocol = method.protocol if method is not None else protocol
+    image_sets = {name: _image_set(recover, own) for name, own in sets.items()}
 
     def reaches_a_set(parts: Sequence[str]) -> bool:
-        return any(_takes(results[name], parts[0]) and not _holds(own, parts) for name, own in sets.items())
+        return any(
+            _takes(image_sets[name], parts[0]) and not _holds(own, parts) for name, own in sets.items()
+        )
 
-    _check_reach("recover", shared_recover, reaches_a_set, "image_sets", where)
-    evaluations = {STUDENT: {}} if evaluations is None else evaluations
-    relabel = _section(resolved.pop("relabel", None), "relabel", where)
-    given = [shared_evaluate, *evaluations.values()]
-    protocol = next((section["protocol"] for section in given if "protocol" in section), own_protocol)
-    labels = _protocol_values(protocol, "relabel")
+    _check_reach("recover", recover, reaches_a_set, "image_sets", where)
+    given = [evaluate, *evaluations.values()]
+    protocol = next((section["protocol"] for section in given if "protocol" in section), protocol)
+    preset = PROTOCOLS.get(protocol, Protocol("")) if isinstance(protocol, str) else Protocol("")
 
     def reaches_an_evaluation(parts: Sequence[str]) -> bool:
-        in_labels = parts == ["protocol"] and not labels.keys() <= relabel.keys()
+        in_labels = parts == ["protocol"] and not preset.relabel.keys() <= relabel.keys()
         return in_labels or not all(_holds(own, parts) for own in evaluations.values())
 
-    _check_reach("evaluate", shared_evaluate, reaches_an_evaluation, "evaluations", where)
-    shared_evaluate = {"protocol": protocol, **shared_evaluate}
-    preset = _protocol_values(protocol, "evaluate")
+    _check_reach("evaluate", evaluate, reaches_an_evaluation, "evaluations", where)
     for name, own in evaluations.items():
         if "protocol" in own and own["protocol"] != protocol:
             key = f"evaluations.{name}.protocol"
@@ -82,38 +73,42 @@ def resolve(values: Mapping[str, Any], where: Where) -> dict[str, Any]:
                 f"{shown(protocol)}, and all evaluations share one protocol and its labels; set "
                 f"evaluate.protocol, and set what differs key by key in evaluations.{name}"
             )
-    resolved["evaluations"] = {
-        name: _merge(preset, shared_evaluate, own) for name, own in evaluations.items()
+    return {
+        **resolved,
+        "image_sets": image_sets,
+        "evaluations": {
+            name: _merge(preset.evaluate, {"protocol": protocol}, evaluate, own)
+            for name, own in evaluations.items()
+        },
+        "relabel": {**preset.relabel, **relabel},
     }
-    resolved["relabel"] = {**labels, **relabel}
-    return resolved
 
 
 def user_location(location: Iterable[str | int], values: Mapping[str, Any]) -> list[str | int]:
     """Return the location in the user's `values` that the `location` in the resolved ones comes from."""
     parts = list(location)
     for named, shared in (("image_sets", "recover"), ("evaluations", "evaluate")):
-        if len(parts) > 2 and parts[0] == named:
-            own = values.get(named)
-            given = own.get(parts[1]) if isinstance(own, Mapping) else None
-            if not (isinstance(given, Mapping) and _holds(given, parts[2:])):
-                in_shared = _holds(_mapping(values.get(shared)), parts[2:3])
-                if in_shared or own is None:
-                    return [shared, *parts[2:]]
-        elif len(parts) == 2 and parts[0] == named and values.get(named) is None:
-            return [shared]
+        if parts[:1] == [named] and len(parts) > 1 and not _holds(values, parts):
+            unnamed = values.get(named) is None
+            if unnamed or (len(parts) > 2 and _holds(values, [shared, parts[2]])):
+                return [shared, *parts[2:]]
     return parts
 
 
+def _method(values: Mapping[str, Any]) -> Method | None:
+    name = values.get("method", "prism")
+    return find_method(name) if isinstance(name, str) else None
+
+
 def _image_set(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    name = own.get("method", shared.get("method", "prism"))
-    method = find_method(name) if isinstance(name, str) else None
+    merged = {"method": "prism", **_merge(shared, own)}
+    method = _method(merged)
     if method is None:
-        return {**_merge(shared, own), "method": name}
-    preset, _ = with_new_names(method.preset, f"preset of method {name}", ("recover",))
-    formation = {**preset, **shared, **own}.get("formation")
+        return merged
+    preset, _ = with_new_names(method.preset, f"preset of method {merged['method']}", ("recover",))
+    formation = {**preset, **merged}.get("formation")
     reaches = {key: value for key, value in shared.items() if _applies(key, method.optimises, formation)}
-    return {**_merge(preset, reaches, own), "method": name}
+    return {**_merge(preset, reaches, own), "method": merged["method"]}
 
 
 def _applies(key: str, optimises: bool, formation: Any) -> bool:
@@ -123,12 +118,6 @@ def _applies(key: str, optimises: bool, formation: Any) -> bool:
     if optimises or key not in RecoverConfig.model_fields:
         return True
     return key in SelectConfig.model_fields and key != "init"
-
-
-def _protocol_values(name: Any, section: str) -> Mapping[str, Any]:
-    protocol = PROTOCOLS.get(name) if isinstance(name, str) else None
-    values: Mapping[str, Any] = getattr(protocol, section) if protocol is not None else {}
-    return values
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +170,7 @@ def _check_reach(
 
 def _takes(result: Mapping[str, Any], key: str) -> bool:
     """True if a set has a shared key of `recover`."""
-    method = find_method(result["method"]) if isinstance(result["method"], str) else None
+    method = _method(result)
     return key in result and (method is None or _applies(key, method.optimises, result.get("formation")))
 
 
@@ -201,7 +190,3 @@ def _holds(values: Mapping[str, Any], parts: Iterable[str | int]) -> bool:
             return False
         node = node[part]
     return True
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

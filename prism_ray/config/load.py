@@ -18,7 +18,7 @@ from prism_ray.config.labels import EvaluateConfig
 from prism_ray.config.layers import Where, resolve, user_location
 from prism_ray.config.reading import parse_yaml, read_config_text, shown, to_yaml
 from prism_ray.config.recover import RecoverConfig, SelectConfig
-from prism_ray.config.renamed import RenamedWarning, with_new_names
+from prism_ray.config.renamed import RenamedWarning, old_names, with_new_names
 from prism_ray.config.run import Config
 from prism_ray.errors import ConfigError
 from prism_ray.suggest import did_you_mean
@@ -259,11 +259,12 @@ def _nearest_key(location: Sequence[str | int], selected: bool) -> str:
     if selected and wrong in RecoverConfig.model_fields:
         return f"; the set's method selects real images and does not optimise them; leave {wrong} out"
     names = [*model.model_fields, *(_SHARED if model is Config else ())]
+    here = {name: name for name in names} | old_names(sections)
     elsewhere = {full.rpartition(".")[2]: full for full in _all_keys(Config)}
     for section, shared in _SHARED.items():
         elsewhere |= {full.rpartition(".")[2]: full for full in _all_keys(shared, f"{section}.")}
     return (
-        did_you_mean(wrong, {name: ".".join([*sections, name]) for name in names})
+        did_you_mean(wrong, {name: ".".join([*sections, new]) for name, new in here.items()})
         or did_you_mean(wrong, elsewhere)
         or f"; the keys here are {', '.join(names)}"
     )

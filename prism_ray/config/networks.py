@@ -66,7 +66,7 @@ class TeacherConfig(NetworkConfig):
     timm:<arch>@pretrained or @<tag>, or <library>:<arch>@<path> with the path of a file of weights
     (safetensors, or a state dict in .pth, .pt or .bin; a path has a slash or one of these endings)."""
     weights_by: Literal["name", "position"] = "name"
-    """How the tensors of a file of weights are assigned. name: by their names. position: by their order, for
+    """Assignment of the tensors in a file of weights. name: by their names. position: by their order, for
     a file with the names of another library. The shapes are checked in both cases."""
     mean: tuple[Finite, Finite, Finite] | None = None
     """Mean per channel, for pixels in [0, 1], that normalises the teacher's input. Default: the mean of the

@@ -57,7 +57,7 @@ class ImageSetConfig(Section):
     primary: str
     """Name of the primary, the teacher that gives the logits. It also scores real images."""
     formation: Literal["cross-class", "joint"] = "cross-class"
-    """cross-class: a batch holds one IPC index (or a few) of a chunk of classes. joint: a batch holds
+    """cross-class: a batch contains one IPC index (or a few) of a chunk of classes. joint: a batch holds
     consecutive images in class order, so it has as few classes as possible."""
     images_per_batch: PositiveInt = 100
     """Maximum number of images in a batch."""

@@ -35,6 +35,12 @@ def old_name(section: str, name: str) -> str:
     return next((old for old, new in RENAMED.get(section, {}).items() if new == name), name)
 
 
+def old_names(path: Sequence[str]) -> dict[str, str]:
+    """Return the old names that are read in the section at `path`, with their new names."""
+    section = _NAMED.get(path[0], "") if len(path) == 2 else ".".join(path)
+    return RENAMED.get(section, {})
+
+
 def with_new_names(values: Any, where: str, path: Sequence[str] = ()) -> tuple[Any, dict[str, str]]:
     """Return `values` (a config, or its section at `path`) with new names, and a note for each old name.
 
@@ -42,8 +48,7 @@ def with_new_names(values: Any, where: str, path: Sequence[str] = ()) -> tuple[A
     """
     if not isinstance(values, Mapping) or len(path) > 2:
         return values, {}
-    section = ".".join(path) if len(path) < 2 else _NAMED.get(path[0], "")
-    names = RENAMED.get(section, {})
+    names = old_names(path)
     result: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for key, value in values.items():

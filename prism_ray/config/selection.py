@@ -34,7 +34,7 @@ class SelectionConfig(Section):
     """Relative chance of a teacher to fill a slot, by name, for example {resnet: 2.0}. Default: 1 for each
     teacher."""
     redraw: Literal["round", "batch"] | PositiveInt = "round"
-    """When S is drawn. round: once per round of IPC indices, before recover. batch: once per batch, before
+    """Time of the draws. round: once per round of IPC indices, before recover. batch: once per batch, before
     recover. A number n: again every n iterations, for example 100."""
     order: Literal["random", "round-robin"] = "random"
     """random: slots are filled at random. round-robin: in turn, in the order of the pool."""

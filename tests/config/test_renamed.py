@@ -112,6 +112,11 @@ def test_an_error_names_the_new_key_after_the_note(config_path: Path, override: 
         assert message in complaint(config_path, override)
 
 
+def test_a_misspelt_old_name_is_near_the_new_one(config_path: Path) -> None:
+    """A typo in a script with old options that is answered with a key of another section."""
+    assert "did you mean evaluate.num_students?" in complaint(config_path, "evaluate.seed=3")
+
+
 def test_an_old_option_without_effect_is_named_as_it_was_written(config_path: Path) -> None:
     """The check of options that reach nothing overlooks the old name, or speaks of another option."""
     named = "evaluations={a: {num_students: 2}}"
