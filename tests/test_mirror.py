@@ -27,7 +27,6 @@ COVERED_BY = {
     "pipeline.py": "test_resume.py",
     "recover/setting.py": "recover/test_engine.py",
     "sealed.py": "recover/test_state.py",
-    "stages/base.py": "stages/test_outside.py",
     "stages/collect.py": "plan/test_plan.py",
     "stages/evaluate.py": "plan/test_plan.py",
     "stages/formation.py": "plan/test_plan.py",
