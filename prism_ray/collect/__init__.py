@@ -1,1 +1,1 @@
-"""One pass over the real training images: statistics of layers, scores of images. No Ray, no store."""
+"""A pass over the real training images: statistics of layers, scores of images. No Ray, no store."""

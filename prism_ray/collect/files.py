@@ -1,4 +1,4 @@
-"""The files of this room, which are safetensors; statistics.py and scores.py say what they hold."""
+"""The files of this room, in safetensors; statistics.py and scores.py describe their contents."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def class_key(label: int, name: str) -> str:
-    """Return the key of a tensor that belongs to one class: `00012/loss`."""
+    """Return the key of a tensor of one class, for example `00012/loss`."""
     return f"{label:05d}/{name}"
 
 
@@ -20,10 +20,10 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
 def decode(data: bytes) -> dict[str, Tensor]:
     """Return the tensors of a file, in the order of their keys.
 
-    Raises ValueError if `data` is no such file, or was cut short.
+    Raises ValueError if `data` is not such a file, or is incomplete.
     """
     try:
         return dict(sorted(safetensors.torch.load(data).items()))
-    # The library's own, a dtype that torch has not, and empty shapes that are too large for torch.
+    # safetensors' own errors, a dtype that torch does not have, and empty shapes too large for torch.
     except (SafetensorError, LookupError, RuntimeError, TypeError) as error:
-        raise ValueError(f"no whole file of safetensors: {error}") from None
+        raise ValueError(f"not a complete safetensors file: {error}") from None

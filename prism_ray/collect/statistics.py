@@ -1,24 +1,23 @@
 """Statistics of a teacher's layers over the real images: collected in shards of classes, merged when read.
 
-A shard has two files. `totals` holds count, sum and sum of squares over its classes, so that any number of
-shards merge into the mean and variance of all images, and not into a mean of means. `classes` holds mean and
-variance of each class. The variance is over all values of the class, between its images as well as within.
+A shard has two files. `totals` contains count, sum and sum of squares over its classes, so that shards merge
+into the mean and variance of all images, not into a mean of means. `classes` contains mean and variance of
+each class. The variance is over all values of the class, both between its images and within them.
 
 Source: G-VBSM, arXiv 2311.17950; per class: EDC, arXiv 2404.13733 (whose public code pools differently).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from prism_ray.collect.files import class_key, decode, encode
-from prism_ray.collect.reading import read_pixels, side_of, training_indices
+from prism_ray.collect.real_images import read_pixels, side_of, training_indices
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
@@ -36,7 +35,7 @@ from prism_ray.teachers.layers import (
 from prism_ray.teachers.teacher import Teacher
 from prism_ray.teachers.training import split_evenly
 
-CHANNELS, PATCHES = "", "patch_"  # what is pooled; begins the names of its figures in the files
+CHANNELS, PATCHES = "", "patch_"  # prefixes of the figures in the files
 _LABELS = "labels"
 _LEAVE_OUT = (
     "leave the teacher out of image sets with statistics.layers = 'bn+conv' or statistics.class_share > 0"
@@ -59,7 +58,7 @@ class CollectedStatistics:
 
 @dataclass
 class Moments:
-    """How many values were seen, their sum and their sum of squares (float64), of each channel or patch."""
+    """Number of values, their sum and their sum of squares (float64), for each channel or patch."""
 
     count: int
     total: Tensor
@@ -75,7 +74,7 @@ class Moments:
         return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
 
     def mean_var(self) -> tuple[Tensor, Tensor]:
-        """Return mean and biased variance, float32; a variance that rounding takes below 0 is 0."""
+        """Return mean and biased variance, float32; a variance below 0 due to rounding is 0."""
         mean = self.total / self.count
         var = (self.squares / self.count - mean**2).clamp(min=0.0)
         return mean.float(), var.float()
@@ -89,46 +88,23 @@ def _add(table: Table, key: tuple[str, str], moments: Moments) -> None:
     table[key] = table[key] + moments if key in table else moments
 
 
-class _Recorder:
-    """Adds up the moments of a network's layers. Used as a context: hooks stand only inside it."""
-
-    def __init__(self, teacher: Teacher, patch_size: int) -> None:
-        self._teacher = teacher
-        self._patch_size = patch_size
-        self._table: Table = {}
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        layers = matched_layers(self._teacher.network, convolutions=True)
-        self._handles = [
-            layer.register_forward_pre_hook(partial(self._record, name)) for name, layer in layers.items()
-        ]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def pop(self) -> Table:
-        """Return what was seen since the last call; a layer that did not run is not in it."""
-        table, self._table = self._table, {}
-        return table
-
-    def _record(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        features = inputs[0]  # N, F, ...
-        per_channel = features.numel() // features.shape[1]
-        _add(self._table, (name, CHANNELS), Moments.of(*measure_channels(features), per_channel))
-        if isinstance(layer, nn.Conv2d):
-            per_patch = features.shape[0] * features.shape[1] * self._patch_size**2
-            patches = Moments.of(*measure_patches(features, self._patch_size), per_patch)
-            seen = self._table.get((name, PATCHES), patches)
-            if seen.total.shape != patches.total.shape:
-                raise EngineError(
-                    f"teacher {self._teacher.name}: convolution {name} runs on maps of {len(seen.total)} and "
-                    f"of {len(patches.total)} patches, which cannot be pooled; {_LEAVE_OUT}"
-                )
-            _add(self._table, (name, PATCHES), patches)
+def _record(
+    seen: Table, teacher: Teacher, patch_size: int, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]
+) -> None:
+    """Add the moments of a layer's inputs to `seen`; the last three are the arguments of a hook."""
+    features = inputs[0]  # N, F, ...
+    per_channel = features.numel() // features.shape[1]
+    _add(seen, (name, CHANNELS), Moments.of(*measure_channels(features), per_channel))
+    if isinstance(layer, nn.Conv2d):
+        per_patch = features.shape[0] * features.shape[1] * patch_size**2
+        patches = Moments.of(*measure_patches(features, patch_size), per_patch)
+        before = seen.get((name, PATCHES), patches)
+        if before.total.shape != patches.total.shape:
+            raise EngineError(
+                f"teacher {teacher.name}: convolution {name} runs on maps of {len(before.total)} and of "
+                f"{len(patches.total)} patches, which cannot be pooled; {_LEAVE_OUT}"
+            )
+        _add(seen, (name, PATCHES), patches)
 
 
 @torch.no_grad()
@@ -137,19 +113,22 @@ def collect_statistics(
 ) -> CollectedStatistics:
     """Pass the training images of the unit's classes through the teacher, each once, class by class.
 
-    Each image is seen under one random resized crop and flip, drawn from the unit's seed and its class.
-    Raises DataError if a class has no image, EngineError if a statistic is not finite, or if a layer runs
-    for some classes only.
+    Each image has one random resized crop and flip, drawn from the unit's seed and its class. Raises
+    DataError if a class has no image, EngineError if a statistic is not finite, or if a layer runs only for
+    some of the classes.
     """
     totals: Table = {}
     rows: dict[str, list[Tensor]] = {}  # key -> class by class
     labels = range(unit.first_class, unit.first_class + unit.num_classes)
-    side = side_of(data)
-    with _Recorder(teacher, config.patch_size) as recorder:
+    seen: Table = {}  # of the present class; a layer that did not run is not in it
+    with ExitStack() as hooks:
+        for name, module in matched_layers(teacher.network, convolutions=True).items():
+            hook = partial(_record, seen, teacher, config.patch_size, name)
+            hooks.callback(module.register_forward_pre_hook(hook).remove)
         for label in labels:
-            for pixels in _views(unit.seed, label, data, config, side, device):
+            seen.clear()
+            for pixels in _views(unit.seed, label, data, config, device):
                 teacher.network(teacher.preprocessing.apply(pixels))
-            seen = recorder.pop()
             if totals and seen.keys() != totals.keys():
                 layers = sorted({layer for layer, _ in seen.keys() ^ totals.keys()})
                 raise EngineError(
@@ -165,7 +144,7 @@ def collect_statistics(
         if not torch.isfinite(moments.squares).all():
             raise EngineError(
                 f"{unit.id}: the inputs of layer {layer} of teacher {teacher.name} are not finite for real "
-                "images; look at its weights"
+                "images; check its weights"
             )
         figures[f"{layer}/{pooled}count"] = torch.tensor(moments.count)
         figures[f"{layer}/{pooled}sum"] = moments.total.cpu()
@@ -175,9 +154,10 @@ def collect_statistics(
 
 
 def _views(
-    seed: int, label: int, data: RealImages, config: CollectConfig, side: int, device: torch.device
+    seed: int, label: int, data: RealImages, config: CollectConfig, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield a class's images in batches, each image under its crop and flip: (B, channels, side, side)."""
+    """Yield a class's images in batches, each image with its crop and flip: (B, channels, side, side)."""
+    side = side_of(data)
     indices = training_indices(data, label, config.images_per_class)
     rng = np.random.default_rng(derive_seed(seed, "views", label))
     crops = draw_crops(rng, len(indices), side, config.crop_scale)
@@ -195,9 +175,9 @@ def _views(
 def read_reference(
     totals: Iterable[bytes], classes: Iterable[bytes], labels: Collection[int], device: torch.device
 ) -> TeacherReference:
-    """Merge the shards of a teacher: `totals` of all of them, `classes` of at least those that hold `labels`.
+    """Merge the shards of a teacher: all `totals`, and the `classes` of at least those that contain `labels`.
 
-    Both are gone through once, so that a caller can read one file at a time. Raises ValueError if a shard is
+    Both are iterated once, so that a caller can read one file at a time. Raises ValueError if a shard is
     damaged, if the shards are not of one network, or if a class of `labels` is in none of them.
     """
     merged: Table = {}
@@ -228,21 +208,20 @@ def _read_totals(shard: bytes) -> Table:
         layer, _, figure = key.rpartition("/")
         pooled = PATCHES if figure.startswith(PATCHES) else CHANNELS
         figures.setdefault((layer, pooled), {})[figure.removeprefix(pooled)] = values
-    return {key: _moments(*key, found) for key, found in figures.items()}
-
-
-def _moments(layer: str, pooled: str, found: dict[str, Tensor]) -> Moments:
-    if found.keys() != {"count", "sum", "squares"}:
-        raise ValueError(f"layer {layer!r} has the figures {', '.join(sorted(found))}")
-    total, squares = found["sum"], found["squares"]
-    like = torch.zeros(len(total) if total.dim() == 1 else 0, dtype=torch.float64)
-    if not fits(found, {"count": torch.tensor(0), "sum": like, "squares": like}) or int(found["count"]) < 1:
-        raise ValueError(f"the {pooled}moments of layer {layer!r} are not finite, or not of one shape")
-    return Moments(int(found["count"]), total, squares)
+    table: Table = {}
+    for (layer, pooled), found in figures.items():
+        if found.keys() != {"count", "sum", "squares"}:
+            raise ValueError(f"layer {layer!r} has the figures {', '.join(sorted(found))}")
+        count, total, squares = found["count"], found["sum"], found["squares"]
+        like = torch.zeros(len(total) if total.dim() == 1 else 0, dtype=torch.float64)
+        if not fits(found, {"count": torch.tensor(0), "sum": like, "squares": like}) or int(count) < 1:
+            raise ValueError(f"the {pooled}moments of layer {layer!r} are not finite, or not of one shape")
+        table[layer, pooled] = Moments(int(count), total, squares)
+    return table
 
 
 def check_layers(layers: Mapping[str, LayerReference], network: nn.Module) -> None:
-    """Raise ValueError if statistics are of layers that a network has not, or of other channels."""
+    """Raise ValueError if a network does not have the layers of the statistics, with as many channels."""
     own = matched_layers(network, convolutions=True)
     for name, reference in layers.items():
         layer = own.get(name)
@@ -254,45 +233,44 @@ def check_layers(layers: Mapping[str, LayerReference], network: nn.Module) -> No
 def _read_classes(
     shard: bytes, wanted: Set[int], device: torch.device
 ) -> dict[int, dict[str, LayerReference]]:
-    """Return those of the classes `wanted` that a shard has, by label."""
+    """Return those of the classes `wanted` that a shard contains, by label."""
     tensors = decode(shard)
     if _LABELS not in tensors:
         tensors = _stack_classes(tensors)
     labels = tensors.pop(_LABELS)
     if labels.dtype != torch.int64 or labels.dim() != 1 or len(set(labels.tolist())) != len(labels):
-        raise ValueError("the labels of the classes are not whole numbers, each once")
+        raise ValueError("the labels of the classes are not different whole numbers")
     rows = {label: row for row, label in enumerate(labels.tolist()) if label in wanted}
     for key, values in tensors.items():
         if values.shape[:1] != labels.shape:
-            raise ValueError(f"{key} is not of the {len(labels)} classes of its file")
+            raise ValueError(f"{key} does not have the {len(labels)} classes of its file")
     # Copies: the other classes need not stay in memory.
     taken = {key: values[list(rows.values())] for key, values in tensors.items()}
     return dict(zip(rows, _rows(taken, len(rows), device), strict=True))
 
 
 def _stack_classes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the layout of earlier versions, `00012/<layer>/<figure>` of each class, into the present one."""
+    """Convert the layout of earlier versions, `00012/<layer>/<figure>` of each class, to the present one."""
     classes: dict[int, dict[str, Tensor]] = {}
     for key, values in tensors.items():
         label, _, name = key.partition("/")
         if not (label.isdecimal() and key == class_key(int(label), name)):
-            raise ValueError(f"it has no labels, and {key!r} is of no class")
+            raise ValueError(f"it has no labels, and {key!r} does not name a class")
         classes.setdefault(int(label), {})[name] = values
-    names = {name for held in classes.values() for name in held}
+    names = {name for figures in classes.values() for name in figures}
     try:
-        stacked = {name: torch.stack([held[name] for held in classes.values()]) for name in sorted(names)}
+        stacked = {
+            name: torch.stack([figures[name] for figures in classes.values()]) for name in sorted(names)
+        }
         return {_LABELS: torch.tensor(list(classes), dtype=torch.int64), **stacked}
     except (LookupError, RuntimeError) as error:
-        raise ValueError(f"its classes are not of the same layers: {error}") from None
+        raise ValueError(f"its classes do not have the same layers: {error}") from None
 
 
 def _rows(
     figures: Mapping[str, Tensor], num_rows: int, device: torch.device
 ) -> list[dict[str, LayerReference]]:
-    """Gather `<layer>/<figure>` (num_rows, F or P) by row and layer.
-
-    Raises ValueError if a figure is missing or makes no sense.
-    """
+    """Gather `<layer>/<figure>` (num_rows, F or P) by row and layer; raises ValueError if one is invalid."""
     layers: dict[str, dict[str, Tensor]] = {}
     for key, values in figures.items():
         layer, _, figure = key.rpartition("/")
@@ -308,7 +286,7 @@ def _rows(
                 raise ValueError(
                     f"mean and variance of layer {layer!r} are missing, not finite, or not of one shape"
                 )
-        held = (found[name].to(device) for pair in pairs for name in pair)
-        for row, figures_of_row in zip(rows, zip(*held, strict=True), strict=True):
+        columns = (found[name].to(device) for pair in pairs for name in pair)
+        for row, figures_of_row in zip(rows, zip(*columns, strict=True), strict=True):
             row[layer] = LayerReference(*figures_of_row)
     return rows

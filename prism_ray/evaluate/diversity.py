@@ -1,10 +1,7 @@
-"""Measures of the images of a set: how alike those of a class are, and what a verifier makes of them.
-
-No student is trained here; FIELD's words are intra-class cosine similarity and verifier accuracy.
-"""
+"""Measures of the images of a set: intra-class cosine similarity and verifier accuracy, without a student."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +23,8 @@ _BATCH = 256
 class IntraClassCosine:
     """Cosine similarity of the features of all pairs of images within each class.
 
-    Classes of fewer than two images have no pair and are left out of the means, which are None if no class
-    has one.
+    Classes of fewer than two images have no pair and do not count in the means. These are None if no class
+    has a pair.
     """
 
     mean: float | None  # over the classes, of the mean over a class's pairs
@@ -37,87 +34,64 @@ class IntraClassCosine:
 
 @torch.no_grad()
 def penultimate_features(teacher: Teacher, images: Images, device: torch.device) -> Tensor:
-    """Return what the network's classifier sees of the images, (N, F), on the device.
+    """Return the inputs of the network's classifier for the images, (N, F), on the device.
 
     `images` is uint8 (N, channels, H, W). The classifier is the linear layer or the 1x1 convolution that
     runs last; its input is flattened. Raises EngineError if there is neither.
     """
+    inputs: list[Tensor] = []  # of the layer that ran last
     features: list[Tensor] = []
-    with _classifier_inputs(teacher.network) as inputs:
-        for batch in split_evenly(len(images), _BATCH):
-            inputs.clear()
-            teacher_logits(teacher, to_pixels(torch.from_numpy(images[batch]).to(device)))
+
+    def keep_input(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs[:] = arguments[:1]
+
+    with ExitStack() as hooks:
+        for module in teacher.network.modules():
+            is_pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)  # as in SqueezeNet
+            if is_pointwise or isinstance(module, nn.Linear):
+                hooks.callback(module.register_forward_pre_hook(keep_input).remove)
+        for _ in _logits(teacher, images, device):
             if not inputs:
                 raise EngineError(
-                    f"teacher {teacher.name} has neither a linear layer nor a 1x1 convolution, so there are "
-                    "no penultimate features; name another analyze.feature_teacher"
+                    f"teacher {teacher.name} has neither a linear layer nor a 1x1 convolution, so it has no "
+                    "penultimate features; choose another teacher as analyze.feature_teacher"
                 )
             features.append(inputs[0].flatten(start_dim=1))
     return torch.cat(features)
 
 
-@contextmanager
-def _classifier_inputs(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Hold the input of what ran last of the layers that can be a classifier, and of no other."""
-    inputs: list[Tensor] = []
-
-    def hold(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        inputs[:] = arguments[:1]
-
-    handles = [
-        module.register_forward_pre_hook(hold) for module in network.modules() if _can_classify(module)
-    ]
-    try:
-        yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _can_classify(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):  # SqueezeNet ends in one
-        return module.kernel_size == (1, 1)
-    return isinstance(module, nn.Linear)
-
-
 def intra_class_cosine(features: Tensor, labels: Tensor) -> IntraClassCosine:
     """Return the cosine similarities within classes of features (N, F) with labels (N,), in float64.
 
-    Each pair i < j of a class counts once; the variance over a class's pairs is that of all there are
-    (divided by their number). A feature of zeros is at 0 to every other. Lower is more diverse. Source:
-    DELT, arXiv 2411.19946, and PRISM, arXiv 2511.09905.
+    Each pair i < j of a class counts once; the variance over a class's pairs is the biased one. The
+    similarity of a feature of zeros to every other is 0. Lower is more diverse. Source: DELT,
+    arXiv 2411.19946, and PRISM, arXiv 2511.09905.
     """
     unit = F.normalize(features.double(), dim=1)
-    means: list[Tensor | None] = []
+    means: dict[int, float] = {}
     variances: list[Tensor] = []
     num_classes = int(labels.max()) + 1 if len(labels) else 0
     for label in range(num_classes):
         own = unit[labels.to(unit.device) == label]  # n, F
-        if len(own) < 2:
-            means.append(None)
-            continue
-        first, second = torch.triu_indices(len(own), len(own), offset=1, device=own.device)
-        pairs = (own @ own.T)[first, second]
-        means.append(pairs.mean())
-        variances.append(pairs.var(correction=0))
-    per_class = tuple(None if mean is None else float(mean) for mean in means)
-    known = [mean for mean in per_class if mean is not None]
+        if len(own) >= 2:
+            first, second = torch.triu_indices(len(own), len(own), offset=1, device=own.device)
+            pairs = (own @ own.T)[first, second]
+            means[label] = float(pairs.mean())
+            variances.append(pairs.var(correction=0))
     return IntraClassCosine(
-        mean=sum(known) / len(known) if known else None,
+        mean=sum(means.values()) / len(means) if means else None,
         variance=float(torch.stack(variances).mean()) if variances else None,
-        per_class=per_class,
+        per_class=tuple(means.get(label) for label in range(num_classes)),
     )
 
 
 @torch.no_grad()
 def verifier_accuracy(teacher: Teacher, images: Images, labels: Tensor, device: torch.device) -> float:
-    """Return the share in [0, 1] of the images, uint8 (N, channels, H, W), that a teacher classifies right.
+    """Return the share of the images, uint8 (N, channels, H, W), that a teacher gives their labels (N,)."""
+    predicted = torch.cat([logits.argmax(dim=1) for logits in _logits(teacher, images, device)])
+    return int((predicted == labels.to(device)).sum()) / len(images)
 
-    `labels` is (N,).
-    """
-    labels = labels.to(device)
-    num_right = torch.zeros((), dtype=torch.int64, device=device)
+
+def _logits(teacher: Teacher, images: Images, device: torch.device) -> Iterator[Tensor]:
     for batch in split_evenly(len(images), _BATCH):
-        logits = teacher_logits(teacher, to_pixels(torch.from_numpy(images[batch]).to(device)))
-        num_right += (logits.argmax(dim=1) == labels[batch]).sum()
-    return int(num_right) / len(images)
+        yield teacher_logits(teacher, to_pixels(torch.from_numpy(images[batch]).to(device)))

@@ -1,10 +1,11 @@
 """The formulas of evaluation protocols: the losses, optimiser, learning rate and moving average of a student.
 
-Which protocol has which values is in prism_ray/methods/protocols.py.
+The values of each protocol are in prism_ray/methods/protocols.py.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,10 @@ from prism_ray.config import EvaluateConfig
 
 
 def learning_rate_factor(epoch: int, num_epochs: int, stretch: float, linear_tail: bool) -> float:
-    """Factor of the first learning rate in `epoch` e (from 0) of `num_epochs` E.
+    """Return the factor of the first learning rate in `epoch` e (from 0) of `num_epochs` E.
 
-    0.5 (1 + cos(pi e / (stretch E))); with the tail, after e = 5E/6 its value there times (1 - e/E), which
-    jumps down. Source: the public code of SRe2L (stretch 1), RDED and DELT (2), and, with the tail, PRISM
+    0.5 (1 + cos(pi e / (stretch E))); with the tail, after e = 5E/6, the value at 5E/6 times (1 - e/E), a
+    jump down. Source: the public code of SRe2L (stretch 1), RDED and DELT (2), and, with the tail, PRISM
     (arXiv 2511.09905; 2.5).
     """
     if linear_tail and 6 * epoch > 5 * num_epochs:
@@ -27,78 +28,61 @@ def learning_rate_factor(epoch: int, num_epochs: int, stretch: float, linear_tai
 
 
 def make_optimizer(student: nn.Module, config: EvaluateConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on parameters of two or more dimensions only, as in every protocol here."""
+    """Return AdamW; only parameters of two or more dimensions have weight decay, as in all protocols here."""
     decayed = [parameter for parameter in student.parameters() if parameter.dim() >= 2]
     others = [parameter for parameter in student.parameters() if parameter.dim() < 2]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a student is to answer for each of b views."""
+    """The targets of b views."""
 
     soft_labels: Tensor | None  # b, C: the ensemble's logits; None if hard labels alone are used
     label: Tensor  # b: class of the view's image
     partner_label: Tensor  # b: class of the image in the box
     partner_share: Tensor  # b: share of the view's area that the box covers
 
-    def pick(self, places: Tensor) -> "Targets":
-        """Return the targets of the views at `places`."""
-        return Targets(
-            None if self.soft_labels is None else self.soft_labels[places],
-            self.label[places],
-            self.partner_label[places],
-            self.partner_share[places],
-        )
+    def pick(self, indices: Tensor) -> "Targets":
+        """Return the targets of some of the views."""
+        soft_labels = None if self.soft_labels is None else self.soft_labels[indices]
+        others = (self.label, self.partner_label, self.partner_share)
+        return Targets(soft_labels, *(values[indices] for values in others))
 
 
 def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig) -> Tensor:
-    """Return the loss of a student's logits (b, C), a scalar, as evaluate.labels and evaluate.loss say."""
+    """Return the loss of a student's logits (b, C), a scalar, as evaluate.labels and evaluate.loss say.
+
+    hard   cross-entropy with the classes in a view, weighted by their shares of the area, mean over b.
+           Source: CutMix, arXiv 1905.04899.
+    kl     KL(softmax(soft / T) || softmax(logits / T)), mean over b, not times T^2. Source: the public code
+           of SRe2L, which omits the usual T^2, and of RDED, DELT and CV-DD.
+    mse    mean over all b C logits.
+    """
     if config.labels == "hard":
-        return hard_loss(logits, targets)
+        own = F.cross_entropy(logits, targets.label, reduction="none")  # b
+        partner = F.cross_entropy(logits, targets.partner_label, reduction="none")  # b
+        return ((1.0 - targets.partner_share) * own + targets.partner_share * partner).mean()
     assert targets.soft_labels is not None
     soft_labels = targets.soft_labels.to(logits.dtype)
     if config.loss == "kl":
-        loss = kl_loss(logits, soft_labels, config.temperature)
+        predicted = F.log_softmax(logits / config.temperature, dim=1)
+        expected = F.softmax(soft_labels / config.temperature, dim=1)
+        loss = F.kl_div(predicted, expected, reduction="batchmean")
     else:
-        loss = F.mse_loss(logits, soft_labels)  # mean over all b C logits
+        loss = F.mse_loss(logits, soft_labels)
     if config.ce_weight > 0.0:
-        # Of the image's own class, whatever the box shows. Source: the public code of G-VBSM, EDC and PRISM.
+        # With the image's own class, without its partner's. Source: the public code of G-VBSM, EDC and PRISM.
         loss = loss + config.ce_weight * F.cross_entropy(logits, targets.label)
     return loss
-
-
-def kl_loss(logits: Tensor, soft_labels: Tensor, temperature: float) -> Tensor:
-    """Return KL(softmax(soft / T) || softmax(logits / T)), the mean over the batch, not times T^2.
-
-    Source: the public code of SRe2L, which leaves the customary T^2 out, and of RDED, DELT and CV-DD.
-    """
-    return F.kl_div(
-        F.log_softmax(logits / temperature, dim=1),
-        F.softmax(soft_labels / temperature, dim=1),
-        reduction="batchmean",
-    )
-
-
-def hard_loss(logits: Tensor, targets: Targets) -> Tensor:
-    """Return the cross-entropy with the classes in a view, each by its share of the area, mean over b.
-
-    Source: CutMix, arXiv 1905.04899.
-    """
-    own = F.cross_entropy(logits, targets.label, reduction="none")  # b
-    partner = F.cross_entropy(logits, targets.partner_label, reduction="none")  # b
-    return ((1.0 - targets.partner_share) * own + targets.partner_share * partner).mean()
 
 
 class WeightAverage:
     """A moving average of a network's parameters: p <- decay p + (1 - decay) w after each step.
 
-    It starts at the first weights. Buffers (BatchNorm's statistics) are no part of it: with the averaged
-    parameters the network goes on to use its own. Source: the public code of EDC.
+    It starts at the first weights. Buffers (BatchNorm's statistics) are not averaged: the network keeps its
+    own. Source: the public code of EDC.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -107,7 +91,7 @@ class WeightAverage:
         self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     def update(self) -> None:
-        """Take in the present weights."""
+        """Add the present weights to the average."""
         self._average(self._averages, self._weights, None)
 
     def copy_to_network(self) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from prism_ray.config import EvaluateConfig
@@ -18,7 +17,7 @@ from prism_ray.evaluate.protocol import (
     student_loss,
 )
 from prism_ray.parts.images import StoredImages
-from prism_ray.parts.labels import EpochLabels, Views
+from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import render, to_device
 from prism_ray.teachers.build import build_network
@@ -28,7 +27,7 @@ from prism_ray.teachers.training import measure_accuracy, split_evenly
 
 @dataclass(frozen=True)
 class StudentResult:
-    """What a student came to after its last epoch."""
+    """The result of a student after its last epoch."""
 
     accuracy: float  # share in [0, 1] of the real images of `split`
     train_loss: float  # mean over the last epoch's steps
@@ -45,11 +44,11 @@ def train_student(
     seed: int,
     device: torch.device,
 ) -> StudentResult:
-    """Train a student for as many epochs as there are labels, and test it once, at the end.
+    """Train a student for `num_epochs`, and test it once, at the end.
 
-    The caller has seeded torch, which draws the first weights; the order of the images is drawn from
-    `seed`. Labels are looked up by (image, epoch), so the batch size is free. Raises EngineError if the
-    loss is not finite, StoreError if images lack labels.
+    torch draws the first weights, and the caller seeds it; the order of the images is drawn from `seed`.
+    Labels are looked up by (image, epoch), so any batch size works. Raises EngineError if the loss is not
+    finite, StoreError if images have no labels.
     """
     student = build_network(config.student, len(data.class_names), "evaluate.student")
     student.to(device).to(memory_format=torch.channels_last)
@@ -72,7 +71,10 @@ def train_student(
         factor = learning_rate_factor(epoch, num_epochs, config.cosine_stretch, config.linear_tail)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
-        order = torch.from_numpy(_by_slot(labels.views)[rng.permutation(len(labels.views))]).to(device)
+        # Drawn from views sorted by slot: students of two image sets with the same slots have the same order,
+        # whatever their batches and groups.
+        by_slot = np.lexsort((labels.views.label, labels.views.ipc_index))
+        order = torch.from_numpy(by_slot[rng.permutation(len(by_slot))]).to(device)
         batches = split_evenly(len(order), config.batch_size)
         epoch_loss = torch.zeros((), device=device)
         for batch in batches:
@@ -97,17 +99,8 @@ def train_student(
     return StudentResult(accuracy=accuracy, train_loss=float(mean_loss), split=config.split)
 
 
-def _by_slot(views: Views) -> npt.NDArray[np.int64]:
-    """Return the places of the views by IPC index, then class.
-
-    The order of training is drawn along them, so that students of two image sets with the same slots see
-    them in the same order, however their batches and groups were formed.
-    """
-    return np.lexsort((views.label, views.ipc_index))
-
-
 def _targets(labels: EpochLabels, config: EvaluateConfig, size: int, device: torch.device) -> Targets:
-    """Move an epoch's labels to the device; the soft ones stay float16 there, until they are picked."""
+    """Move an epoch's labels to the device; the soft ones stay float16 until the loss."""
     views = labels.views
     share = views.box_height * views.box_width / size**2
     return Targets(

@@ -10,7 +10,7 @@ from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_row
 
 
 def smallest_crops(config: RecoverConfig, num_iterations: int) -> npt.NDArray[np.float64]:
-    """Return the least share of the area that a crop may take in each iteration.
+    """Return the smallest share of the area that a crop may have, for each iteration.
 
     With the cosine curriculum it falls from the largest share to the smallest. Source: DELT,
     arXiv 2411.19946, after CDA, arXiv 2311.18838.
@@ -23,10 +23,10 @@ def smallest_crops(config: RecoverConfig, num_iterations: int) -> npt.NDArray[np
 
 
 class Augmentation:
-    """x' = roll(flip(random_resized_crop(x))), all iterations' parameters drawn beforehand from a seed.
+    """x' = roll(flip(random_resized_crop(x))), with the parameters of all iterations drawn beforehand.
 
-    The parameters wait on the device, so that a step needs nothing from the host; and iteration i is the
-    same whether or not the iterations before it ran in this process.
+    The parameters are on the device, so that a step needs nothing from the host. Iteration i is the same
+    whether or not the iterations before it ran in this process.
     """
 
     def __init__(
@@ -37,21 +37,17 @@ class Augmentation:
         crops = draw_crops(rng, num_iterations, size, scale)
         flips = (rng.random(num_iterations) < 0.5) & config.flip
         shifts = (rng.random((2, num_iterations)) * (config.jitter + 1)).astype(np.int64)
+        rows, columns = (crops.top, crops.height, shifts[0]), (crops.left, crops.width, shifts[1])
         self._size = size
-        self._rows = self._to_device(device, crops.top, crops.height, shifts[0])
-        self._columns = self._to_device(device, crops.left, crops.width, shifts[1])
+        self._rows = torch.from_numpy(np.stack(rows)).to(device)  # start, length, shift by iteration
+        self._columns = torch.from_numpy(np.stack(columns)).to(device)
         self._flips = torch.from_numpy(flips).to(device)
 
     def __call__(self, x: Tensor, iteration: int) -> Tensor:
-        """Return x (B, channels, H, W) as iteration `iteration` sees it."""
+        """Return x (B, channels, H, W) as augmented in an iteration."""
         now = slice(iteration, iteration + 1)
-        start, length, shift = (values[now] for values in self._rows)
+        start, length, shift = self._rows[:, now]
         rows = roll_rows(crop_matrix(start, length, self._size, self._size), shift)
-        start, length, shift = (values[now] for values in self._columns)
-        columns = crop_matrix(start, length, self._size, self._size)
-        columns = roll_rows(flip_rows(columns, self._flips[now]), shift)
-        return apply_matrices(x, rows, columns)
-
-    @staticmethod
-    def _to_device(device: torch.device, *arrays: np.ndarray) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(array).to(device) for array in arrays)
+        start, length, shift = self._columns[:, now]
+        columns = flip_rows(crop_matrix(start, length, self._size, self._size), self._flips[now])
+        return apply_matrices(x, rows, roll_rows(columns, shift))

@@ -1,7 +1,7 @@
-"""The optimisation loop of recover: one batch, whatever its method. Runs in one process, without Ray.
+"""The optimisation loop of recover: one batch of any method, in one process, without Ray.
 
-Images that join late (DELT's early-late sub-batches) stand behind the others, so that those which take
-part are always the first ones: a slice, with no copy and with a deterministic gradient.
+Images that join late (DELT's early-late sub-batches) come after the others. So the images that take part are
+always the first ones: a slice, without a copy and with a deterministic gradient.
 """
 
 import math
@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from prism_ray.config import RecoverConfig
 from prism_ray.device import let_go
 from prism_ray.errors import EngineError
 from prism_ray.recover.augment import Augmentation
@@ -23,9 +22,7 @@ from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.recover import RecoverUnit
 
-_CHECK_EVERY = (
-    50  # iterations between two looks at whether the loss is finite; each look waits for the device
-)
+_CHECK_EVERY = 50  # iterations between two checks that the loss is finite; each check waits for the device
 _ADAM_EPS = 1e-8
 
 
@@ -34,17 +31,17 @@ class LossRecord:
     """The losses of one iteration as numbers."""
 
     ce: float
-    bn: float  # the votes' mean of R_m
+    bn: float  # mean of R_m, weighted by the votes
     alignments: dict[str, float]  # teacher -> R_m
-    terms: dict[str, float]  # densification, and the method's own
+    terms: dict[str, float]  # densification, and the method's own terms
 
     @classmethod
     def of(cls, losses: Losses) -> "LossRecord":
         return cls(
-            float(losses.ce),
-            float(losses.bn),
-            {name: float(term) for name, term in losses.alignments.items()},
-            {name: float(term) for name, term in losses.terms.items()},
+            ce=float(losses.ce),
+            bn=float(losses.bn),
+            alignments={name: float(term) for name, term in losses.alignments.items()},
+            terms={name: float(term) for name, term in losses.terms.items()},
         )
 
 
@@ -55,26 +52,26 @@ class RecoveredBatch:
     images: npt.NDArray[np.uint8]  # B, channels, H, W
     first: LossRecord
     last: LossRecord
-    resumed_at: int = 0  # the iteration that this attempt began with
+    resumed_at: int = 0  # first iteration of this attempt
 
 
 def joining_order(unit: RecoverUnit) -> npt.NDArray[np.int64]:
-    """Return the places of the unit's slots, those of the most iterations first."""
+    """Return the indices of the unit's slots, those with the most iterations first."""
     return np.argsort(-np.asarray(unit.iterations), kind="stable")
 
 
 def recover_batch(
     setting: RecoverSetting, x: Tensor, checkpoints: Checkpoints | None = None
 ) -> RecoveredBatch:
-    """Recover the images of one batch from x (B, channels, H, W), the initial ones in the reference space.
+    """Recover the images of one batch from the initial ones, x (B, channels, H, W) in the reference space.
 
-    With `checkpoints` the state is saved whenever one is due, and a batch that was cut off goes on from the
-    last one, to the same bytes on the same device. Raises EngineError if the loss stops being finite.
+    With `checkpoints`, an interrupted batch resumes from the last one, to the same bytes on the same device.
+    Raises EngineError if the loss stops being finite.
     """
     unit, config = setting.unit, setting.config
     order = joining_order(unit)
-    places = torch.from_numpy(order).to(setting.device)
-    setting, x = replace(setting, labels=setting.labels[places]), x[places]
+    indices = torch.from_numpy(order).to(setting.device)
+    setting, x = replace(setting, labels=setting.labels[indices]), x[indices]
     seed = derive_seed(unit.seed, "augment")
     augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
     with Objective(setting) as objective:
@@ -91,15 +88,15 @@ def optimise(
     augment: Augmentation,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[Losses, Losses, int]:
-    """Optimise x (B, channels, H, W) in place; return the losses of the first and the last iteration, and
-    the iteration at which it went on from a state that was kept, else 0.
+    """Optimise x (B, channels, H, W) in place; x is in joining order.
 
-    A teacher that is not in the draw of that iteration stands there with its first, or its last, R_m.
+    Returns the losses of the first and the last iteration, and the iteration at which it resumed, else 0.
+    Teachers that are not drawn in the first (last) iteration are there with their first (last) R_m.
 
     Adam with a cosine to 0; after each step x is clipped to valid pixels. An image that has not joined has
-    no gradient and stays as it is; when it joins, neither optimiser nor schedule starts anew. Raises
-    EngineError if a loss or a pixel was not finite; that is looked at every 50 iterations and before a state
-    is saved, so that the device seldom waits for the host.
+    no gradient and does not change. When it joins, neither the optimiser nor the schedule starts again.
+    Raises EngineError if a loss or a pixel was not finite. This is checked every 50 iterations and before a
+    checkpoint is saved, so that the device seldom waits for the host.
     """
     unit, config, space = setting.unit, setting.config, setting.space
     total = unit.num_iterations
@@ -108,7 +105,8 @@ def optimise(
     x.requires_grad_(True)
     optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
     state = LoopState(x, optimizer, objective)
-    identity = _identity(setting, checkpoints)
+    given = "" if checkpoints is None else checkpoints.identity
+    identity = f"recover {given} {unit} {setting.image_size} {config.model_dump_json()}"
     saved = checkpoints.load(state.max_bytes) if checkpoints is not None else None
     if saved is not None:
         state.restore(saved, identity, total)
@@ -116,9 +114,8 @@ def optimise(
     all_finite = torch.ones((), dtype=torch.bool, device=x.device)
     num_joined = 0
     for iteration in range(resumed_at, total):
-        now_joined = int(np.count_nonzero(iterations >= total - iteration))
-        if now_joined != num_joined:
-            num_joined = now_joined
+        before, num_joined = num_joined, int(np.count_nonzero(iterations >= total - iteration))
+        if num_joined != before:
             objective.join(num_joined)
         factor = 0.5 * (1.0 + math.cos(math.pi * iteration / total))
         optimizer.param_groups[0]["lr"] = config.learning_rate * factor
@@ -130,11 +127,11 @@ def optimise(
             space.clamp_(x)
             all_finite &= torch.isfinite(losses.total) & torch.isfinite(x).all()
         losses = losses.detached()
-        state.note(losses)
+        state.record(losses)
         at_end = state.iteration == total
         save = checkpoints is not None and not at_end and checkpoints.due()
         if (at_end or save or state.iteration % _CHECK_EVERY == 0) and not all_finite:
-            raise _not_finite(unit, config, iteration, losses)
+            raise _not_finite(setting, iteration, losses)
         if save and checkpoints is not None:
             checkpoints.save(state.encode(identity))
     assert state.first is not None
@@ -146,10 +143,11 @@ def optimise(
 
 
 def largest_fit(setting: RecoverSetting, x: Tensor) -> int:
-    """Return how many images a step may have and still fit into the device's memory, tried out.
+    """Return the largest number of images whose step fits into the device's memory, found by trying.
 
-    Fewer than those of x (B, channels, H, W; reference space); 0 if not even one fits. A step is augmenting,
-    forward, backward and Adam, and is tried with every draw of the unit, beside all that is in memory now.
+    It is smaller than B of x (B, channels, H, W; reference space), and 0 if not even one image fits. A step
+    is augmentation, forward, backward and Adam. It is tried with each draw of the unit, beside everything
+    that is in memory now.
     """
     fits, too_many = 0, len(x)
     while too_many - fits > 1:
@@ -174,17 +172,11 @@ def _try_steps(setting: RecoverSetting, x: Tensor) -> None:
             optimizer.step()
 
 
-def _identity(setting: RecoverSetting, checkpoints: Checkpoints | None) -> str:
-    """Say of which batch a state is."""
-    given = "" if checkpoints is None else checkpoints.identity
-    return f"recover {given} {setting.unit} {setting.image_size} {setting.config.model_dump_json()}"
-
-
-def _not_finite(unit: RecoverUnit, config: RecoverConfig, iteration: int, losses: Losses) -> EngineError:
-    record = LossRecord.of(losses)
+def _not_finite(setting: RecoverSetting, iteration: int, losses: Losses) -> EngineError:
+    unit, config, record = setting.unit, setting.config, LossRecord.of(losses)
     terms = ", ".join(f"{name} {value:.4g}" for name, value in record.alignments.items())
     return EngineError(
-        f"{unit.id}: the loss or a pixel is not finite by iteration {iteration} of {unit.num_iterations} "
-        f"(cross-entropy {record.ce:.4g}; alignment {terms}); lower recover.learning_rate "
-        f"(now {config.learning_rate}) or recover.bn_weight (now {config.bn_weight})"
+        f"{unit.id}: the loss or a pixel is not finite, found at iteration {iteration} of "
+        f"{unit.num_iterations} (cross-entropy {record.ce:.4g}; alignment {terms}); lower "
+        f"recover.learning_rate (now {config.learning_rate}) or recover.bn_weight (now {config.bn_weight})"
     )

@@ -1,14 +1,15 @@
-"""The loss of one step: what the teachers drawn say of the images, and a method's own terms.
+"""The loss of one step: the terms of the drawn teachers, and the method's own terms.
 
     L = CE + r_bn * sum over m in S of v_m u_m R_m + own terms
     CE = cross-entropy of the primary, or sum over m in S of v_m * cross-entropy of m
 
-v_m are the votes, 1 / |S| each or by prior accuracy; u_m is the weight a user gives a teacher. PRISM is the
-first form of CE with equal votes (arXiv 2511.09905); SRe2L is S = {primary}; CV-DD (arXiv 2501.07575) votes.
+v_m are the votes, 1 / |S| each or by prior accuracy; u_m are the user's statistics.teacher_weights. PRISM is
+the first form of CE with equal votes (arXiv 2511.09905); SRe2L is S = {primary}; CV-DD (arXiv 2501.07575) has
+votes by accuracy.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -26,8 +27,6 @@ from prism_ray.sealed import under
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.teachers.teacher import Teacher
 
-DENSIFICATION = "densification"
-
 
 @dataclass(frozen=True)
 class Losses:
@@ -35,12 +34,12 @@ class Losses:
 
     total: Tensor
     ce: Tensor
-    bn: Tensor  # the votes' mean of R_m
+    bn: Tensor  # mean of R_m, weighted by the votes
     alignments: dict[str, Tensor]  # teacher -> R_m, unweighted
-    terms: dict[str, Tensor] = field(default_factory=dict)  # densification, and the method's own
+    terms: dict[str, Tensor] = field(default_factory=dict)  # densification, and the method's own terms
 
     def detached(self) -> "Losses":
-        """Return the same values without the graph behind them."""
+        """Return the same values without their graph."""
         return Losses(
             self.total.detach(),
             self.ce.detach(),
@@ -51,7 +50,7 @@ class Losses:
 
 
 class Objective:
-    """The loss of a batch. Used as a context, because it hangs hooks into the networks.
+    """The loss of a batch. A context manager, because it registers hooks in the networks.
 
     The backward pass belongs inside too: with `setting.recompute` it runs the networks again.
     """
@@ -59,31 +58,30 @@ class Objective:
     def __init__(self, setting: RecoverSetting) -> None:
         self._setting = setting
         config = setting.config
-        empty = TeacherReference()
-        self._alignments = {
-            name: StatisticsAlignment(
-                setting.teachers[name].network,
-                config.statistics,
-                setting.references.get(name, empty),
-                setting.patch_size,
+        self._alignments: dict[str, StatisticsAlignment] = {}
+        for name in setting.unit.teachers:
+            network, reference = setting.teachers[name].network, setting.references.get(name)
+            self._alignments[name] = StatisticsAlignment(
+                network, config.statistics, reference or TeacherReference(), setting.patch_size
             )
-            for name in setting.unit.teachers
-        }
         method = find_method(config.method)
         assert method is not None
         self._terms: dict[str, Callable[[Tensor], Tensor]] = dict(method.terms(setting))
         weight = config.densification_weight
         if weight > 0.0:
-            self._terms[DENSIFICATION] = lambda x: weight * densification(x, self._classes)
+            self._terms["densification"] = lambda x: weight * densification(x, self._classes)
         self._votes = {draw: _votes(setting, draw) for draw in dict.fromkeys(setting.unit.draws)}
         self._stack = ExitStack()
         self.join(len(setting.labels))
 
     def __enter__(self) -> Self:
+        setting, space, size = self._setting, self._setting.space, self._setting.image_size
         with ExitStack() as stack:
-            if self._setting.recompute:
-                for name in self._names():
-                    stack.enter_context(self._segmented(self._setting.teachers[name]))
+            if setting.recompute:
+                image = space.mean.new_zeros(1, len(space.mean), size, size)
+                for name in dict.fromkeys(name for draw in self._votes for name in self._teachers_of(draw)):
+                    teacher = setting.teachers[name]
+                    stack.enter_context(segmented(teacher.network, space.to_teacher(image, teacher)))
             for alignment in self._alignments.values():
                 stack.enter_context(alignment)
             self._stack = stack.pop_all()
@@ -93,14 +91,14 @@ class Objective:
         self._stack.close()
 
     def join(self, count: int) -> None:
-        """Say that the images to come are the first `count` of the batch."""
+        """Set the number of images that take part: the next ones are the first `count` of the batch."""
         self._labels = self._setting.labels[:count]
         self._classes = [torch.nonzero(self._labels == label)[:, 0] for label in torch.unique(self._labels)]
         for alignment in self._alignments.values():
             alignment.set_labels(self._labels)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what the steps so far have left behind: the moving averages of each teacher."""
+        """Return the part of the objective that depends on earlier steps: each teacher's moving averages."""
         return {
             f"{name}/{key}": value
             for name, alignment in self._alignments.items()
@@ -108,35 +106,28 @@ class Objective:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Resume from what `state` returned."""
         for name, alignment in self._alignments.items():
             alignment.restore(under(state, f"{name}/"))
-
-    def _names(self) -> dict[str, None]:
-        """Return the names of the teachers that any draw asks, in the order in which they come up."""
-        draws = self._setting.unit.draws
-        return dict.fromkeys(name for draw in draws for name in (*self._classifiers(draw), *draw))
-
-    def _segmented(self, teacher: Teacher) -> AbstractContextManager[None]:
-        space, size = self._setting.space, self._setting.image_size
-        image = space.mean.new_zeros(1, len(space.mean), size, size)
-        return segmented(teacher.network, space.to_teacher(image, teacher))
 
     def _classifiers(self, draw: tuple[str, ...]) -> tuple[str, ...]:
         return draw if self._setting.config.selection.logits == "drawn" else (self._setting.config.primary,)
 
+    def _teachers_of(self, draw: tuple[str, ...]) -> list[str]:
+        """Return the teachers that run under a draw, in the order in which they run."""
+        return list(dict.fromkeys([*self._classifiers(draw), *draw]))
+
     def __call__(self, x: Tensor, draw: tuple[str, ...]) -> Losses:
-        """Return the losses of augmented images x (B, channels, H, W; reference space) under a draw of S."""
+        """Return the losses of augmented images x (B, channels, H, W; reference space) for a draw."""
         setting, votes = self._setting, self._votes[draw]
-        classifiers = self._classifiers(draw)
+        classifiers, names = self._classifiers(draw), self._teachers_of(draw)
         alignments: dict[str, Tensor] = {}
         ce, bn, weighted = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
-        names = list(dict.fromkeys([*classifiers, *draw]))
         for name in names:
             teacher, alignment = setting.teachers[name], self._alignments.get(name)
             if alignment is not None:
                 alignment.active = name in draw
-            # The gradient comes to the last one first, when its segments have just been run.
+            # The backward pass begins with the last teacher: running it as a whole again would save nothing.
             as_a_whole = setting.recompute and name != names[-1]
             logits = recomputed(self._ask, teacher, x) if as_a_whole else self._ask(teacher, x)
             if name in classifiers:

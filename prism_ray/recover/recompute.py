@@ -1,18 +1,18 @@
-"""Activation checkpointing: forward passes that keep less, and do again what their gradient needs.
+"""Activation checkpointing: forward passes that need less memory, and run again for their gradient.
 
-A network is cut into segments: modules, and neighbours in an nn.Sequential, whose layers put out at most a
-quarter of what all layers of the network do. Of a segment its input is kept, and the rest is computed again
-when the gradient comes to it. torch.utils.checkpoint does that with the graph of a plain step: the nodes and
-the order in which they add up are the same, so gradients are too, to the last bit where an operation repeats
-itself to the last bit.
+A network is divided into segments: modules, and neighbours in an nn.Sequential, whose layers output at most a
+quarter of the bytes that all layers of the network do. Only the input of a segment is kept; the rest is
+computed again in the backward pass. torch.utils.checkpoint does that with the graph of a plain step: the
+nodes and the order of the sums are the same, so the gradients are too, to the last bit if the operations
+are deterministic.
 
-Any module can be a segment whose input is still what it was when the gradient comes. One that does not hold
-to that, because it or its parent works in place, is found by a look at the forward pass of one image; it is
-no segment, but what is inside of it may be.
+The input of a segment must not change until the backward pass. A module whose input changes, because the
+module or its parent works in place, is found by observing the forward pass of one image. It is not a segment,
+but the modules inside it may be.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -23,36 +23,28 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
-_SHARE = 4  # a segment's layers put out at most 1/4; more and smaller segments keep more inputs
+_SHARE = 4  # a segment's layers output at most 1/4; more and smaller segments keep more inputs
 
 Forward = Callable[..., Any]
 
-_recomputing: ContextVar[bool] = ContextVar("recomputing", default=False)
-
-
-def is_recomputing() -> bool:
-    """Return whether a forward pass under way is one that is done again for its gradient."""
-    return _recomputing.get()
+is_recomputing: ContextVar[bool] = ContextVar("is_recomputing", default=False)  # during a repeated pass
 
 
 @contextmanager
-def _as_recomputation() -> Iterator[None]:
-    token = _recomputing.set(True)
+def _recomputing() -> Iterator[None]:
+    token = is_recomputing.set(True)
     try:
         yield
     finally:
-        _recomputing.reset(token)
-
-
-def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _as_recomputation()
+        is_recomputing.reset(token)
 
 
 def recomputed(forward: Forward, *args: Any, **kwargs: Any) -> Any:
-    """Return forward(*args, **kwargs), which runs again when the gradient comes to it.
+    """Return forward(*args, **kwargs), which runs again in the backward pass.
 
-    Tensors in lists and the like are held one by one: a list may have changed until then, and torch watches
-    over those tensors alone that it is given. Backward raises RuntimeError for one that has changed.
+    Tensors inside lists and other containers are passed to torch one by one: a list may have changed until
+    the backward pass, and torch only checks tensors that it is given. Backward raises RuntimeError if one of
+    them has changed.
     """
     leaves, spec = tree_flatten((args, kwargs))
 
@@ -60,18 +52,18 @@ def recomputed(forward: Forward, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_unflatten(leaves, spec)
         return forward(*args, **kwargs)
 
-    return checkpoint(run, *leaves, use_reentrant=False, context_fn=_contexts)
+    return checkpoint(run, *leaves, use_reentrant=False, context_fn=lambda: (nullcontext(), _recomputing()))
 
 
 @contextmanager
 def segmented(network: nn.Module, image: Tensor) -> Iterator[None]:
-    """Let forward passes inside of it run in segments; hooks and parameters of the network stay as they are.
+    """Make forward passes inside this context run in segments; hooks and parameters are not touched.
 
-    `image` (1, 3, H, W) is one of the size that the network will see. The backward pass belongs inside too.
+    `image` (1, 3, H, W) has the size of the network's later inputs. The backward pass belongs inside too.
     """
     forwards = _Cut(network, observe(network, image)).forwards
     for module, forward in forwards.items():
-        vars(module)["forward"] = forward  # goes before the method of its class
+        vars(module)["forward"] = forward  # overrides the method of its class
     try:
         yield
     finally:
@@ -81,18 +73,18 @@ def segmented(network: nn.Module, image: Tensor) -> Iterator[None]:
 
 @dataclass
 class Seen:
-    """What the forward pass of one image says of a module, over all calls."""
+    """Observations of a module in the forward pass of one image, over all its calls."""
 
-    num_bytes: int = 0  # that the layers inside, or the layer itself, put out
-    keeps_input: bool = True  # what it is given is the same after the call, and at the end of the pass
+    num_bytes: int = 0  # output of the layers inside, or of the layer itself
+    keeps_input: bool = True  # its arguments are unchanged after the call, and at the end of the pass
 
 
 @torch.no_grad()
 def observe(network: nn.Module, image: Tensor) -> dict[nn.Module, Seen]:
-    """Send an image (1, 3, H, W) through a network; return what is seen of each module that is called."""
+    """Pass an image (1, 3, H, W) through a network; return the observations of each module that is called."""
     seen: dict[nn.Module, Seen] = {}
-    calls: list[tuple[nn.Module, list[Any]]] = []  # under way, with what they were given
-    given: list[tuple[nn.Module, Tensor, int]] = []  # all tensors, with their versions
+    calls: list[tuple[nn.Module, list[Any]]] = []  # running, with their arguments
+    given: list[tuple[nn.Module, Tensor, int]] = []  # every argument, with its version
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
         leaves = tree_leaves((args, kwargs))
@@ -106,7 +98,7 @@ def observe(network: nn.Module, image: Tensor) -> dict[nn.Module, Seen]:
                 seen[inside].num_bytes += sum(map(_num_bytes, tree_leaves(output)))
         _, leaves = calls.pop()
         if [id(leaf) for leaf in tree_leaves((args, kwargs))] != [id(leaf) for leaf in leaves]:
-            seen[module].keeps_input = False  # it has changed a list
+            seen[module].keeps_input = False  # it changed a list
 
     with ExitStack() as stack:
         for module in network.modules():
@@ -125,12 +117,12 @@ class _Cut:
     def __init__(self, network: nn.Module, seen: Mapping[nn.Module, Seen]) -> None:
         self._seen = seen
         self._limit = seen[network].num_bytes / _SHARE
-        self.forwards: dict[nn.Module, Forward] = {}  # what takes the place of a module's own
+        self.forwards: dict[nn.Module, Forward] = {}  # replacements of the modules' own
         self._divide(network)
 
     def _cut(self, module: nn.Module) -> bool:
-        """Make a module a segment, or what is inside of it; return whether there is one."""
-        if module in self.forwards:  # one that stands in several places
+        """Make a segment of a module, or of modules inside it; return whether there is one."""
+        if module in self.forwards:  # a module that is registered more than once
             return True
         can_repeat = self._is_free(module) and self._seen[module].keeps_input and _has_children(module)
         is_small = can_repeat and self._seen[module].num_bytes <= self._limit
@@ -147,7 +139,7 @@ class _Cut:
         return any([self._cut(child) for child in module.children()])
 
     def _divide_chain(self, chain: nn.Sequential) -> bool:
-        """Make segments of neighbours, each as long as the limit allows."""
+        """Make segments of neighbours, each as large as the limit allows."""
         runs: list[list[nn.Module]] = [[]]
         for module in chain:
             num_bytes = self._seen[module].num_bytes
@@ -175,7 +167,7 @@ class _Cut:
         return not run or self._seen[run[0]].keeps_input
 
     def _is_free(self, module: nn.Module) -> bool:
-        """True if the module is called, and has the forward pass of its class."""
+        """Return whether the module is called, and has the forward pass of its class."""
         return module in self._seen and "forward" not in vars(module)
 
 

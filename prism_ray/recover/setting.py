@@ -1,4 +1,4 @@
-"""What a batch is recovered in: everything that its objective may look at."""
+"""The setting of a batch: everything that its objective may use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ class RecoverSetting:
     unit: RecoverUnit
     config: RecoverConfig
     teachers: Mapping[str, Teacher]  # at least those of the unit's draws, and the primary
-    labels: Tensor  # B; a slice of them is joined in early iterations
+    labels: Tensor  # B; only the first ones are used until all images have joined
     space: ReferenceSpace
     image_size: int
     device: torch.device
-    references: Mapping[str, TeacherReference] = field(default_factory=dict)  # of one pass over real images
+    references: Mapping[str, TeacherReference] = field(default_factory=dict)  # from collect, by teacher
     patch_size: int = 16
     priors: Mapping[str, float] = field(default_factory=dict)  # prior accuracy of teachers in percent
-    recompute: bool = False  # activation checkpointing: hold less, run the networks again for the gradient
+    recompute: bool = False  # activation checkpointing: less memory, each network runs again for its gradient

@@ -1,4 +1,4 @@
-"""The reference pixel space in which images are optimised, and the way from it to each teacher's input."""
+"""The reference pixel space in which images are optimised, and its conversion to each teacher's input."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class ReferenceSpace:
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, channels: int, device: torch.device) -> "ReferenceSpace":
-        """Return the space of the primary teacher's input; for grey images, of its channels' average."""
+        """Return the space of the primary's input; for grey images, of the average of its channels."""
         mean, std = preprocessing.mean_std(torch.empty(0, device=device))
         if channels == 1:
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
@@ -33,7 +33,7 @@ class ReferenceSpace:
         return ((x * self.std + self.mean) * 255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
 
     def clamp_(self, x: Tensor) -> Tensor:
-        """Clip x in place to what pixels in [0, 1] can be."""
+        """Clip x in place to the values of pixels in [0, 1]."""
         return x.clamp_(min=-self.mean / self.std, max=(1.0 - self.mean) / self.std)
 
     def to_teacher(self, x: Tensor, teacher: Teacher) -> Tensor:

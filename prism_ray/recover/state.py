@@ -1,8 +1,8 @@
-"""Where the loop of recover stands between two iterations, and the same as bytes.
+"""The state of recover's loop between two iterations, and its checkpoint as bytes.
 
-What an iteration draws at random is drawn before the loop, so the state is the pixels, Adam's moments, the
-moving averages, the losses noted and the iteration. Torch's generators are kept for methods from elsewhere
-whose terms may draw from them.
+The random parameters of all iterations are drawn before the loop. So the state is the pixels, Adam's moments,
+the moving averages, the recorded losses and the iteration. The states of torch's generators are added for
+methods from elsewhere, whose terms may draw from them.
 """
 
 from dataclasses import dataclass, field
@@ -30,13 +30,7 @@ class LoopState:
     first_seen: dict[str, Tensor] = field(default_factory=dict)  # teacher -> R_m when it was drawn first
     last_seen: dict[str, Tensor] = field(default_factory=dict)  # and when it was drawn last
 
-    def _fits(self, held: dict[str, Tensor]) -> bool:
-        like = self.x.detach()
-        others = {name: value for name, value in held.items() if value.is_floating_point()}
-        pixels = {"x": like, "adam/exp_avg": like, "adam/exp_avg_sq": like}
-        return fits(held, pixels | _figures()) and fits(others, others)
-
-    def note(self, losses: Losses) -> None:
+    def record(self, losses: Losses) -> None:
         """Count an iteration and keep its losses."""
         self.first = self.first or losses
         self.first_seen = losses.alignments | self.first_seen
@@ -44,9 +38,12 @@ class LoopState:
         self.iteration += 1
 
     def encode(self, identity: str) -> bytes:
-        """Return the state as bytes; `identity` says of which batch it is. Waits for the device."""
+        """Return the checkpoint of the batch that `identity` describes. Waits for the device."""
         assert self.first is not None
         (moments,) = self.optimizer.state_dict()["state"].values()
+        generators = {"cpu": torch.get_rng_state()}
+        if self.x.is_cuda:
+            generators["cuda"] = torch.cuda.get_rng_state(self.x.device)
         tensors = {"x": self.x, _ITERATION: torch.tensor(self.iteration)}
         for prefix, values in (
             ("adam/", {name: moments[name] for name in MOMENTS}),
@@ -56,31 +53,33 @@ class LoopState:
             ("first_terms/", self.first.terms),
             ("first_seen/", self.first_seen),
             ("last_seen/", self.last_seen),
-            ("generator/", _generators(self.x)),
+            ("generator/", generators),
         ):
             tensors |= {f"{prefix}{name}": value for name, value in values.items()}
         return seal(tensors, identity)
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of a state at most: the pixels, their moments, and averages of the teachers' layers."""
+        """Upper bound of a checkpoint's size: the pixels, their moments, averages of layers."""
         return 4 * self.x.nbytes + _AVERAGES_BYTES
 
     def restore(self, data: bytes, identity: str, num_iterations: int) -> None:
-        """Go on from what `encode` returned, in a batch of `num_iterations`.
+        """Resume from a checkpoint that `encode` returned, in a batch of `num_iterations`.
 
-        Nothing changes if `data` is damaged, of another batch, or not finite.
+        Nothing changes if the checkpoint is damaged, of another batch, or not finite.
         """
-        held = unseal(data, identity)
-        if held is None or not self._fits(held) or not 0 < int(held[_ITERATION]) < num_iterations:
+        saved = unseal(data, identity)
+        if saved is None or not self._accepts(saved) or not 0 < int(saved[_ITERATION]) < num_iterations:
             return
-        self.iteration = int(held[_ITERATION])
+        self.iteration = int(saved[_ITERATION])
         with torch.no_grad():
-            self.x.copy_(held["x"])
+            self.x.copy_(saved["x"])
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": {0: under(held, "adam/")}, "param_groups": groups})
-        _set_generators(self.x, under(held, "generator/"))
-        here = {name: value.to(self.x.device) for name, value in held.items()}
+        self.optimizer.load_state_dict({"state": {0: under(saved, "adam/")}, "param_groups": groups})
+        torch.set_rng_state(saved["generator/cpu"])
+        if self.x.is_cuda and "generator/cuda" in saved:
+            torch.cuda.set_rng_state(saved["generator/cuda"], self.x.device)
+        here = {name: value.to(self.x.device) for name, value in saved.items()}
         self.objective.restore(under(here, "objective/"))
         self.first = Losses(
             **under(here, "first/"),
@@ -89,21 +88,10 @@ class LoopState:
         )
         self.first_seen, self.last_seen = under(here, "first_seen/"), under(here, "last_seen/")
 
-
-def _figures() -> dict[str, Tensor]:
-    """Return what every state has beside the pixels and their moments."""
-    one = torch.zeros(())
-    first = {f"first/{name}": one for name in _SCALARS}
-    return {_ITERATION: torch.tensor(0), "adam/step": one, **first, "generator/cpu": torch.get_rng_state()}
-
-
-def _generators(x: Tensor) -> dict[str, Tensor]:
-    """Return the states of torch's global generators, as far as work on x may draw from them."""
-    states = {"cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state(x.device)} if x.is_cuda else {})
-
-
-def _set_generators(x: Tensor, states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if x.is_cuda and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], x.device)
+    def _accepts(self, saved: dict[str, Tensor]) -> bool:
+        pixels, scalar = self.x.detach(), torch.zeros(())
+        expected = dict.fromkeys(("x", "adam/exp_avg", "adam/exp_avg_sq"), pixels)
+        expected |= dict.fromkeys(("adam/step", *(f"first/{name}" for name in _SCALARS)), scalar)
+        expected |= {_ITERATION: torch.tensor(0), "generator/cpu": torch.get_rng_state()}
+        others = {name: value for name, value in saved.items() if value.is_floating_point()}
+        return fits(saved, expected) and fits(others, others)

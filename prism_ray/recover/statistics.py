@@ -1,8 +1,8 @@
-"""The alignment term R_m of one teacher, collected while its forward pass runs.
+"""The alignment term R_m of one teacher, measured during its forward pass.
 
     R_m = sum_l w_l gap_l          w_1 = first_weight, w_l = 1; layers in the order in which they run
     gap of a BN layer     ||var - running_var||_2 + ||mean - running_mean||_2
-    gap of a convolution  the same against the real images, and for its patches
+    gap of a convolution  the same with the statistics of the real images, and also for its patches
 
 mean/var are of the layer's input over (N, H, W), biased. Source: SRe2L, arXiv 2306.13092; convolutions,
 patches and the moving average: G-VBSM, arXiv 2311.17950; category-aware gaps: EDC, arXiv 2404.13733.
@@ -10,12 +10,12 @@ patches and the moving average: G-VBSM, arXiv 2311.17950; category-aware gaps: E
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial, reduce
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from prism_ray.config import StatisticsConfig
 from prism_ray.errors import EngineError
@@ -31,11 +31,11 @@ from prism_ray.teachers.layers import (
 
 
 class StatisticsAlignment:
-    """R_m of one teacher. Used as a context: hooks stand only inside it.
+    """R_m of one teacher. A context manager: the hooks exist only inside it.
 
-    While `active`, a forward pass of the network measures its layers, and `pop` weighs what was found. The
-    two are apart because a pass that is done again for its gradient (recompute.py) must measure again, by the
-    same operations, and count for nothing: neither for the sum nor for the moving averages.
+    While `active`, a forward pass of the network measures its layers, and `pop` computes R_m from that. These
+    are two steps because a pass that runs again for its gradient (recompute.py) must measure again, by the
+    same operations, but must not count, neither in the sum nor in the moving averages.
     """
 
     def __init__(
@@ -50,25 +50,21 @@ class StatisticsAlignment:
         self._patch_size = patch_size
         self._of_classes: dict[str, LayerReference] = {}
         self._past: dict[str, tuple[Tensor, ...]] = {}  # layer -> moving averages
-        self._handles: list[RemovableHandle] = []
-        self._measured: list[tuple[str, tuple[Tensor, ...]]] = []  # layers as they ran, and their statistics
+        self._hooks = ExitStack()
+        self._measured: list[tuple[str, tuple[Tensor, ...]]] = []  # in the order in which the layers ran
         self.active = True
 
     def __enter__(self) -> Self:
-        self._handles = [
-            layer.register_forward_pre_hook(partial(self._measure, name))
-            for name, layer in self._layers.items()
-        ]
+        for name, layer in self._layers.items():
+            self._hooks.callback(layer.register_forward_pre_hook(partial(self._measure, name)).remove)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._hooks.close()
         self._measured, self._past = [], {}
 
     def state(self) -> dict[str, Tensor]:
-        """Return the moving averages by layer and number; all else is made anew in each step."""
+        """Return the moving averages as `<layer>/<number>`; nothing else is kept from step to step."""
         return {
             f"{name}/{number}": value
             for name, averages in self._past.items()
@@ -76,26 +72,30 @@ class StatisticsAlignment:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Resume from what `state` returned."""
         found: dict[str, list[Tensor]] = {}
         for key, value in sorted(state.items()):
             found.setdefault(key.rpartition("/")[0], []).append(value)
         self._past = {name: tuple(averages) for name, averages in found.items()}
 
     def set_labels(self, labels: Tensor) -> None:
-        """Tell the classes (B) of the images that come next, for category-aware matching."""
+        """Set the classes (B) of the next images, for category-aware matching."""
         if self._config.class_share > 0.0:
             self._of_classes = self._reference.average(labels)
 
     def pop(self) -> Tensor:
-        """Return R_m of the last forward pass as a scalar tensor, and forget what it measured."""
+        """Return R_m of the last forward pass as a scalar tensor, and discard the measurements."""
         terms, sizes = [], []
         for name, measured in self._measured:
             found = self._smooth(name, measured)
-            target = self._target(name)
+            layer = self._layers[name]
+            if isinstance(layer, nn.Conv2d):
+                target = _of_layer(self._reference.layers, name)
+            else:
+                target = LayerReference(*running_statistics(layer))
             terms.append(self._mix(name, partial(_gap, found), target))
             if self._config.scale == "relative":
-                sizes.append(self._mix(name, _size, target))  # norm of what the term is measured against
+                sizes.append(self._mix(name, _size, target))  # norm of the target
         self._measured = []
         total = self._weigh(terms)
         return total / self._weigh(sizes) if sizes else total
@@ -107,32 +107,26 @@ class StatisticsAlignment:
         found: tuple[Tensor, ...] = measure_channels(features)
         if isinstance(layer, nn.Conv2d):
             found += measure_patches(features, self._patch_size)
-        if not is_recomputing():
+        if not is_recomputing.get():
             self._measured.append((name, found))
-
-    def _target(self, name: str) -> LayerReference:
-        layer = self._layers[name]
-        if isinstance(layer, nn.Conv2d):
-            return _of_layer(self._reference.layers, name)
-        return LayerReference(*running_statistics(layer))
 
     def _weigh(self, terms: list[Tensor]) -> Tensor:
         return torch.stack([self._config.first_weight * terms[0], *terms[1:]]).sum()
 
     def _mix(self, name: str, value: Callable[[LayerReference], Tensor], target: LayerReference) -> Tensor:
-        """Return `value` of the target, mixed with that of the batch's classes if they have a share."""
+        """Return `value` of the target, mixed with that of the batch's classes by their share."""
         share = self._config.class_share
         if share == 0.0:
             return value(target)
         return (1.0 - share) * value(target) + share * value(_of_layer(self._of_classes, name))
 
     def _smooth(self, name: str, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return moving averages whose values hold the past and whose gradients are the present batch's."""
+        """Return moving averages: their values include the past, their gradients are of this batch alone."""
         share = self._config.momentum
         if share == 0.0:
             return found
         now = tuple(value.detach() for value in found)
-        past = self._past.get(name, now)  # the first batch is its own past
+        past = self._past.get(name, now)  # the first batch starts the average
         average = tuple(share * old + (1.0 - share) * new for old, new in zip(past, now, strict=True))
         self._past[name] = average
         return tuple(mean + (value - value.detach()) for mean, value in zip(average, found, strict=True))
@@ -142,14 +136,14 @@ def _of_layer(layers: Mapping[str, LayerReference], name: str) -> LayerReference
     """Return the statistics of a layer; raises EngineError if they were not collected."""
     if name not in layers:
         raise EngineError(
-            f"no statistics of layer {name} were collected; delete the commits below commits/collect, and "
-            "the pass over the real images is made again"
+            f"no statistics of layer {name} were collected; delete the folder commits/collect of the store, "
+            "then run the same command again: it collects them again"
         )
     return layers[name]
 
 
 def _gap(found: tuple[Tensor, ...], target: LayerReference) -> Tensor:
-    """Sum of the distances; a target without patches is compared without them."""
+    """Return the sum of the distances; a target without patches is compared without them."""
     return _sum(torch.linalg.vector_norm(a - b) for a, b in zip(found, target.pairs, strict=False))
 
 
@@ -158,5 +152,5 @@ def _size(target: LayerReference) -> Tensor:
 
 
 def _sum(scalars: Iterable[Tensor]) -> Tensor:
-    """Add up two or four scalars: one small operation each, where stacking them takes several."""
+    """Add two or four scalars: one small operation each, fewer than with torch.stack."""
     return reduce(operator.add, scalars)

@@ -1,7 +1,7 @@
-"""RandAugment on stored images, drawn again from a view's seed: the student sees what the teachers saw.
+"""RandAugment on stored images, repeated from the seed of a view: the student sees what the teachers saw.
 
 The operations are timm's, on Pillow images on the CPU, and draw from the global generators of `random` and
-numpy. These are seeded for each image and put back afterwards, so that nothing else draws otherwise.
+numpy. These are seeded for each image and restored afterwards, so that other draws do not change.
 """
 
 import random
@@ -22,13 +22,13 @@ from prism_ray.parts.labels import Views
 Images = npt.NDArray[np.uint8]
 
 _POLICY = "rand-m6-n2-mstd1.0"
-_FILL = (124, 116, 104)  # what shears, turns and shifts leave bare; as DELT, the mean colour of ImageNet
+_FILL = (124, 116, 104)  # colour of uncovered borders: the mean colour of ImageNet, as in DELT
 
 
 def rand_augment(image: Images, seed: int) -> Images:
     """Return `image` (1 or 3, H, W) after RandAugment with the generators seeded by `seed`.
 
-    A grey image goes through as RGB and comes back as one channel. Source: DELT, arXiv 2411.19946, whose
+    A grey image is augmented as RGB and returned with one channel. Source: DELT, arXiv 2411.19946, whose
     public code uses this policy of timm.
     """
     is_grey = image.shape[0] == 1
@@ -40,7 +40,7 @@ def rand_augment(image: Images, seed: int) -> Images:
 
 
 class ShownImages:
-    """The images of a set on the device, as the views of an epoch crop them."""
+    """The images of a set on the device, before the views of an epoch crop them."""
 
     def __init__(self, stored: StoredImages, device: torch.device) -> None:
         self._stored = stored
@@ -50,25 +50,19 @@ class ShownImages:
     def of_epoch(self, views: Views) -> Tensor:
         """Return uint8 (N, channels, H, W) in the order of the stored images, augmented as `views` say.
 
-        Images that have no view, or one without a seed, are as they are stored.
+        Images without a view, or with a view without a seed, are returned as they are stored.
         """
-        if views.augment_seed.any():
-            return torch.from_numpy(self._augment(views)).to(self._device)
-        if self._unchanged is None:
-            self._unchanged = torch.from_numpy(self._stored.images).to(self._device)
-        return self._unchanged
-
-    def _augment(self, views: Views) -> Images:
-        columns = (views.label, views.ipc_index, views.augment_seed)
-        seeds = {
-            (label, ipc_index): seed
-            for label, ipc_index, seed in zip(*(column.tolist() for column in columns), strict=True)
-        }
+        if not views.augment_seed.any():
+            if self._unchanged is None:
+                self._unchanged = torch.from_numpy(self._stored.images).to(self._device)
+            return self._unchanged
+        keys = zip(views.label.tolist(), views.ipc_index.tolist(), strict=True)
+        seeds = dict(zip(keys, views.augment_seed.tolist(), strict=True))
         augmented = self._stored.images.copy()
         for slot, image in zip(self._stored.slots, augmented, strict=True):
             if seed := seeds.get((slot.label, slot.ipc_index), 0):
                 image[:] = rand_augment(image, seed)
-        return augmented
+        return torch.from_numpy(augmented).to(self._device)
 
 
 @cache
@@ -79,7 +73,7 @@ def _transform() -> Callable[[Image.Image], Image.Image]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of `random` and numpy for a while."""
+    """Seed the global generators of `random` and numpy inside this context, then restore them."""
     before, numpy_before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])

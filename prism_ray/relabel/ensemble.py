@@ -1,10 +1,9 @@
-"""The teacher ensemble, and the soft labels it gives a group of images."""
+"""The teacher ensemble, and its soft labels for a group of images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,7 +24,7 @@ from prism_ray.teachers.training import split_evenly
 def norm_balanced_mean(logits: Sequence[Tensor]) -> Tensor:
     """Return the mean of the teachers' logits (each B, C), each scaled to the teachers' mean norm.
 
-    The norm is Frobenius', over the whole group, so that no teacher outweighs the others because its
+    The norm is the Frobenius norm over the whole group. So no teacher outweighs the others only because its
     logits are larger. Source: PRISM, arXiv 2511.09905, as G-VBSM before it.
     """
     stacked = torch.stack(list(logits))  # M, B, C
@@ -36,23 +35,23 @@ def norm_balanced_mean(logits: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def batch_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Let BatchNorm layers normalise with the statistics of what they see, and leave their own as they are.
+    """Make BatchNorm layers normalise with the statistics of their batch; their own do not change.
 
-    Only these layers are switched: dropout and all else that training changes stays off. Frozen layers,
-    which have no training mode, keep to their statistics.
+    Only these layers are switched: dropout and all else that training changes stays off. Frozen layers have
+    no training mode and continue to use their own statistics.
     """
-    layers = [
+    layers = [layer for network in networks for layer in find_batchnorm(network)]
+    before = [
         (layer, layer.training, layer.track_running_stats)
-        for network in networks
-        for layer in find_batchnorm(network)
+        for layer in layers
         if isinstance(layer, _BatchNorm)
     ]
-    for layer, _, _ in layers:
+    for layer, _, _ in before:
         layer.training, layer.track_running_stats = True, False
     try:
         yield
     finally:
-        for layer, training, track_running_stats in layers:
+        for layer, training, track_running_stats in before:
             layer.training, layer.track_running_stats = training, track_running_stats
 
 
@@ -66,66 +65,49 @@ def label_group(
 ) -> Iterator[EpochLabels]:
     """Yield the soft labels of a group, epoch by epoch.
 
-    Raises EngineError if a teacher's logits are not finite, or if batch statistics are asked of one image.
+    Raises EngineError if a soft label is not finite, or if the teachers need batch statistics of one image.
     """
     shown = ShownImages(stored, device)
     size = stored.images.shape[-1]
+    by_batch = config.teacher_batch_norm == "batch"
+    if by_batch and len(stored.slots) == 1:
+        raise EngineError(
+            f"{unit.id}: relabel.teacher_batch_norm = 'batch' needs groups of two or more images, but this "
+            f"group has one; raise relabel.images_per_group (now {config.images_per_group})"
+        )
     for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
         views = draw_views(stored.slots, epoch, unit.seed, config, size)
-        order = _order_of_labelling(unit, epoch, config, len(views))
-        logits = _label_views(
-            shown.of_epoch(views),
-            to_device(views, stored.slots, device),
-            torch.from_numpy(order).to(device),
-            config,
-            teachers,
-        )
-        if config.ensemble == "norm-balanced":
-            mean = norm_balanced_mean(logits)
-        else:
-            mean = torch.stack(logits).mean(dim=0)
+        order = np.arange(len(views))
+        if by_batch:  # batch statistics need many classes; in a group of few IPC indices, neighbours have few
+            order = np.random.default_rng(derive_seed(unit.seed, "batches", epoch)).permutation(len(views))
+        on_device = to_device(views, stored.slots, device)
+        pick = torch.from_numpy(order).to(device)
+        logits = _label_views(shown.of_epoch(views), on_device, pick, config, teachers)
+        is_balanced = config.ensemble == "norm-balanced"
+        mean = norm_balanced_mean(logits) if is_balanced else torch.stack(logits).mean(dim=0)
         half = mean.to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
             names = ", ".join(teacher.name for teacher in teachers)
             raise EngineError(
-                f"{unit.id}: soft labels of epoch {epoch} are not finite in float16; look at the "
-                f"teachers ({names}), one of which gives logits beyond 65504 or none at all"
+                f"{unit.id}: soft labels of epoch {epoch} are not finite in float16; one of the teachers "
+                f"({names}) gives logits that are larger than 65504 or not finite: check their weights"
             )
         yield EpochLabels(epoch, views, half)
-
-
-def _order_of_labelling(
-    unit: RelabelUnit, epoch: int, config: RelabelConfig, count: int
-) -> npt.NDArray[np.int64]:
-    """Return the places of the views in the order in which the teachers are shown them.
-
-    It matters to batch statistics alone. They want batches of many classes, and the views stand by IPC index
-    and class, so that of a group of few IPC indices a batch would show neighbouring classes: it is drawn.
-    """
-    if config.teacher_batch_norm == "running":
-        return np.arange(count)
-    if count == 1:
-        raise EngineError(
-            f"{unit.id}: relabel.teacher_batch_norm = 'batch' needs groups of two images or more, and this "
-            "one has a single image; raise relabel.images_per_group"
-        )
-    return np.random.default_rng(derive_seed(unit.seed, "batches", epoch)).permutation(count)
 
 
 def _label_views(
     images: Tensor, views: ViewTensors, order: Tensor, config: RelabelConfig, teachers: Sequence[Teacher]
 ) -> list[Tensor]:
-    """Return each teacher's logits (B, C) of the views, at their places.
+    """Return each teacher's logits (B, C), in the order of the views.
 
-    Teachers see them in batches of at most teacher_batch_size, along `order` (B,).
+    Teachers see them in batches of at most teacher_batch_size, in the order of `order` (B,).
     """
-    networks = [teacher.network for teacher in teachers]
     by_batch = config.teacher_batch_norm == "batch"
     parts: list[list[Tensor]] = [[] for _ in teachers]
-    with batch_statistics(networks) if by_batch else nullcontext():
+    with batch_statistics(teacher.network for teacher in teachers) if by_batch else nullcontext():
         for batch in split_evenly(len(order), config.teacher_batch_size):
             pixels = render(images, views, order[batch])
             for collected, teacher in zip(parts, teachers, strict=True):
                 collected.append(teacher_logits(teacher, pixels))
-    places = order.argsort()
-    return [torch.cat(collected)[places] for collected in parts]
+    back = order.argsort()
+    return [torch.cat(collected)[back] for collected in parts]

@@ -1,7 +1,7 @@
-"""Views: drawing their parameters, and rendering them, for relabel and for student training alike."""
+"""Views: drawing their parameters, and rendering them, both for relabel and for the training of students."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from prism_ray.teachers.teacher import to_pixels
 def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:
     """Draw one view of each image of a group for one epoch; the draw depends on seed and epoch alone.
 
-    Views are drawn and returned by IPC index, then class, whatever the order of `slots`: two image sets of
-    the same slots get the same views, and what one setting adds does not move what the others draw. Partners
-    are a random permutation of the group. CutMix's box covers 1 - lambda of the view, lambda ~ Beta(alpha,
-    alpha), around a uniform centre and cut off at the border.
+    Views are drawn and returned by IPC index, then class, whatever the order of `slots`. So two image sets
+    with the same slots get the same views. Additional settings do not change what the others draw. Partners
+    are a random permutation of the group. The box of CutMix covers 1 - lambda of the view, lambda ~
+    Beta(alpha, alpha), with a uniform centre, and is cut off at the border.
     """
     rng = np.random.default_rng(derive_seed(seed, "views", epoch))
+    count = len(slots)
     ordered = sorted(slots, key=lambda slot: (slot.ipc_index, slot.label))
-    count = len(ordered)
     labels = np.array([slot.label for slot in ordered], dtype=np.int64)
     ipc_indices = np.array([slot.ipc_index for slot in ordered], dtype=np.int64)
     crops = draw_crops(rng, count, size, config.crop_scale)
@@ -70,85 +70,70 @@ def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConf
 
 @dataclass(frozen=True)
 class ViewTensors:
-    """The views of one epoch on the device, the tensors of B."""
+    """The views of one epoch on the device."""
 
-    image: Tensor  # row of the view's image among the images
-    partner: Tensor  # place of the partner's view among these views
-    crop_top: Tensor
-    crop_left: Tensor
-    crop_height: Tensor
-    crop_width: Tensor
-    flip: Tensor
-    box_top: Tensor
-    box_left: Tensor
-    box_height: Tensor
-    box_width: Tensor
-    swap_columns: Tensor
-    swap_rows: Tensor
-    has_swaps: bool  # False: no view's halves change places, and none need be looked at
+    image: Tensor  # B: index of the view's image among the images
+    partner: Tensor  # B: index of the partner's view among these views
+    columns: Mapping[str, Tensor]  # fields of Views by name, each B
+    has_swaps: bool  # whether the halves of any view change places
 
 
 def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> ViewTensors:
     """Look up the views' images among `slots`, their partners among the views; move all to the device.
 
-    Raises StoreError if a view is of an image, or names a partner, that is not there.
+    Raises StoreError if an image or a partner is missing.
     """
-    rows = {(slot.label, slot.ipc_index): row for row, slot in enumerate(slots)}
+    image_indices = {(slot.label, slot.ipc_index): index for index, slot in enumerate(slots)}
     keys = list(zip(views.label.tolist(), views.ipc_index.tolist(), strict=True))
-    places = {key: place for place, key in enumerate(keys)}
+    view_indices = {key: index for index, key in enumerate(keys)}
     partners = zip(views.partner_label.tolist(), views.partner_ipc_index.tolist(), strict=True)
     try:
-        image = [rows[key] for key in keys]
-        partner = [places[key] for key in partners]
+        image = [image_indices[key] for key in keys]
+        partner = [view_indices[key] for key in partners]
     except KeyError as error:
         raise StoreError(
             f"the soft labels name the image (class, IPC index) = {error}, which is not in the set"
         ) from None
-    columns = {
-        field.name: torch.from_numpy(getattr(views, field.name)).to(device)
-        for field in fields(ViewTensors)
-        if field.name not in ("image", "partner", "has_swaps")
-    }
     return ViewTensors(
         image=torch.tensor(image, device=device),
         partner=torch.tensor(partner, device=device),
+        columns={name: torch.from_numpy(values).to(device) for name, values in vars(views).items()},
         has_swaps=bool(views.swap_columns.any() or views.swap_rows.any()),
-        **columns,
     )
 
 
 def render(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
-    """Return the picked views as pixels in [0, 1], (b, channels, H, W).
+    """Return some of the views as pixels in [0, 1], (b, channels, H, W).
 
-    `images` is uint8 (N, channels, H, W), already augmented (see augment.py); `pick` is (b,), places among
-    the views.
+    `images` is uint8 (N, channels, H, W), already augmented (see augment.py); `pick` (b,) are indices of
+    views.
     """
-    size = images.shape[-1]
     own = _crop(images, views, pick)
     partner = _crop(images, views, views.partner[pick])
-    pixel = torch.arange(size, device=images.device)[None, :]
-    top, left = views.box_top[pick, None], views.box_left[pick, None]
-    in_rows = (pixel >= top) & (pixel < top + views.box_height[pick, None])  # b, H
-    in_columns = (pixel >= left) & (pixel < left + views.box_width[pick, None])  # b, W
+    pixel = torch.arange(images.shape[-1], device=images.device)[None, :]
+    box = (views.columns[f"box_{name}"][pick, None] for name in ("top", "left", "height", "width"))
+    top, left, height, width = box
+    in_rows = (pixel >= top) & (pixel < top + height)  # b, H
+    in_columns = (pixel >= left) & (pixel < left + width)  # b, W
     in_box = in_rows[:, None, :, None] & in_columns[:, None, None, :]
     return torch.where(in_box, partner, own)
 
 
 def _crop(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
-    size = images.shape[-1]
-    rows = crop_matrix(views.crop_top[pick], views.crop_height[pick], size, size)
-    columns = crop_matrix(views.crop_left[pick], views.crop_width[pick], size, size)
+    size, column = images.shape[-1], views.columns
+    rows = crop_matrix(column["crop_top"][pick], column["crop_height"][pick], size, size)
+    columns = crop_matrix(column["crop_left"][pick], column["crop_width"][pick], size, size)
     if views.has_swaps:
-        rows = swap_halves(rows, views.swap_rows[pick])
-        columns = swap_halves(columns, views.swap_columns[pick])
-    columns = flip_rows(columns, views.flip[pick])
+        rows = swap_halves(rows, column["swap_rows"][pick])
+        columns = swap_halves(columns, column["swap_columns"][pick])
+    columns = flip_rows(columns, column["flip"][pick])
     return apply_matrices(to_pixels(images[views.image[pick]]), rows, columns)
 
 
 def swap_halves(matrix: Tensor, swap: Tensor) -> Tensor:
-    """Return (B, out, in) that acts where `swap` (B,) is true as if the input's halves had changed places.
+    """Return (B, out, in) with the two halves of the input exchanged where `swap` (B,) is true.
 
-    Of an odd input the first half is the smaller one, and comes last. Source: the shuffling of 2x2 patches
-    in the public code of RDED (arXiv 2312.03526), which permutes the strips of either direction.
+    If the input is odd, its first half is the smaller one, and comes last. Source: the shuffling of 2x2
+    patches in the public code of RDED (arXiv 2312.03526), which permutes the strips of each direction.
     """
     return torch.where(swap[:, None, None], matrix.roll(matrix.shape[2] // 2, dims=2), matrix)

@@ -70,7 +70,7 @@ def with_header(change: Callable[[dict[str, Any]], object], more: bytes = b"") -
 )
 def test_what_is_no_such_file_is_refused(data: bytes) -> None:
     """Catches an error of the library's or of torch's, and bytes that stand for many times."""
-    with pytest.raises(ValueError, match=r"^no whole file of safetensors: ") as caught:
+    with pytest.raises(ValueError, match=r"^not a complete safetensors file: ") as caught:
         decode(data)
     assert type(caught.value) is ValueError
 

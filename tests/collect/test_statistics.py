@@ -429,12 +429,12 @@ def test_shards_of_earlier_versions_are_read(uneven: RealImages, tiny: Callable[
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda held: held.pop("00001/1/var"), "not of the same layers"),
-        (lambda held: held.update({"00001/1/var": torch.zeros(1)}), "not of the same layers"),
+        (lambda held: held.pop("00001/1/var"), "do not have the same layers"),
+        (lambda held: held.update({"00001/1/var": torch.zeros(1)}), "do not have the same layers"),
         (lambda held: held["00001/1/var"].fill_(-1.0), "of layer '1' are missing, not finite"),
         (lambda held: held["00001/1/mean"].fill_(float("nan")), "of layer '1' are missing, not finite"),
-        (lambda held: held.update(x=torch.zeros(1)), "'x' is of no class"),
-        (lambda held: held.update({f"{10**30}/1/var": torch.zeros(4)}), "not of the same layers"),
+        (lambda held: held.update(x=torch.zeros(1)), "'x' does not name a class"),
+        (lambda held: held.update({f"{10**30}/1/var": torch.zeros(4)}), "do not have the same layers"),
         (lambda held: [held.pop(key) for key in list(held) if key.startswith("00001")], "classes 1$"),
         (lambda held: held.clear(), "classes 1$"),
     ],
@@ -470,14 +470,17 @@ NO_SENSE = "^mean and variance of layer '1' are missing, not finite, or not of o
             NO_SENSE,
         ),
         (lambda held: held.update({"1/patch_mean": torch.zeros(3, 4)}), NO_SENSE),
-        (lambda held: held.update({"1/mean": torch.zeros(2, 4)}), "^1/mean is not of the 3 classes of its"),
-        (lambda held: held.update({"1/mean": torch.zeros(())}), "^1/mean is not of the 3 classes of its"),
+        (
+            lambda held: held.update({"1/mean": torch.zeros(2, 4)}),
+            "^1/mean does not have the 3 classes of its",
+        ),
+        (lambda held: held.update({"1/mean": torch.zeros(())}), "^1/mean does not have the 3 classes of its"),
         (lambda held: held.update(x=torch.zeros(3)), "of layer '' are missing"),
         (lambda held: held.update(labels=torch.tensor([0, 1, 1])), "labels of the classes are not"),
         (lambda held: held.update(labels=torch.zeros(3)), "labels of the classes are not"),
         (lambda held: held.update(labels=torch.zeros((3, 1), dtype=torch.int64)), "labels of the classes"),
         (lambda held: held.update(labels=torch.tensor([0, 4, 2])), "of the classes 1$"),
-        (lambda held: held.pop("labels"), "is of no class"),
+        (lambda held: held.pop("labels"), "does not name a class"),
     ],
 )
 def test_class_statistics_that_make_no_sense_are_refused(
@@ -493,7 +496,7 @@ def test_class_statistics_that_make_no_sense_are_refused(
     with pytest.raises(ValueError, match=problem):
         read_reference([], [safetensors.torch.save(held)], [1], CPU)
     for length in (0, 7, 100, len(collected.classes) - 1):
-        with pytest.raises(ValueError, match="no whole file of safetensors"):
+        with pytest.raises(ValueError, match="not a complete safetensors file"):
             read_reference([], [collected.classes[:length]], [1], CPU)
 
 

@@ -146,7 +146,7 @@ def test_a_state_that_is_not_finite_is_not_kept(setting_of: Callable[..., Recove
     with torch.no_grad():
         next(setting.teachers["depthwise"].network.parameters()).fill_(float("nan"))
     kept = Kept(every=3)
-    with pytest.raises(EngineError, match="by iteration 2 of 12"):
+    with pytest.raises(EngineError, match="at iteration 2 of 12"):
         recover(setting, kept)
     assert kept.data is None
 

@@ -1,4 +1,4 @@
-"""Which real training images a pass looks at, and how they come onto the device."""
+"""The real training images of a pass: their indices, and their pixels on the device."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +13,17 @@ Indices = npt.NDArray[np.int64]
 
 
 def training_indices(data: RealImages, label: int, at_most: int | None) -> Indices:
-    """Return the indices of a class's first `at_most` training images, of all if it is None.
-
-    Raises DataError if the class has none.
-    """
+    """Return the indices of a class's first `at_most` training images, or all; DataError if it has none."""
     indices = data.train_indices(label)[:at_most]
     if len(indices) == 0:
         raise DataError(
-            f"class {data.class_names[label]!r} has no training image; add some, or leave out the class"
+            f"class {data.class_names[label]!r} has no training image; add some, or remove the class"
         )
     return indices
 
 
 def side_of(data: RealImages) -> int:
-    """Return the side of the (square) images in pixels."""
+    """Return the height and width of the (square) images in pixels."""
     return int(data.read("train", np.zeros(1, np.int64)).shape[-1])
 
 
