@@ -13,7 +13,7 @@ COVERED_BY = {
     "cli/common.py": "test_cli.py",
     "cli/runs.py": "test_cli.py",
     "cli/stores.py": "test_cli.py",
-    "collect/reading.py": "collect/test_scores.py",
+    "collect/real_images.py": "collect/test_scores.py",
     "config/collect.py": "config/test_base.py",
     "config/selection.py": "stages/test_draws.py",
     "device.py": "work/test_memory.py",
