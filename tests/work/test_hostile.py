@@ -161,7 +161,7 @@ FORGERIES: dict[str, tuple[str, int, Callable[[bytes], bytes], str, str]] = {
         0,
         rows_with(lambda rows: rows[1].update(label=rows[0]["label"])),
         LABELS,
-        "its batches do not hold the images of group 0",
+        "its batches do not contain the images of group 0",
     ),
     "an image twice, measured": (
         IMAGES,
