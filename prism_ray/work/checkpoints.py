@@ -19,41 +19,41 @@ class Control:
     num_loads: int = 0
 
 
+@dataclass
 class StoreCheckpoints:
     """The checkpoint of one unit. It is due every `interval_s` seconds, and when the unit is told to stop.
 
     Saving it after a stop ends the unit with UnitStopped.
     """
 
-    def __init__(
-        self, files: StoreFiles, unit_id: str, identity: str, interval_s: float, control: Control
-    ) -> None:
-        self.identity = identity
-        self._files = files
-        self._unit_id = unit_id
-        self._name = layout.checkpoint(unit_id)
-        self._interval_s = interval_s
-        self._control = control
+    files: StoreFiles
+    unit_id: str
+    identity: str
+    interval_s: float
+    control: Control
+
+    def __post_init__(self) -> None:
+        self._name = layout.checkpoint(self.unit_id)
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        self._control.num_steps += 1
-        return self._control.stop.is_set() or time.monotonic() - self._last >= self._interval_s
+        self.control.num_steps += 1
+        return self.control.stop.is_set() or time.monotonic() - self._last >= self.interval_s
 
     def save(self, data: bytes) -> None:
-        self._files.replace(self._name, data)
-        self._control.relies_on_checkpoint = False
+        self.files.replace(self._name, data)
+        self.control.relies_on_checkpoint = False
         self._last = time.monotonic()
-        if self._control.stop.is_set():
-            raise UnitStopped(f"{self._unit_id} was told to stop; its checkpoint is stored")
+        if self.control.stop.is_set():
+            raise UnitStopped(f"{self.unit_id} was told to stop; its checkpoint is stored")
 
     def load(self, max_bytes: int) -> bytes | None:
-        size = self._files.size(self._name)
+        size = self.files.size(self._name)
         if size is None or size > max_bytes:
             return None
-        self._control.relies_on_checkpoint = True
-        return self._files.read(self._name, max_bytes)
+        self.control.relies_on_checkpoint = True
+        return self.files.read(self._name, max_bytes)
 
     def delete(self) -> None:
         """Delete the checkpoint, because the unit is committed or the checkpoint may be faulty."""
-        self._files.delete(self._name)
+        self.files.delete(self._name)

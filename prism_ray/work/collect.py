@@ -11,18 +11,15 @@ from prism_ray.store.remedy import unfit
 from prism_ray.teachers.layers import TeacherReference
 from prism_ray.work.context import Finish, WorkContext
 
-# Files of a unit, in the order in which its commit names them.
-_SCORES, _TOTALS, _CLASSES = "scores", "totals", "classes"
-
 
 def collect(context: WorkContext, unit: CollectUnit) -> Finish:
     """Pass the real images of the unit's classes through its teacher."""
     teacher, config = context.teacher(unit.teacher), context.config.collect
     if unit.kind == "statistics":
         statistics = collect_statistics(unit, teacher, context.data, config, context.device)
-        made = {_TOTALS: statistics.totals, _CLASSES: statistics.classes}
+        made = {"totals": statistics.totals, "classes": statistics.classes}  # in the commit in this order
     else:
-        made = {_SCORES: collect_scores(unit, teacher, context.data, config, context.device)}
+        made = {"scores": collect_scores(unit, teacher, context.data, config, context.device)}
     stats = {"weights": context.weights_of([unit.teacher])}
     return context.finish(stats, *((partial(collected_part, unit, what), made[what]) for what in made))
 

@@ -1,7 +1,7 @@
 """The things that the units of a run share in one process: real images, teachers, access to the store."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ class Work:
     """The result of a unit: its files, and figures for reports."""
 
     files: tuple[PartFile, ...]
-    stats: dict[str, Any] = field(default_factory=dict)
+    stats: dict[str, Any]
 
 
 # Every work function returns the rest of its unit, which needs no device (encode, write).
@@ -52,21 +52,18 @@ class WorkContext:
 
     def commits_of(self, unit_ids: Iterable[str]) -> list[Commit]:
         """Read the commits of units that this one builds on; raises StoreError if one is missing."""
-        return [self._commit_of(unit_id) for unit_id in unit_ids]
-
-    def _commit_of(self, unit_id: str) -> Commit:
-        commit = read_commit(self.files, unit_id)
-        num_files = find_stage(stage_of(unit_id)).num_files(unit_id)
-        if len(commit.files) < num_files:
-            problem = f"its commit names {len(commit.files)} files, and such a unit has {num_files}"
-            raise unfit(self.files, unit_id, problem)
-        return commit
+        commits = [read_commit(self.files, unit_id) for unit_id in unit_ids]
+        for commit in commits:
+            num_files = find_stage(stage_of(commit.unit)).num_files(commit.unit)
+            if len(commit.files) < num_files:
+                problem = f"its commit names {len(commit.files)} files, and such a unit has {num_files}"
+                raise unfit(self.files, commit.unit, problem)
+        return commits
 
     def images_of_set(self, image_set: str, batches: Sequence[Commit]) -> StoredImages:
         """Read the images of a set from its batches' commits; StoreError if they are not as planned."""
         stored = read_images(self.files, batches, ImageForm.of(self.plan, image_set))
-        found, num_rows = len(set(stored.slots)), len(stored.slots)
-        expected = self.plan.num_images(image_set)
+        found, num_rows, expected = len(set(stored.slots)), len(stored.slots), self.plan.num_images(image_set)
         if found != expected or num_rows != expected:
             problem = f"{found} different images in {num_rows} rows instead of {expected}"
             raise damaged(self.files, f"{layout.COMMITS}/recover/{image_set}", problem)
@@ -98,7 +95,7 @@ class WorkContext:
     def squeeze_commit(self, teacher: str) -> Commit:
         """Return the commit of a teacher, which is read once."""
         if teacher not in self._squeezed:
-            self._squeezed[teacher] = self._commit_of(scope_of_teacher(teacher))
+            (self._squeezed[teacher],) = self.commits_of([scope_of_teacher(teacher)])
         return self._squeezed[teacher]
 
     def checkpoints(self, unit_id: str, made_with: object = ()) -> StoreCheckpoints:

@@ -15,6 +15,7 @@ from prism_ray.work.context import Finish, WorkContext
 
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     """Train and test one student. Raises StoreError if images or labels are damaged."""
+    config = context.config
     labels = context.commits_of(context.plan.unit_ids("relabel", unit.image_set))
     batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
     images = context.images_of_set(unit.image_set, batches)
@@ -30,16 +31,11 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
             raise damaged(context.files, where, f"epoch {epoch}: {error}") from None
         return found
 
+    student, epochs = config.evaluations[unit.evaluation], config.relabel.epochs
+    preprocessing, seed = context.teacher(config.primary).preprocessing, derive_seed(unit.seed, "order")
     result = train_student(
-        images,
-        read_epoch,
-        context.config.relabel.epochs,
-        context.config.evaluations[unit.evaluation],
-        context.data,
-        context.teacher(context.config.primary).preprocessing,
-        derive_seed(unit.seed, "order"),
-        context.device,
+        images, read_epoch, epochs, student, context.data, preprocessing, seed, context.device
     )
     card = json.dumps({"unit": unit.id, "seed": unit.seed, **asdict(result)}, indent=1).encode()
-    stats = asdict(result) | {"weights": context.weights_of([context.config.primary], labels)}
+    stats = asdict(result) | {"weights": context.weights_of([config.primary], labels)}
     return context.finish(stats, (partial(student_card, unit), card))

@@ -4,8 +4,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from prism_ray.config import AnyImageSet, RecoverConfig
 from prism_ray.device import let_go
 from prism_ray.parts.images import write_images
 from prism_ray.recover.engine import largest_fit, recover_batch
-from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
+from prism_ray.recover.initial import Images, initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
 from prism_ray.stages.collect import CollectKind, collections_of
@@ -60,11 +58,7 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
 
 
 def _write(
-    context: WorkContext,
-    unit: RecoverUnit,
-    images: npt.NDArray[np.uint8],
-    stats: dict[str, Any],
-    *losses: float,
+    context: WorkContext, unit: RecoverUnit, images: Images, stats: dict[str, Any], *losses: float
 ) -> Work:
     names, kind = context.data.class_names, context.config.image_files
     return Work(write_images(context.files, unit, images, names, kind, *losses), stats)
@@ -85,7 +79,7 @@ def _prepare(
     preprocessing = context.teacher(config.primary).preprocessing
     labels = [slot.label for slot in unit.slots]
     with_classes = config.statistics.class_share > 0.0
-    needs_reference = with_classes or config.statistics.layers == "bn+conv"
+    referenced = unit.teachers if with_classes or config.statistics.layers == "bn+conv" else ()
     setting = RecoverSetting(
         unit=unit,
         config=config,
@@ -94,10 +88,7 @@ def _prepare(
         space=ReferenceSpace.of(preprocessing, context.data.channels, context.device),
         image_size=context.config.data.image_size,
         device=context.device,
-        references={
-            name: load_reference(context, name, labels, with_classes)
-            for name in (unit.teachers if needs_reference else ())
-        },
+        references={name: load_reference(context, name, labels, with_classes) for name in referenced},
         patch_size=context.config.collect.patch_size,
         priors=_priors(context, unit, config),
         recompute=recompute,
@@ -112,7 +103,7 @@ def _prepare(
     return setting, setting.space.from_images(torch.from_numpy(images).to(context.device))
 
 
-def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -> npt.NDArray[np.uint8]:
+def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -> Images:
     """Return real images, or collages of them, for the unit's slots."""
     kind = cast(CollectKind, config.init)  # the scores are loaded only if init is such a kind
     scores = partial(load_scores, context, kind, config.primary, {})
@@ -124,9 +115,8 @@ def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -
 def _priors(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> dict[str, float]:
     """Return the prior accuracy of each teacher in percent, if it is given or was measured."""
     priors = dict(config.selection.priors)
-    if config.selection.votes == "prior":
-        for name in unit.teachers:
-            measured = context.squeeze_commit(name).stats.get("validation_accuracy")
-            if measured is not None:
-                priors.setdefault(name, 100.0 * measured)
+    for name in unit.teachers if config.selection.votes == "prior" else ():
+        measured = context.squeeze_commit(name).stats.get("validation_accuracy")
+        if measured is not None:
+            priors.setdefault(name, 100.0 * measured)
     return priors

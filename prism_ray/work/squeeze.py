@@ -12,14 +12,9 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
     """Train the unit's teacher, or load its weights, and test it."""
     config = context.config
     teacher = config.teacher(unit.teacher)
+    size, checkpoints = config.data.image_size, context.checkpoints(unit.id)
     prepared = prepare_teacher(
-        teacher,
-        config.teachers.squeeze,
-        context.data,
-        config.data.image_size,
-        unit.seed,
-        context.device,
-        context.checkpoints(unit.id),
+        teacher, config.teachers.squeeze, context.data, size, unit.seed, context.device, checkpoints
     )
     if prepared.card.source_sha256 != context.run.weights.get(unit.teacher):
         raise DataError(
