@@ -1,4 +1,4 @@
-"""The memory of the device that a unit works on: letting go of it when it has run out, and who holds it."""
+"""The memory of a unit's device: how to free it after it has run out, and who else uses it."""
 
 import gc
 import traceback
@@ -7,9 +7,9 @@ import torch
 
 
 def let_go(error: BaseException) -> None:
-    """Free what a failed computation has left in memory; `error` keeps its traceback, without the locals.
+    """Free the memory of a computation that failed with `error`, which keeps its traceback without locals.
 
-    A traceback holds the frames of the calls that failed, and with them the graph that did not fit.
+    The frames in a traceback refer to the graph that did not fit.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -21,7 +21,7 @@ def let_go(error: BaseException) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a device's name and the size of its memory, as far as it has its own."""
+    """Return a device's name, of a CUDA device with the size of its memory."""
     if device.type != "cuda":
         return str(device)
     properties = torch.cuda.get_device_properties(device)
@@ -29,9 +29,9 @@ def describe_device(device: torch.device) -> str:
 
 
 def bytes_of_others(device: torch.device) -> int:
-    """Return the bytes of a CUDA device that are neither free nor held by this process's tensors; else 0.
+    """Return the bytes of a CUDA device that are neither free nor reserved by this process; 0 on the CPU.
 
-    What CUDA itself needs for this process, some hundred MiB, is among them.
+    They include what CUDA itself needs for this process, some hundred MiB.
     """
     if device.type != "cuda":
         return 0

@@ -1,16 +1,17 @@
 """Every exception of prism-ray.
 
     PrismRayError                 something went wrong; the message says what, where and what to do; exit 1
-    ├── UsageError                the user can mend it before anything runs; exit 2
-    │   ├── ConfigError           a key or value of the config; names file, key and value
-    │   ├── DataError             the real images: missing, corrupt, too few
-    │   ├── DeviceMemoryError     a batch too large for a device; says what fits
-    │   ├── FingerprintError      the store belongs to another run
+    ├── UsageError                wrong input, which the user can correct before anything runs; exit 2
+    │   ├── ConfigError           a key or value of the config; the message names file, key and value
+    │   ├── DataError             the real images are missing, corrupt or too few
+    │   ├── DeviceMemoryError     a batch is too large for a device; the message says how many images fit
+    │   ├── FingerprintError      the store belongs to a run with other settings
     │   └── NewerStoreError       a newer version of prism-ray made the store
     ├── StoreError                a damaged or unreadable store
-    ├── LeaseError                another driver is at work on the store
-    ├── EngineError               an optimisation that cannot go on (non-finite loss and the like)
-    ├── UnitStopped               a unit was told to stop; its state is kept
+    ├── LeaseError                another driver is working on the store
+    ├── EngineError               a computation that cannot continue, for example a loss that is not finite
+    │   └── MissingLayerError     a layer has no collected statistics
+    ├── UnitStopped               a unit was told to stop; another attempt resumes from its checkpoint
     ├── OrchestrateError          Ray: no cluster, no resources, no progress
     └── IncompleteError           the run ended with units that failed; exit 1
 
@@ -19,82 +20,73 @@ A `UsageError` is never retried: the same input gives the same error on every ac
 
 
 class PrismRayError(Exception):
-    """Base of all errors raised on purpose by prism-ray."""
+    """Base of all errors that prism-ray raises on purpose."""
 
     exit_code = 1
 
 
 class UsageError(PrismRayError):
-    """The input is wrong; running it again cannot help."""
+    """Wrong input; running it again cannot help."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A setting is wrong. The message names file, key, value and remedy."""
+    """A wrong setting. The message names file, key, value and remedy."""
 
 
 class DataError(UsageError):
-    """The real images are missing, corrupt or too few."""
+    """Real images that are missing, corrupt or too few."""
 
 
 class DeviceMemoryError(UsageError):
-    """A batch does not fit into a device's memory, whatever is done. The message says how many would."""
+    """A batch that does not fit into a device's memory in any way. The message says how many images would."""
 
 
 class FingerprintError(UsageError):
-    """The store was made by a run with other settings."""
+    """A store that was made by a run with other settings."""
 
 
 class NewerStoreError(UsageError):
-    """A newer version of prism-ray made a record of the store, which this version cannot read or extend."""
+    """A record of a newer version of prism-ray, which this version cannot read or extend."""
 
 
 class StoreError(PrismRayError):
-    """An object of the store is damaged or cannot be read or written."""
+    """An object of the store that is damaged, or that cannot be read or written."""
 
     def __init__(self, message: str, problem: str | None = None) -> None:
-        """`problem` is the message without the remedy, for a list of many; by default all of it."""
+        """`problem` is the message without the remedy, for lists; by default it is the whole message."""
         super().__init__(message)
         self.problem = problem or message
 
 
 class LeaseError(PrismRayError):
-    """Another driver is at work on the store."""
+    """Another driver is working on the store."""
 
 
 class EngineError(PrismRayError):
-    """A computation cannot go on, for example because its loss is not finite."""
+    """A computation that cannot continue, for example because its loss is not finite."""
+
+
+class MissingLayerError(EngineError):
+    """A layer of a teacher whose statistics were not collected; its name is the message."""
 
 
 class UnitStopped(PrismRayError):
-    """A unit ended before its time because it was told to; no failure, another attempt goes on."""
+    """A unit that ended early because it was told to. It has not failed; another attempt resumes it."""
 
 
 class OrchestrateError(PrismRayError):
-    """Ray cannot give what the run needs."""
+    """Ray cannot provide what the run needs."""
 
 
 class IncompleteError(PrismRayError):
-    """Units of the run failed for good; what is done stays committed."""
+    """Units of the run failed in all their attempts; what is done stays committed."""
 
 
-# The names by which an error travels from an actor to the driver.
-BY_NAME: dict[str, type[PrismRayError]] = {
-    error.__name__: error
-    for error in (
-        PrismRayError,
-        UsageError,
-        ConfigError,
-        DataError,
-        DeviceMemoryError,
-        FingerprintError,
-        NewerStoreError,
-        StoreError,
-        LeaseError,
-        EngineError,
-        UnitStopped,
-        OrchestrateError,
-        IncompleteError,
-    )
+# An error travels from an actor to the driver by its name.
+BY_NAME = {
+    name: kind
+    for name, kind in list(globals().items())
+    if isinstance(kind, type) and issubclass(kind, PrismRayError)
 }

@@ -1,9 +1,9 @@
 """Random resized crops, flips and rolls as pairs of small matrices: x' = A_h x A_w^T.
 
 Bilinear resizing is linear and separable, so a crop, its resize, a flip and a roll are one matrix for the
-rows and one for the columns. Matrix products have deterministic gradients on every device, where the
-backward pass of an interpolation kernel may not, and the matrices are built on the device from parameters
-that were drawn beforehand, so that nothing waits for the host.
+rows and one for the columns. Matrix products have deterministic gradients on every device; the gradients of
+interpolation kernels may not be deterministic. The matrices are built on the device from parameters that
+were drawn beforehand, so nothing waits for the host.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _LOG_RATIO = float(np.log(4.0 / 3.0))  # aspect ratios between 3/4 and 4/3
 
 @dataclass(frozen=True)
 class Crops:
-    """Boxes in pixels of a square image, each field an array of B."""
+    """Boxes in pixels of B square images; each field has the shape (B,)."""
 
     top: npt.NDArray[np.int64]
     left: npt.NDArray[np.int64]
@@ -28,16 +28,13 @@ class Crops:
 
 
 def draw_crops(
-    rng: np.random.Generator,
-    count: int,
-    size: int,
-    scale: tuple[float | npt.NDArray[np.float64], float],
+    rng: np.random.Generator, count: int, size: int, scale: tuple[float | npt.NDArray[np.float64], float]
 ) -> Crops:
     """Draw `count` random resized crops of a `size` x `size` image.
 
-    The law is that of torchvision's RandomResizedCrop: share of the area uniform in `scale`, logarithm of
-    the aspect ratio uniform between those of 3/4 and 4/3, ten tries to fit, else the whole image. The lower
-    end of `scale` may differ from crop to crop.
+    The distribution is that of torchvision's RandomResizedCrop: the share of the area is uniform in `scale`,
+    the logarithm of the aspect ratio is uniform between those of 3/4 and 4/3, and if none of ten tries fits,
+    the crop is the whole image. The lower end of `scale` can be an array with a value per crop.
     """
     lowest = np.broadcast_to(scale[0], count)[:, None]
     area = size * size * (lowest + (scale[1] - lowest) * rng.random((count, _NUM_TRIES)))
@@ -56,11 +53,11 @@ def draw_crops(
 
 
 def crop_matrix(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Tensor:
-    """Return (B, size_out, size_in): rows that pick start..start+length and resize it to `size_out`.
+    """Return (B, size_out, size_in): matrices that crop start..start+length and resize it to `size_out`.
 
-    `start` and `length` are (B,), in pixels. Bilinear with antialiasing, as torchvision's resized_crop with
-    antialias=True: triangle weights around each output pixel's centre, of the width of an input pixel, or of
-    an output pixel when shrinking, cut off at the crop's border and normalised.
+    `start` and `length` are (B,), in pixels. Bilinear with antialiasing, like torchvision's resized_crop with
+    antialias=True: triangle weights around the centre of each output pixel. Their width is an input pixel, or
+    an output pixel when shrinking; they are cut off at the border of the crop and normalised.
     """
     dtype = torch.get_default_dtype()
     start, length = start.to(dtype)[:, None, None], length.to(dtype)[:, None, None]
@@ -81,9 +78,8 @@ def flip_rows(matrix: Tensor, flip: Tensor) -> Tensor:
 def roll_rows(matrix: Tensor, shift: Tensor) -> Tensor:
     """Return (B, out, in) with the output rolled forward by `shift` (B,) pixels."""
     size = matrix.shape[1]
-    place = torch.arange(size, device=matrix.device)[None, :] - shift[:, None]  # B, out
-    index = (place % size)[:, :, None].expand_as(matrix)
-    return matrix.gather(1, index)
+    source = torch.arange(size, device=matrix.device)[None, :] - shift[:, None]  # B, out
+    return matrix.gather(1, (source % size)[:, :, None].expand_as(matrix))
 
 
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -97,24 +93,21 @@ def resize(x: Tensor, size: int) -> Tensor:
     if (height, width) == (size, size):
         return x
     zero = torch.zeros(1, device=x.device)
-    rows = crop_matrix(zero, zero + height, height, size)
-    columns = crop_matrix(zero, zero + width, width, size)
+    rows, columns = (crop_matrix(zero, zero + length, length, size) for length in (height, width))
     return apply_matrices(x, rows, columns)
 
 
 def pool(x: Tensor, size: int) -> Tensor:
     """Return x (B, C, H, W) averaged to at most `size` x `size`, in the cells of adaptive average pooling."""
-    height, width = x.shape[2:]
-    rows = pool_matrix(height, min(height, size), x)
-    columns = pool_matrix(width, min(width, size), x)
+    rows, columns = (pool_matrix(length, min(length, size), x) for length in x.shape[2:])
     return apply_matrices(x, rows, columns)
 
 
 def pool_matrix(size_in: int, size_out: int, like: Tensor) -> Tensor:
     """Return (1, size_out, size_in): cell i averages pixels floor(i in/out) up to ceil((i + 1) in/out).
 
-    The cells are those of adaptive average pooling; where `size_out` is the larger, they overlap. Dtype and
-    device are those of `like`.
+    These are the cells of adaptive average pooling; they overlap if `size_out` is the larger. The matrix has
+    the dtype and device of `like`.
     """
     cell = torch.arange(size_out, device=like.device)[:, None]
     pixel = torch.arange(size_in, device=like.device)[None, :]

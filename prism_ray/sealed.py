@@ -1,4 +1,4 @@
-"""The state of a unit that is not done yet, as bytes that are trusted only whole and in their place."""
+"""The checkpoint of a unit as bytes, which are trusted only if they are complete and belong to the unit."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,45 +14,43 @@ _DIGEST = "digest"
 
 
 class Checkpoints(Protocol):
-    """Where the state of one unit is kept between attempts; the last one saved is enough."""
+    """The place of one unit's checkpoint between attempts; only the last one saved is kept."""
 
     @property
     def identity(self) -> str:
-        """What the state must have been made with to be gone on from: settings, weights."""
+        """The settings and weights that a checkpoint must have been made with to resume from it."""
 
     def due(self) -> bool:
-        """Say whether it is time to save."""
+        """Return whether it is time to save."""
 
     def save(self, data: bytes) -> None:
-        """Keep the state; may raise to end the unit here."""
+        """Store a checkpoint; may raise to end the unit here."""
 
     def load(self, max_bytes: int) -> bytes | None:
-        """Return what was saved last, None if nothing was, or something too large to be a state."""
+        """Return the last checkpoint; None if there is none or if it has more than `max_bytes`."""
 
 
 def seal(tensors: dict[str, Tensor], identity: str) -> bytes:
     """Return tensors as safetensors with a digest of them and of `identity`."""
-    # safetensors takes no two tensors that share memory
-    held = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    held[_DIGEST] = _digest(held, identity)
-    return safetensors.torch.save(held)
+    # safetensors refuses two tensors that share memory
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    return safetensors.torch.save(copies | {_DIGEST: _digest(copies, identity)})
 
 
 def unseal(data: bytes, identity: str) -> dict[str, Tensor] | None:
-    """Return what was sealed under `identity`, on the CPU; None if `data` is damaged or of another."""
+    """Return what was sealed, on the CPU; None if `data` is damaged or has another identity."""
     try:
         tensors = safetensors.torch.load(data)
         digest = tensors.pop(_DIGEST)
-        is_whole = torch.equal(digest, _digest(tensors, identity))
+        return tensors if torch.equal(digest, _digest(tensors, identity)) else None
     except (SafetensorError, ValueError, LookupError, RuntimeError):
         return None
-    return tensors if is_whole else None
 
 
-def fits(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """True if `held` has each tensor of `expected`, with its shape and kind of number, and finite values."""
+def fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Return whether `found` has each tensor of `expected` with its shape and dtype, and finite values."""
     return all(
-        (value := held.get(name)) is not None
+        (value := found.get(name)) is not None
         and value.shape == like.shape
         and value.dtype == like.dtype
         and bool(torch.isfinite(value).all())
@@ -61,15 +59,14 @@ def fits(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return what stands under a prefix, without it."""
+    """Return the tensors whose names begin with a prefix, by their names without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _digest(tensors: dict[str, Tensor], identity: str) -> Tensor:
-    """Hash everything but the digest, and what the state belongs to."""
+    """Hash the identity and all tensors."""
     digest = hashlib.sha256(identity.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
+    for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)

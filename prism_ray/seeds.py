@@ -1,7 +1,6 @@
-"""Seeds by hashing: every random choice of a run derives from the run's seed and the name of what it is for.
+"""Seeds by hashing: every random choice derives from the run's seed and the name of its purpose.
 
-No generator is shared between units, so the order of work, the number of actors and retries cannot change
-a draw.
+Units share no generator, so the order of work, the number of actors and retries cannot change a draw.
 """
 
 import hashlib
@@ -12,6 +11,9 @@ def derive_seed(*parts: str | int) -> int:
     """Return a seed in [0, 2**63) that depends on every part and on nothing else.
 
     Parts are joined with their types and lengths, so ("a", "bc") and ("ab", "c") differ, and so do 1 and "1".
+
+    >>> derive_seed(0, "recover", "distilled", "i00000-c00000")
+    519664912127293893
     """
     digest = hashlib.sha256()
     for part in parts:

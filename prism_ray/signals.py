@@ -1,4 +1,4 @@
-"""SIGTERM, as a cluster sends it before it kills: taken like Ctrl-C. And what Ray needs around both."""
+"""Handlers of SIGTERM, which is treated like Ctrl-C: a cluster sends it before it kills a process."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first SIGTERM; others while the work winds up are ignored."""
+    """Raise KeyboardInterrupt at the first SIGTERM; ignore later ones, which come while the work ends."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -23,9 +23,10 @@ def sigterm_interrupts() -> Iterator[None]:
 
 @contextmanager
 def answer_to_sigterm_kept() -> Iterator[None]:
-    """For code that puts another answer to SIGTERM in place, to end the process: ours is back after it.
+    """Restore our handler of SIGTERM after code that installs one of its own, which ends the process.
 
-    A SIGTERM meanwhile, which ends in SystemExit with the signal's number there, is taken like Ctrl-C too.
+    A SIGTERM during that code ends there in SystemExit with the signal's number. It becomes
+    KeyboardInterrupt here.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -40,16 +41,16 @@ def answer_to_sigterm_kept() -> Iterator[None]:
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """For code that must not be cut short: SIGINT and SIGTERM that come meanwhile are answered after it."""
+    """Delay SIGINT and SIGTERM, unless ignored, until code that must not be interrupted has ended."""
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, answer in before.items():
-        if answer != signal.SIG_IGN:
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
             signal.signal(number, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        for number, answer in before.items():
-            signal.signal(number, answer)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])

@@ -5,9 +5,9 @@ from difflib import get_close_matches
 
 
 def did_you_mean(wrong: str, choices: Iterable[str] | Mapping[str, object], at_most: int = 1) -> str:
-    """Return the end of a complaint that suggests the choices nearest to `wrong`; "" if none is near.
+    """Return the end of an error message, which suggests the choices nearest to `wrong`; "" if none is near.
 
-    A choice is shown in quotes; a mapping says what is shown in its place.
+    A choice is shown in quotes. If `choices` is a mapping, its value is shown instead.
 
     >>> did_you_mean("prsim", ["prism", "sre2l"])
     "; did you mean 'prism'?"

@@ -1,6 +1,6 @@
 """The Ray actor: a worker in a process of its own, with a device and a fixed number of threads.
 
-Units come two at a time: one has the device, the other writes its files and commits, or waits for the device.
+It has up to two units: one has the device, the other writes and commits its files or waits for the device.
 """
 
 import os
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnitDone:
-    """A committed unit, what its actor has loaded now, and how often units asked there since the last one."""
+    """A committed unit, and the teachers of its actor since the last one."""
 
     commit: Commit
-    teachers: tuple[str, ...]
-    num_hits: int  # teachers that were loaded when a unit asked for them
+    teachers: tuple[str, ...]  # that the actor has loaded now
+    num_hits: int  # teachers that were loaded when a unit needed them
     num_loads: int
 
 
 @dataclass(frozen=True)
 class ActorInfo:
-    """Where an actor runs."""
+    """The process of an actor and its machine."""
 
     host: str
     pid: int
@@ -46,10 +46,10 @@ class ActorInfo:
 
 @dataclass(frozen=True)
 class ActorUsage:
-    """What an actor has used so far."""
+    """An actor's use of memory, and the progress of its units."""
 
     peak_bytes: int  # largest resident size
-    num_steps: int  # of the units here; grows while they get on
+    num_steps: int  # of the units that it has now; grows while they make progress
 
 
 # Ray's types do not know the groups of calls that run beside each other.
@@ -71,15 +71,14 @@ class WorkerActor:
         self._run: Run | None = None
         self._making_worker = threading.Lock()  # two units may come at once
         self._controls: dict[str, Control] = {}  # of the units here
-        self._ends = False
-        # One thread has the device: the number of threads is a thread's own, and so are its thread pools.
+        self._is_ending = False
+        # One thread has the device: torch's number of threads is a setting of each thread.
         self._on_device = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(num_threads,))
 
     @ray.method(concurrency_group="control")
     def start(self) -> ActorInfo:
-        """Answer as soon as the actor lives."""
-        node_id = ray.get_runtime_context().get_node_id()
-        return ActorInfo(socket.gethostname(), os.getpid(), node_id)
+        """Return where the actor runs, as soon as it lives."""
+        return ActorInfo(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id())
 
     def check_networks(self, config: Config, num_classes: int, in_store: Set[str]) -> Failure | None:
         """Build the config's networks without memory; return what is wrong with them, if anything."""
@@ -96,14 +95,14 @@ class WorkerActor:
         """Do a unit; return its commit, or how it failed."""
         control = self._controls[unit.id] = Control()
         try:
-            if self._ends:
+            if self._is_ending:
                 control.stop.set()
             worker = self._worker_for(run)
             finish = self._on_device.submit(worker.begin, unit, control).result()
             return UnitDone(finish(), worker.teachers.names, control.num_hits, control.num_loads)
         except Exception as error:
             if "CUDA error" in str(error):
-                os._exit(1)  # the context is broken; a new process must take over
+                os._exit(1)  # the CUDA context is broken; a new process must replace this one
             return _describe(unit.id, error)
         finally:
             del self._controls[unit.id]
@@ -119,25 +118,19 @@ class WorkerActor:
 
     @ray.method(concurrency_group="control")
     def stop(self, unit_id: str | None = None) -> None:
-        """Let a unit end where it can be gone on with, and keep its state; without an id all, for good."""
-        self._ends |= unit_id is None
-        for held, control in list(self._controls.items()):
-            if unit_id in (None, held):
+        """Let a unit save a checkpoint and end; without an id, all units that are here or come later."""
+        self._is_ending |= unit_id is None
+        for other, control in list(self._controls.items()):
+            if unit_id in (None, other):
                 control.stop.set()
 
     @ray.method(concurrency_group="control")
     def usage(self) -> ActorUsage:
         """Return what the actor has used so far."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        num_steps = sum(control.num_steps for control in list(self._controls.values()))
-        return ActorUsage(peak, num_steps)
+        return ActorUsage(peak, sum(control.num_steps for control in list(self._controls.values())))
 
 
 def _describe(unit_id: str, error: Exception) -> Failure:
-    return Failure(
-        unit_id=unit_id,
-        error=type(error).__name__,
-        message=str(error),
-        traceback=traceback.format_exc(),
-        host=socket.gethostname(),
-    )
+    name, host = type(error).__name__, socket.gethostname()
+    return Failure(unit_id, name, str(error), traceback.format_exc(), host)

@@ -1,7 +1,7 @@
 """The Ray actors of a run: how they are created, watched, called and ended.
 
-Actors are never restarted by Ray (max_restarts=0). New ones are created here instead, which may come up on
-another node. What an actor works on, and what follows when it dies, is decided elsewhere.
+Ray never restarts an actor (max_restarts=0). New ones are created here instead, perhaps on another node.
+Other modules decide what an actor works on, and what follows when it dies.
 """
 
 import time
@@ -26,10 +26,10 @@ from prism_ray.store import Failure, StoreFiles
 
 _TICK_S = 0.5
 _ANSWER_TIMEOUT_S = 300.0
-_STOP_TIMEOUT_S = 1.5  # for actors to keep the state of their units; a Ray job has 3 s to end
+_STOP_TIMEOUT_S = 1.5  # for actors to save checkpoints; a Ray job has 3 s to end
 _USAGE_EVERY_S = 10.0
 
-Answer = tuple[str, Unit | None, ActorInfo | UnitDone | Failure | Death]  # of an actor, about a unit
+Answer = tuple[str, Unit | None, ActorInfo | UnitDone | Failure | Death]  # actor, its unit, what it says
 
 
 @dataclass
@@ -37,11 +37,11 @@ class _Actor:
     """An actor as the driver knows it."""
 
     handle: Any
-    info: ActorInfo | None = None  # once it has started; only then it gets units
+    info: ActorInfo | None = None  # None until it has started; only then it gets units
     units: dict["ray.ObjectRef[Any]", Unit] = field(default_factory=dict)
     idle_since: float = field(default_factory=time.monotonic)
-    is_leaving: bool = False  # its node is
-    num_steps: int | None = None  # of its units, when it was asked last
+    is_leaving: bool = False  # with its node
+    num_steps: int | None = None  # of its units, in its last ActorUsage
 
 
 class Actors:
@@ -54,11 +54,11 @@ class Actors:
         self._shape = shape
         self._actor_class = actor_class
         self._nodes = NodeWatch()
-        self._patience = Patience(self._settings, shape)
+        self.patience = Patience(self._settings, shape)
         self._actors: dict[str, _Actor] = {}
-        self._calls: dict[ray.ObjectRef[Any], str] = {}  # all calls under way -> actor
+        self._calls: dict[ray.ObjectRef[Any], str] = {}  # all unanswered calls -> actor
         self._num_not_replaced = 0
-        self._asked_usage_at = time.monotonic()
+        self._usage_requested_at = time.monotonic()
 
     @property
     def names(self) -> list[str]:
@@ -71,9 +71,9 @@ class Actors:
         return [name for name, actor in self._actors.items() if actor.info and not actor.is_leaving]
 
     def begin_stage(self, run: Run) -> None:
-        """Takes the run that the units from now on belong to."""
+        """Sets the run that the next units belong to."""
         self._run = ray.put(run)
-        self._patience.got_on()
+        self.patience.note_progress()
 
     def give(self, name: str, unit: Unit) -> None:
         """Gives an actor a unit."""
@@ -83,12 +83,12 @@ class Actors:
         self._calls[reference] = name
 
     def stop_unit(self, name: str, unit_id: str) -> None:
-        """Tells an actor that a unit need not be done any more."""
+        """Tells an actor that a unit is not needed any more."""
         self._actors[name].handle.stop.remote(unit_id)
 
     def answers(self) -> Iterator[Answer]:
-        """Yields what actors answer, waiting a little for the first. One that died is to be removed."""
-        for reference in self._ended_calls():
+        """Yields the actors' answers, after a short wait for the first. The caller removes dead actors."""
+        for reference in self._answered_calls():
             name = self._calls.pop(reference, None)
             if name is None:  # of an actor that was removed meanwhile
                 continue
@@ -97,17 +97,17 @@ class Actors:
             result = self._result(name, reference, unit)
             if isinstance(result, ActorUsage):
                 if actor.num_steps != result.num_steps:
-                    self._patience.got_on()
+                    self.patience.note_progress()
                 actor.num_steps = result.num_steps
                 continue
             if not isinstance(result, Death):
-                self._patience.got_on()
+                self.patience.note_progress()
                 actor.idle_since = time.monotonic()
             if isinstance(result, ActorInfo):
                 actor.info = result
             yield name, unit, result
 
-    def _ended_calls(self) -> list["ray.ObjectRef[Any]"]:
+    def _answered_calls(self) -> list["ray.ObjectRef[Any]"]:
         calls = list(self._calls)
         if not calls:
             time.sleep(_TICK_S)
@@ -122,20 +122,20 @@ class Actors:
             return ray.get(reference)
         except RayError as error:
             if unit is not None and isinstance(error, RayTaskError):
-                # The actor lives but could not even say what went wrong: its arguments, its imports.
+                # The actor lives but could not report the error: its arguments or imports are at fault.
                 return Failure(unit.id, type(error).__name__, str(error), str(error), host="unknown")
-            return self._death(name, error)  # or its node died, with the answer; the rest is guesswork
+            return self._death(name, error)  # the actor or its node died; otherwise its answer is lost
 
     def _death(self, name: str, error: RayError) -> Death:
         info = self._actors[name].info
         taken = info is not None and self._nodes.was_taken(info.node_id)
-        return Death(info.host if info else None, type(error).__name__, str(error), taken)
+        return Death(info.host if info else None, str(error), taken)
 
     def keep_number(self, num_waiting: int) -> list[str]:
-        """Creates actors while there is work for more; ends those idle for long that it is too little for.
+        """Creates and ends actors to match the amount of work; returns the names of those ended.
 
-        Also ends those without units whose nodes are leaving. `num_waiting` units could be begun now. Returns
-        the names of the actors that were ended.
+        `num_waiting` units could begin now. Actors above the wanted number are ended after they were idle for
+        `idle_actor_s`, and those on leaving nodes as soon as they have no unit.
         """
         staying = [actor for actor in self._actors.values() if not actor.is_leaving]
         wanted = self._shape.wanted(sum(bool(actor.units) for actor in staying), num_waiting)
@@ -154,14 +154,13 @@ class Actors:
         return ended
 
     def _create(self) -> None:
-        options: dict[str, Any] = {"num_cpus": self._shape.num_threads, "num_gpus": self._shape.num_gpus}
-        if self._settings.accelerator_type is not None:
-            options["accelerator_type"] = self._settings.accelerator_type
-        if self._settings.label_selector:
-            options["label_selector"] = self._settings.label_selector
-        handle = self._actor_class.options(**options).remote(
-            self._files, self._shape.num_threads, self._shape.num_gpus > 0
-        )
+        settings, num_threads, num_gpus = self._settings, self._shape.num_threads, self._shape.num_gpus
+        options: dict[str, Any] = {"num_cpus": num_threads, "num_gpus": num_gpus}
+        if settings.accelerator_type is not None:
+            options["accelerator_type"] = settings.accelerator_type
+        if settings.label_selector:
+            options["label_selector"] = settings.label_selector
+        handle = self._actor_class.options(**options).remote(self._files, num_threads, num_gpus > 0)
         name = uuid.uuid4().hex[:8]
         self._actors[name] = _Actor(handle)
         self._calls[handle.start.remote()] = name
@@ -171,11 +170,11 @@ class Actors:
         for name in names:
             ray.kill(self._actors.pop(name).handle)
             self._num_not_replaced += not replaces
-            self._patience.actor_gone()
+            self.patience.note_loss()
         self._calls = {call: name for call, name in self._calls.items() if name in self._actors}
 
     def tell_leaving(self) -> dict[str, str]:
-        """Tells actors whose nodes began to leave to keep their units' state; returns names and hosts."""
+        """Tells actors on nodes that began to leave to save checkpoints; returns their names and hosts."""
         draining = self._nodes.draining()
         leaving = {}
         for name, actor in self._actors.items():
@@ -186,12 +185,12 @@ class Actors:
         return leaving
 
     def end_stage(self) -> None:
-        """Ends the actors on leaving nodes, and those still busy with what others were quicker with."""
+        """Ends actors on leaving nodes, and those still busy with units that others have finished."""
         self.remove(*(name for name, actor in self._actors.items() if actor.units or actor.is_leaving))
 
-    def end_all(self, keeps_states: bool) -> None:
-        """Ends all actors. With `keeps_states` it waits, but not for long, until units have kept theirs."""
-        busy = [actor for actor in self._actors.values() if actor.units and keeps_states]
+    def end_all(self, saves_checkpoints: bool) -> None:
+        """Ends all actors. With `saves_checkpoints` it first gives their units a short time to save."""
+        busy = [actor for actor in self._actors.values() if actor.units and saves_checkpoints]
         for actor in busy:
             actor.handle.stop.remote()
         calls = [reference for actor in busy for reference in actor.units]
@@ -207,24 +206,20 @@ class Actors:
         except RayActorError as error:
             return self._death(name, error)
         except RayError as error:
-            raise OrchestrateError(f"an actor could not try the networks out: {error}") from error
+            raise OrchestrateError(f"an actor could not check the networks: {error}") from error
         return problem
 
     def expect_progress(self) -> None:
-        """Asks actors how far they are, now and then; raises OrchestrateError if none starts or gets on."""
+        """Raises OrchestrateError if no actor starts or makes progress; asks them regularly for it."""
         started = [actor for actor in self._actors.values() if actor.info]
         busy_with = [unit for actor in started for unit in actor.units.values()]
-        self._patience.look(len(self._actors), busy_with if started else None)
+        self.patience.check(len(self._actors), busy_with if started else None)
         now = time.monotonic()
-        if now - self._asked_usage_at >= min(_USAGE_EVERY_S, self._settings.stall_timeout_s / 4):
-            self._asked_usage_at = now
+        if now - self._usage_requested_at >= min(_USAGE_EVERY_S, self._settings.stall_timeout_s / 4):
+            self._usage_requested_at = now
             for name, actor in self._actors.items():
                 if actor.info and actor.units:
                     self._calls[actor.handle.usage.remote()] = name
-
-    def asked_and_there(self) -> str:
-        """Says what the actors ask of the cluster, and what it has."""
-        return self._patience.asked_and_there(len(self._actors))
 
     def usage(self) -> list[ActorUsage]:
         """Returns what each live actor has used so far."""

@@ -1,4 +1,4 @@
-"""Reaching a Ray cluster: the one that RAY_ADDRESS names (set inside a Ray job), else a local one."""
+"""The connection to a Ray cluster: that of RAY_ADDRESS (which a Ray job sets), else a local one."""
 
 import logging
 import math
@@ -24,8 +24,8 @@ _REACH_TIMEOUT_S = 10.0
 def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
     """Join the cluster of RAY_ADDRESS, or start a local Ray that ends with the context.
 
-    `num_threads` per actor is that of the config or of the run being resumed; None: cores / actors.
-    Raises OrchestrateError if the cluster cannot be reached or has too little.
+    `num_threads` per actor comes from the config or from the run that is resumed; None: cores / actors.
+    Raises OrchestrateError if the cluster cannot be reached or is too small.
     """
     address = os.environ.get("RAY_ADDRESS")
     try:
@@ -38,26 +38,26 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = f"RAY_ADDRESS = {address}" if address else "a local Ray"
         raise OrchestrateError(
-            f"{where} cannot be reached or started: {error}; unset RAY_ADDRESS to start one here, or "
-            "set RAY_AUTH_MODE as the cluster has it (token by default)"
+            f"{where} cannot be reached or started: {error}; unset RAY_ADDRESS to start a local Ray, or "
+            "set RAY_AUTH_MODE to the mode of the cluster (token by default)"
         ) from error
     try:
         with nullcontext() if address else guarded_local_ray():
             yield _shape(config, num_threads)
     finally:
-        with interrupts_held_back():  # cut short, it lets the process end with code 1 whatever its own is
+        with interrupts_held_back():  # an interrupted shutdown would let the process end with code 1
             ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
-    """Try a host:port for some seconds; Ray itself would go on trying for minutes."""
+    """Try to reach a host:port for some seconds; Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "://" not in address:
         socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
 
 
 def _start_local(config: Config, num_threads: int | None) -> None:
-    cores = num_cores()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     actors = config.orchestrate.actors
     wanted = (_bounds(actors)[1] if actors != "auto" else 1) * (num_threads or 1)
     ray.init(
@@ -70,20 +70,14 @@ def _start_local(config: Config, num_threads: int | None) -> None:
     )
 
 
-def num_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _shape(config: Config, num_threads: int | None) -> Shape:
-    """Settle what the config leaves to the cluster."""
+    """Return the shape of the run; what the config leaves to the cluster is settled here."""
     orchestrate = config.orchestrate
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     cluster_gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    if orchestrate.gpus_per_actor == "auto":
+    num_gpus = orchestrate.gpus_per_actor
+    if num_gpus == "auto":
         num_gpus = 1.0 if cluster_gpus else 0.0
-    else:
-        num_gpus = orchestrate.gpus_per_actor
     if not os.environ.get("RAY_ADDRESS") and num_gpus > cluster_gpus:
         raise OrchestrateError(
             f"orchestrate.gpus_per_actor = {num_gpus:g}: this machine has {cluster_gpus:g} GPUs that Ray can "
@@ -94,12 +88,11 @@ def _shape(config: Config, num_threads: int | None) -> Shape:
     else:
         fewest, most = _bounds(orchestrate.actors)
     if num_threads is None:
-        total = sum(node.get("CPU", 0.0) for node in nodes)
-        largest = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
-        num_threads = max(1, int(min(total / most, largest)))
+        cpus = [node.get("CPU", 0.0) for node in nodes]
+        num_threads = max(1, int(min(sum(cpus) / most, max(cpus, default=1.0))))
     return Shape(fewest, most, num_threads, num_gpus)
 
 
 def _bounds(actors: int | ElasticActors) -> tuple[int, int]:
-    """Return how many actors there are at least and at most."""
+    """Return the minimum and the maximum number of actors."""
     return (actors, actors) if isinstance(actors, int) else (actors.min, actors.max)

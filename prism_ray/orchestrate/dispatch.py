@@ -1,4 +1,4 @@
-"""The dispatcher: gives units to actors, and takes what they answer to scheduler, ledger and user.
+"""The dispatcher: gives units to actors, and passes their answers to scheduler, ledger and user.
 
 scheduler.py decides which unit an actor gets, losses.py what follows from a loss. Keys and small statistics
 pass through here; pixels never do.
@@ -34,7 +34,7 @@ class Dispatcher:
         check_lease: Callable[[], None] = lambda: None,
         actor_class: Any = WorkerActor,
     ) -> None:
-        """`check_lease` is called now and then, and may raise to end the work."""
+        """`check_lease` is called regularly, and may raise to end the work."""
         self._settings = config.orchestrate
         self._files = files
         self._listener = listener
@@ -48,39 +48,38 @@ class Dispatcher:
     def check_networks(self, num_classes: int, in_store: Set[str]) -> None:
         """Lets the first actor that starts build the config's networks; raises what is wrong with them.
 
-        Files of weights of the teachers `in_store` are not asked for. While no actor starts, the listener is
-        told now and then what the run waits for.
+        The files of weights of the teachers `in_store` are not needed.
         """
-        name = self._first_actor()
-        problem = self.actors.check_networks(name, num_classes, in_store)
-        while isinstance(problem, Death):
-            self._take_death(name, problem)
+        while True:
             name = self._first_actor()
             problem = self.actors.check_networks(name, num_classes, in_store)
+            if not isinstance(problem, Death):
+                break
+            self._take_death(name, problem)
         if problem is not None:
             kind = BY_NAME.get(problem.error)
             raise kind(problem.message) if kind else OrchestrateError(problem.traceback)
 
     def _first_actor(self) -> str:
-        """Returns the name of an actor that has started, waiting for the first."""
-        next_word = time.monotonic() + self._settings.log_interval_s
+        """Returns the name of an actor that has started; tells the user regularly why there is none yet."""
+        next_message = time.monotonic() + self._settings.log_interval_s
         while not self.actors.ready:
             self._adjust_actors()
             self._take_answers()
-            if time.monotonic() >= next_word:
-                next_word += self._settings.log_interval_s
-                self._listener.message(f"waiting for an actor to start; {self.actors.asked_and_there()}")
+            if time.monotonic() >= next_message:
+                next_message += self._settings.log_interval_s
+                resources = self.actors.patience.describe_resources(len(self.actors.names))
+                self._listener.message(f"waiting for an actor to start; {resources}")
         return self.actors.ready[0]
 
     def do(self, run: Run, source: Source) -> list[str]:
-        """Does all units that come from `source`; returns the ids of those that failed for good.
+        """Does all units that come from `source`; returns the ids of those that were set aside.
 
         Raises the error of a unit that failed because of the user's input, OrchestrateError if actors cannot
-        start, keep dying or get nothing done, IncompleteError if more units failed than the budget allows.
+        start, keep dying or make no progress, IncompleteError if more units failed than the budget allows.
         """
-        straggler_factor = self._settings.straggler_factor
         queued = [stage.name for stage in stages() if stage.many]
-        self._scheduler = Scheduler(source, run.plan.teachers_of, straggler_factor, queued)
+        self._scheduler = Scheduler(source, run.plan.teachers_of, self._settings.straggler_factor, queued)
         self.actors.begin_stage(run)
         self.losses.begin_stage()
         for name in self.actors.ready:
@@ -98,17 +97,16 @@ class Dispatcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        """Ends the actors; if work is cut short, after they have kept the state of their units."""
-        cut_short = kind is not None and issubclass(kind, KeyboardInterrupt | IncompleteError | UsageError)
-        self.actors.end_all(keeps_states=cut_short)
+        """Ends the actors; if the run is interrupted, after their units have saved checkpoints."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | IncompleteError | UsageError)
+        self.actors.end_all(saves_checkpoints=interrupted)
         self._ledger.close()
 
     def _introduce(self, name: str) -> None:
-        """Lets the scheduler know an actor, and what it is for."""
-        preferred: tuple[str, ...] = ()
-        if self._settings.label_actors:
-            is_for_labels = self.actors.names.index(name) < self._settings.label_actors
-            preferred = tuple(stage.name for stage in stages() if stage.labels == is_for_labels)
+        """Adds an actor to the scheduler, with the stages that it prefers."""
+        num_for_labels = self._settings.label_actors
+        is_for_labels = self.actors.names.index(name) < num_for_labels
+        preferred = [stage.name for stage in stages() if num_for_labels and stage.labels == is_for_labels]
         self._scheduler.add_actor(name, preferred)
 
     def _adjust_actors(self) -> None:
@@ -120,7 +118,7 @@ class Dispatcher:
             self._scheduler.lost(name)
 
     def _assign(self) -> None:
-        """Fills the actors round by round, so that each has one unit before any has two."""
+        """Gives out units round by round, so that each actor has one before any has two."""
         assigned = True
         while assigned:
             assigned = False
@@ -163,12 +161,14 @@ class Dispatcher:
         decision = self.losses.after_death(death, attempt)
         self._scheduler.lost(name, decision.fate)
         self.actors.remove(name, replaces=decision.replaces)
-        unit_id, host = attempt.unit_id if attempt else "", death.host or "unknown"
-        failure = Failure(unit_id, "ActorDied", death.reason, death.reason, host)
-        self._carry_out(decision, failure if attempt else None)
+        failure = None
+        if attempt is not None:
+            host = death.host or "unknown"
+            failure = Failure(attempt.unit_id, "ActorDied", death.reason, death.reason, host)
+        self._carry_out(decision, failure)
 
     def _carry_out(self, decision: Decision, failure: Failure | None) -> None:
-        """Does the rest of what was decided about a loss; `failure` is that of the unit, if there was one."""
+        """Records the failure of a unit, if there is one, tells the user, and ends the run on an error."""
         if failure is not None and decision.fate is not Fate.FREE:
             record_failure(self._files, failure)
             if decision.fate is Fate.SET_ASIDE:

@@ -1,4 +1,4 @@
-"""The process environment that Ray reads when it is imported; called before that, and importing no Ray."""
+"""The process environment that Ray reads when it is imported. This module does not import Ray."""
 
 import os
 import secrets
@@ -6,10 +6,10 @@ import sys
 
 
 def prepare_for_local_ray() -> None:
-    """Settle how a local Ray behaves, unless the user did or RAY_ADDRESS names a cluster.
+    """Set how a local Ray behaves, unless the user has set it or RAY_ADDRESS names a cluster.
 
-    Authentication is by a token of this process's own: it keeps other users of the machine out, and leaves
-    no file in the home folder, which would switch authentication on in clusters started later.
+    Authentication uses a token of this process. It keeps other users of the machine out, and leaves no file
+    in the home folder, which would switch authentication on in clusters that are started later.
     """
     if os.environ.get("RAY_ADDRESS"):
         return

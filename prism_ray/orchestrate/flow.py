@@ -1,9 +1,9 @@
-"""The stages that overlap, as one flow: a unit can begin once what it builds on is committed. Pure.
+"""The stages that overlap, as one source of units: each can begin once what it builds on is committed. Pure.
 
-Each stage says what its units build on (`Stage.after`) and how much of that must be done (`Stage.waits_for`):
-a label group's batches for its labels, all labels of an image set for its students. A *span* is what is
-waited for: a group of an image set, or all of it. Units are made as they are asked for; only those of spans
-in work are held.
+Each stage names the stage that its units build on (`Stage.after`) and how much of it must be done
+(`Stage.waits_for`): the batches of a group for its labels, all labels of an image set for its students. A
+*span* is such an amount: a group of an image set, or the whole set. Units are made as they are needed; only
+those of spans that have begun are kept.
 """
 
 from collections import deque
@@ -12,23 +12,19 @@ from collections.abc import Collection, Iterator
 from prism_ray.plan import Plan
 from prism_ray.stages import Stage, Unit, Within, find_stage, stage_of, stages
 
-_Span = tuple[str, int | None]  # image set, group; without a group, all of the set
+_Span = tuple[str, int | None]  # image set, group; without a group, the whole set
 
 
 class Flow:
-    """A source of the units of stages that overlap, without those `committed` or `left_out`."""
+    """A source of the units of the stages `names`, without those `committed` or `left_out`."""
 
     def __init__(
-        self,
-        plan: Plan,
-        names: Collection[str],
-        committed: Collection[str],
-        left_out: Collection[str] = (),
+        self, plan: Plan, names: Collection[str], committed: Collection[str], left_out: Collection[str] = ()
     ) -> None:
         self._plan = plan
         self._names = names
         self._committed = committed
-        self._left_out = left_out  # what builds on these is not begun
+        self._left_out = left_out  # units that build on these do not begin
         overlapping = [stage for stage in stages() if stage.overlaps]
         self._first = next(stage for stage in overlapping if stage.waits_for == "stage")
         self._followers = {
@@ -36,14 +32,12 @@ class Flow:
         }
         self._num_missing: dict[tuple[str, _Span], int] = {}  # units of a stage and a span that are not done
         self._span_of: dict[str, _Span] = {}  # of each unit that is missing, by its id
-        self._num_open: dict[
-            tuple[str, str], int
-        ] = {}  # groups of a stage and an image set that are not done
+        self._num_open: dict[tuple[str, str], int] = {}  # groups of a stage and a set that are not done
         self._ready: dict[str, deque[Unit]] = {stage.name: deque() for stage in reversed(overlapping)}
         self._walk = self._open_groups()
 
     def take(self) -> Unit | None:
-        """Return the next unit that can be begun, those of later stages first; None if there is none now."""
+        """Return the next unit that can begin, those of later stages first; None if there is none now."""
         while True:
             for ready in self._ready.values():
                 if ready:
@@ -52,7 +46,7 @@ class Flow:
                 return None
 
     def done(self, unit: Unit) -> None:
-        """A unit is committed: what waits for it may be begun."""
+        """The unit is committed: units that wait for it may begin."""
         stage, span = find_stage(stage_of(unit.id)), self._span_of.pop(unit.id)
         self._num_missing[stage.name, span] -= 1
         if self._num_missing[stage.name, span] == 0:
@@ -60,7 +54,7 @@ class Flow:
             self._close(stage, span)
 
     def _open_groups(self) -> Iterator[bool]:
-        """Open the groups of the first stage one by one, as the units before them are used up."""
+        """Open the groups of the first stage one by one, when the units before them are used up."""
         for image_set in self._plan.image_sets:
             num_groups = self._plan.formation(image_set).num_groups
             for name in self._followers:
@@ -70,7 +64,7 @@ class Flow:
                 yield True
 
     def _open(self, stage: Stage, span: _Span) -> None:
-        """What the units of a stage and a span build on is done: they can be begun."""
+        """Begin the units of a stage and a span, because what they build on is done."""
         missing = list(stage.missing(self._plan, self._committed, Within(*span)))
         if not missing:
             self._close(stage, span)
@@ -81,7 +75,7 @@ class Flow:
             self._ready[stage.name].extend(unit for unit in missing if unit.id not in self._left_out)
 
     def _close(self, stage: Stage, span: _Span) -> None:
-        """The units of a stage and a span are done: open what waits for that."""
+        """Open what waits for the units of a stage and a span, because they are done."""
         image_set, group = span
         if group is not None:
             for follower in self._followers[stage.name]:

@@ -11,8 +11,8 @@ _INTERVAL_S = 1.0
 class MemorySampler:
     """Samples the proportional set size of this process and all its descendants, once a second.
 
-    Proportional means that a page shared by n processes counts 1/n in each, so the sum is what the machine
-    has really given. Used as a context.
+    Proportional means that a page shared by n processes counts 1/n in each, so the sum is the memory that the
+    machine really uses. Used as a context.
     """
 
     def __init__(self) -> None:
@@ -31,8 +31,7 @@ class MemorySampler:
     def _run(self) -> None:
         me = psutil.Process()
         while True:
-            processes = [me, *me.children(recursive=True)]
-            self.peak_bytes = max(self.peak_bytes, sum(_size(process) for process in processes))
+            self.peak_bytes = max(self.peak_bytes, sum(map(_size, [me, *me.children(recursive=True)])))
             if self._stop.wait(_INTERVAL_S):
                 return
 

@@ -1,4 +1,4 @@
-"""Which machines of the cluster are leaving or gone, as far as Ray knows."""
+"""The machines of the cluster that are leaving or gone, as far as Ray knows."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ _REACH_TIMEOUT_S = 3.0
 
 
 class NodeWatch:
-    """Asks Ray every few seconds at most."""
+    """The nodes that are leaving; Ray is asked every few seconds at most."""
 
     def __init__(self) -> None:
         self._asked_at = float("-inf")
@@ -21,34 +21,25 @@ class NodeWatch:
         """Return the ids of the nodes that will be taken away soon."""
         if time.monotonic() - self._asked_at >= _INTERVAL_S:
             self._asked_at = time.monotonic()
-            self._draining |= _draining_nodes()
+            with suppress(ImportError, AttributeError):  # Ray Train uses this call too, but it is not public
+                from ray._private.state import state
+
+                self._draining |= frozenset(state.get_draining_nodes())
         return self._draining
 
     def was_taken(self, node_id: str) -> bool:
-        """True if the node is leaving, gone, or out of reach: what died there was not at fault.
+        """Return whether the node is leaving, gone, or out of reach: then what died there was not at fault.
 
-        Waits a little for a node that does not answer.
+        Waits a few seconds for a node that does not answer, because Ray notices a lost one only after half a
+        minute.
         """
         self._asked_at = float("-inf")
-        return node_id in self.draining() or not _answers(node_id)
-
-
-def _answers(node_id: str) -> bool:
-    """Say whether a node is there. Ray alone would believe so for half a minute after it has gone."""
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["NodeID"] == node_id and node["Alive"]:
-            address = (node["NodeManagerAddress"], node["NodeManagerPort"])
-            with suppress(OSError):
-                socket.create_connection(address, timeout=_REACH_TIMEOUT_S).close()
-                return True
-    return False
-
-
-def _draining_nodes() -> frozenset[str]:
-    """Ask what Ray Train asks; it is no public call, and a Ray that lacks it drains without our knowledge."""
-    try:
-        from ray._private.state import state
-
-        return frozenset(state.get_draining_nodes())
-    except (ImportError, AttributeError):
-        return frozenset()
+        if node_id in self.draining():
+            return True
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if node["NodeID"] == node_id and node["Alive"]:
+                address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+                with suppress(OSError):
+                    socket.create_connection(address, timeout=_REACH_TIMEOUT_S).close()
+                    return False
+        return True

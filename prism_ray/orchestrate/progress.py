@@ -1,4 +1,4 @@
-"""Showing how a run goes on: bars on a terminal, key=value lines elsewhere."""
+"""The display of a run's progress: bars on a terminal, key=value lines elsewhere."""
 
 import sys
 import time
@@ -8,34 +8,30 @@ from typing import Protocol, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from prism_ray.run import RunProgress, StageProgress
-from prism_ray.stages import Unit, stage_of
+from prism_ray.run import RunProgress
+from prism_ray.stages import Unit, find_stage, stage_of
 from prism_ray.store import Commit, Failure
 
 
 class Listener(Protocol):
-    """Who is told how the work goes on."""
+    """The object that is told how the work proceeds."""
 
     def began(self, unit: Unit) -> None: ...
-
     def done(self, commit: Commit) -> None: ...
-
     def failed(self, failure: Failure, again: bool) -> None: ...
-
     def message(self, text: str) -> None: ...
-
     def tick(self) -> None: ...
 
 
 @dataclass
 class _StageWork:
-    """What was done of a stage in this call."""
+    """The work on a stage in this call."""
 
     num_done: int
     num_units: int
     num_failed: int = 0
     started: float = field(default_factory=time.monotonic)
-    ended: float | None = None  # when its last unit was done, so far
+    ended: float | None = None  # when the last unit so far was done
 
     @property
     def seconds(self) -> float:
@@ -43,24 +39,18 @@ class _StageWork:
 
 
 class ProgressDisplay:
-    """Tells a person or a log how far each stage is; several may go on at once. Used as a context."""
+    """Shows a person or a log how far each stage is; several stages may be active. Used as a context."""
 
     def __init__(self, log_interval_s: float, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._log_interval_s = log_interval_s
         self._bars: Progress | None = None
         if self._stream.isatty():
-            self._bars = Progress(
-                TextColumn("{task.description:<10}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(file=self._stream),
-            )
+            name, note = TextColumn("{task.description:<10}"), TextColumn("{task.fields[note]}")
+            columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note)
+            self._bars = Progress(*columns, console=Console(file=self._stream))
         self._tasks: dict[str, TaskID] = {}
-        self._expected: dict[str, StageProgress] = {}
-        self._stages: dict[str, _StageWork] = {}  # those begun
+        self._stages: dict[str, _StageWork] = {}  # those that have begun
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -74,55 +64,53 @@ class ProgressDisplay:
 
     @property
     def stage_seconds(self) -> dict[str, float]:
-        """Seconds from the first unit of a stage that was begun to the last one done, in this call."""
+        """Seconds from the start of a stage's first unit in this call to the end of its last one."""
         return {stage: work.seconds for stage, work in self._stages.items()}
 
     def message(self, text: str) -> None:
-        """Say something that is no progress."""
+        """Show a line of text."""
         if self._bars:
             self._bars.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=self._stream, flush=True)
 
     def expect(self, progress: RunProgress) -> None:
-        """Say how far the run is; units that are done from now on are added to `progress`."""
+        """Set the progress that the display starts from; units that are done from now on are added to it."""
         self._progress = progress
-        self._expected = {stage.stage: stage for stage in progress.stages}
 
     def began(self, unit: Unit) -> None:
         """A unit was given to an actor."""
         stage = stage_of(unit.id)
         if stage in self._stages:
             return
-        before = self._expected[stage]
-        work = self._stages[stage] = _StageWork(before.num_done, before.num_units)
+        done, total = self._progress.num_done[stage], find_stage(stage).count(self._progress.plan)
+        self._stages[stage] = _StageWork(done, total)
         if self._bars:
-            total, completed = work.num_units, work.num_done
-            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=completed, note="")
+            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, note="")
         else:
             self._line(stage, "started")
 
     def done(self, commit: Commit) -> None:
-        """Count a unit that was committed."""
+        """A unit was committed."""
         self._progress.add(commit)
-        stage = stage_of(commit.unit)
+        stage, _, note = commit.unit.partition("/")
         work = self._stages[stage]
         work.num_done += 1
         work.ended = time.monotonic()
         if self._bars:
-            note = commit.unit.partition("/")[2]
             self._bars.update(self._tasks[stage], completed=work.num_done, note=note)
         elif work.num_done == work.num_units:
             self._line(stage, "ended")
 
     def failed(self, failure: Failure, again: bool) -> None:
+        """An attempt at a unit failed; `again` tells whether there will be another."""
         self._stages[stage_of(failure.unit_id)].num_failed += 1
         fate = "it will be tried again" if again else "it is set aside"
         first_line = failure.message.strip().partition("\n")[0]
         self.message(f"{failure.unit_id} failed: {failure.error}: {first_line}; {fate}")
 
     def tick(self) -> None:
-        """Called now and then; writes a line for each stage in work when the interval is over."""
+        """Write a line for each active stage if the interval is over; called regularly."""
         if self._bars or time.monotonic() - self._last_line < self._log_interval_s:
             return
         for stage, work in self._stages.items():

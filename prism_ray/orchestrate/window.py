@@ -1,92 +1,87 @@
-"""The units that could be begun now, and which of them suits an actor best. Pure.
+"""The units that could begin now, and the choice of the one that suits an actor best. Pure.
 
-Units of one stage that need the same networks are alike, and stand in one line: an actor is offered the first
-of each line only, so that the choice among hundreds takes microseconds.
+Units of one stage that need the same teachers are alike and wait in one line. An actor is offered only the
+first of each line, so the choice among hundreds takes microseconds.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import chain
 
 from prism_ray.stages import Unit, stage_names
 
-SIZE = 256  # units looked at
-_PATIENCE = 64  # units that may go before one that came earlier
+SIZE = 256  # units to choose from
+_PATIENCE = 64  # units that may be taken before one that came earlier
 
 
 @dataclass(eq=False)
 class Task:
-    """A unit on its way."""
+    """A unit that is not finished."""
 
     unit: Unit
     stage: str
-    networks: frozenset[str]  # that it needs loaded
+    teachers: frozenset[str]  # that it needs loaded
     num_failed: int = 0
-    failed_at: set[str] = field(default_factory=set)
-    held_by: set[str] = field(default_factory=set)  # two actors, once it runs a second time
+    failed_at: set[str] = field(default_factory=set)  # names of actors
+    held_by: set[str] = field(default_factory=set)  # names of actors; two if it runs a second time
     over: bool = False  # done or set aside; a second attempt may still be running
-    place: int = 0  # among all that wait; the smaller, the earlier
+    rank: int = 0  # among all that wait; the smaller, the earlier
 
 
 class Window:
-    """Tasks that no actor holds."""
+    """The tasks that no actor has."""
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, frozenset[str]], deque[Task]] = {}
-        self._returned: list[Task] = []  # each may be barred from other actors
+        self._returned: list[Task] = []  # each may have failed at other actors
         self._order = stage_names()
-        self._size = self._num_added = self._num_returned = self._num_taken = 0
+        self._num_added = self._num_taken = self._num_returned = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self._num_added - self._num_taken
 
     def add(self, task: Task) -> None:
-        """A new task comes last."""
+        """Add a new task behind all others."""
         self._num_added += 1
-        task.place = self._num_added
-        self._lines.setdefault((task.stage, task.networks), deque()).append(task)
-        self._size += 1
+        task.rank = self._num_added
+        self._lines.setdefault((task.stage, task.teachers), deque()).append(task)
 
     def put_back(self, task: Task) -> None:
-        """A task that was taken comes before all others."""
+        """Put a task that was taken before all others."""
         self._num_returned += 1
         self._num_taken -= 1
-        task.place = -self._num_returned
+        task.rank = -self._num_returned
         self._returned.append(task)
-        self._size += 1
 
     def take(
         self, loaded: Collection[str], preferred: Collection[str], may_have: Callable[[Task], bool]
     ) -> Task | None:
-        """Return the task that suits best an actor that has the networks `loaded`; None if it may have none.
+        """Take the task that suits an actor with the teachers `loaded` best; None if it `may_have` none.
 
-        That for which the fewest networks are missing, of the stages `preferred` first; among those one of
-        the latest stage, then the earliest. One that has waited for long goes before all.
+        Tasks of the stages `preferred` come first. Among them, the task with the fewest missing teachers is
+        chosen, then one of the latest stage, then the earliest. One that has waited for long precedes all.
         """
 
-        def rank(task: Task) -> tuple[bool, bool, int, int, int]:
+        def order(task: Task) -> tuple[bool, bool, int, int, int]:
             return (
-                self._num_taken - task.place < _PATIENCE,  # in turn it would be the next
+                self._num_taken - task.rank < _PATIENCE,
                 task.stage not in preferred,
-                len(task.networks.difference(loaded)),
+                len(task.teachers.difference(loaded)),
                 -self._order.index(task.stage),
-                task.place,
+                task.rank,
             )
 
-        best = min(filter(may_have, self._offers()), key=rank, default=None)
+        offers = chain(self._returned, (line[0] for line in self._lines.values()))
+        best = min(filter(may_have, offers), key=order, default=None)
         if best is None:
             return None
         self._num_taken += 1
-        self._size -= 1
-        if best.place < 0:
+        if best.rank < 0:
             self._returned.remove(best)
             return best
-        key = (best.stage, best.networks)
+        key = (best.stage, best.teachers)
         self._lines[key].popleft()
         if not self._lines[key]:
             del self._lines[key]
         return best
-
-    def _offers(self) -> Iterator[Task]:
-        return chain(self._returned, (line[0] for line in self._lines.values()))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from prism_ray.config import StatisticsConfig
-from prism_ray.errors import EngineError
+from prism_ray.errors import MissingLayerError
 from prism_ray.recover.recompute import is_recomputing
 from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.layers import (
@@ -133,12 +133,9 @@ class StatisticsAlignment:
 
 
 def _of_layer(layers: Mapping[str, LayerReference], name: str) -> LayerReference:
-    """Return the statistics of a layer; raises EngineError if they were not collected."""
+    """Return the statistics of a layer; raises MissingLayerError if they were not collected."""
     if name not in layers:
-        raise EngineError(
-            f"no statistics of layer {name} were collected; delete the folder commits/collect of the store, "
-            "then run the same command again: it collects them again"
-        )
+        raise MissingLayerError(name)
     return layers[name]
 
 

@@ -36,10 +36,10 @@ def _repaired(files: "StoreFiles", what: str) -> StoreError:
     return StoreError(f"{what}; run `{repair}`, then `{resume_command(files)}`", what)
 
 
-def unfit(files: "StoreFiles", unit_id: str, problem: object) -> StoreError:
-    """Return the error of a unit whose files are as committed, but cannot be its result."""
-    what = f"{files.location}: the result of {unit_id} cannot be used: {problem}"
-    retry = f"prism-ray retry {shlex.quote(files.location)} {unit_id}"
+def unfit(files: "StoreFiles", unit_ids: str, problem: object) -> StoreError:
+    """Return the error of a unit, or several, whose files are as committed but cannot be their results."""
+    what = f"{files.location}: the result of {unit_ids} cannot be used: {problem}"
+    retry = f"prism-ray retry {shlex.quote(files.location)} {unit_ids}"
     return StoreError(f"{what}; run `{retry}`, then `{resume_command(files)}`", what)
 
 

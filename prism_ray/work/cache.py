@@ -1,51 +1,44 @@
-"""The teachers that one device has loaded: those used last stay, as many as the limit in bytes allows."""
+"""The teachers that one device has loaded: those used last, as many as a limit in bytes allows."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Container
 
 from prism_ray.teachers.teacher import Teacher
 
 
 class TeacherCache:
-    """Teachers by name; counts how often one was there already."""
+    """Loaded teachers by name, with counts of hits and loads."""
 
     def __init__(self, max_bytes: float) -> None:
         self._max_bytes = max_bytes
-        self._held: OrderedDict[str, tuple[Teacher, int]] = OrderedDict()
-        self.num_hits = 0
-        self.num_loads = 0
+        self._loaded: dict[str, Teacher] = {}  # the one used last at the end
+        self.num_hits = self.num_loads = 0
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the teachers held, the one used last at the end."""
-        return tuple(self._held)
+        """Names of the loaded teachers, the one used last at the end."""
+        return tuple(self._loaded)
 
     def get(self, name: str, load: Callable[[], Teacher]) -> Teacher:
-        """Return a teacher, loaded if it is not there; others make room. The last one used always stays."""
-        if name in self._held:
+        """Return a teacher; load it if needed, and remove those not used for longest beyond the limit."""
+        if name in self._loaded:
             self.num_hits += 1
-            self._held.move_to_end(name)
-            return self._held[name][0]
+            teacher = self._loaded[name] = self._loaded.pop(name)
+            return teacher
         self.num_loads += 1
-        teacher = load()
-        self._held[name] = teacher, num_bytes(teacher)
-        total = sum(size for _, size in self._held.values())
-        while total > self._max_bytes and len(self._held) > 1:
-            _, (_, size) = self._held.popitem(last=False)
-            total -= size
+        teacher = self._loaded[name] = load()
+        while len(self._loaded) > 1 and sum(map(num_bytes, self._loaded.values())) > self._max_bytes:
+            del self._loaded[self.names[0]]
         return teacher
 
     def take_counts(self) -> tuple[int, int]:
-        """Return the hits and the loads since this was last asked."""
+        """Return the numbers of hits and loads since the last call."""
         counts = self.num_hits, self.num_loads
         self.num_hits = self.num_loads = 0
         return counts
 
     def keep(self, names: Container[str]) -> None:
-        """Let go of all teachers but those of `names`."""
-        for name in self.names:
-            if name not in names:
-                del self._held[name]
+        """Remove all teachers except those of `names`."""
+        self._loaded = {name: teacher for name, teacher in self._loaded.items() if name in names}
 
 
 def num_bytes(teacher: Teacher) -> int:

@@ -1,16 +1,14 @@
-"""What the units of a run share in one process: the real images, the teachers, the way into the store."""
+"""The things that the units of a run share in one process: real images, teachers, access to the store."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from prism_ray.config import Config
 from prism_ray.data import RealImages, open_data
 from prism_ray.parts.images import ImageForm, StoredImages, read_images
-from prism_ray.plan import Plan
 from prism_ray.run import Run, read_index
 from prism_ray.stages import find_stage, stage_of
 from prism_ray.stages.squeeze import scope_of_teacher
@@ -25,13 +23,13 @@ from prism_ray.work.checkpoints import Control, StoreCheckpoints
 
 @dataclass(frozen=True)
 class Work:
-    """What a unit made: its files, and figures for reports."""
+    """The result of a unit: its files, and figures for reports."""
 
     files: tuple[PartFile, ...]
-    stats: dict[str, Any] = field(default_factory=dict)
+    stats: dict[str, Any]
 
 
-# What every work function returns: the rest of its unit, which needs no device (encode, write).
+# Every work function returns the rest of its unit, which needs no device (encode, write).
 Finish = Callable[[], Work]
 
 
@@ -39,7 +37,7 @@ class WorkContext:
     """One run on one device."""
 
     def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
-        self.run = run
+        self.run, self.config, self.plan = run, run.config, run.plan
         self.files = files
         self.device = device
         self.control = Control()  # of the unit that has the device
@@ -47,44 +45,27 @@ class WorkContext:
         self._squeezed: dict[str, Commit] = {}
         self.references: dict[str, dict[str, LayerReference]] = {}  # teacher -> layers, over all real images
 
-    @property
-    def config(self) -> Config:
-        return self.run.config
-
-    @property
-    def plan(self) -> Plan:
-        return self.run.plan
-
     @cached_property
     def data(self) -> RealImages:
-        index = None
-        if self.config.data.source == "image-folder":
-            index = read_index(self.files)
+        index = read_index(self.files) if self.config.data.source == "image-folder" else None
         return open_data(self.config.data, index)
 
     def commits_of(self, unit_ids: Iterable[str]) -> list[Commit]:
         """Read the commits of units that this one builds on; raises StoreError if one is missing."""
-        return [self._commit_of(unit_id) for unit_id in unit_ids]
-
-    def _commit_of(self, unit_id: str) -> Commit:
-        commit = read_commit(self.files, unit_id)
-        num_files = find_stage(stage_of(unit_id)).num_files(unit_id)
-        if len(commit.files) < num_files:
-            problem = f"its commit names {len(commit.files)} files, and such a unit has {num_files}"
-            raise unfit(self.files, unit_id, problem)
-        return commit
+        commits = [read_commit(self.files, unit_id) for unit_id in unit_ids]
+        for commit in commits:
+            num_files = find_stage(stage_of(commit.unit)).num_files(commit.unit)
+            if len(commit.files) < num_files:
+                problem = f"its commit names {len(commit.files)} files, and such a unit has {num_files}"
+                raise unfit(self.files, commit.unit, problem)
+        return commits
 
     def images_of_set(self, image_set: str, batches: Sequence[Commit]) -> StoredImages:
-        """Read every image of a set from its batches' commits.
-
-        Raises StoreError if they are not those planned.
-        """
+        """Read the images of a set from its batches' commits; StoreError if they are not as planned."""
         stored = read_images(self.files, batches, ImageForm.of(self.plan, image_set))
-        expected = self.plan.num_images(image_set)
-        if len(set(stored.slots)) != expected or len(stored.slots) != expected:
-            problem = (
-                f"{len(set(stored.slots))} different images in {len(stored.slots)} rows instead of {expected}"
-            )
+        found, num_rows, expected = len(set(stored.slots)), len(stored.slots), self.plan.num_images(image_set)
+        if found != expected or num_rows != expected:
+            problem = f"{found} different images in {num_rows} rows instead of {expected}"
             raise damaged(self.files, f"{layout.COMMITS}/recover/{image_set}", problem)
         return stored
 
@@ -93,7 +74,7 @@ class WorkContext:
         return self.teachers.get(name, lambda: self._load_teacher(name))
 
     def _load_teacher(self, name: str) -> Teacher:
-        commit = self._squeeze_of(name)
+        commit = self.squeeze_commit(name)
         try:
             card = read_card(self.files, commit)
             card.check_against(self.config.teacher(name), self.config.data.image_size)
@@ -101,35 +82,28 @@ class WorkContext:
             raise unfit(self.files, commit.unit, f"its card is not of this run: {error}") from None
         return load_teacher(self.files, commit, self.device)
 
-    def teacher_stats(self, name: str) -> dict[str, Any]:
-        """Return what the teacher's commit says of it."""
-        return self._squeeze_of(name).stats
-
     def weights_of(self, names: Iterable[str], built_on: Iterable[Commit] = ()) -> dict[str, str]:
-        """Return the SHA-256 of the weights that a unit owes its result to, to be recorded beside it.
+        """Return the SHA-256 of all weights that a unit's result depends on, by teacher, for its commit.
 
-        Those of the teachers `names`, and those that the commits it builds on record in turn.
+        They are the weights of the teachers `names`, and those recorded in the commits that it builds on.
         """
         weights: dict[str, str] = {}
         for commit in built_on:
             weights |= commit.weights
-        return weights | {name: self._squeeze_of(name).files[0].sha256 for name in names}
+        return weights | {name: self.squeeze_commit(name).files[0].sha256 for name in names}
 
-    def _squeeze_of(self, name: str) -> Commit:
-        if name not in self._squeezed:
-            self._squeezed[name] = self._commit_of(scope_of_teacher(name))
-        return self._squeezed[name]
+    def squeeze_commit(self, teacher: str) -> Commit:
+        """Return the commit of a teacher, which is read once."""
+        if teacher not in self._squeezed:
+            (self._squeezed[teacher],) = self.commits_of([scope_of_teacher(teacher)])
+        return self._squeezed[teacher]
 
     def checkpoints(self, unit_id: str, made_with: object = ()) -> StoreCheckpoints:
-        """Return where the state of a unit is kept while it is not done; `made_with` adds to its identity."""
+        """Return the place of a unit's checkpoint in the store; `made_with` becomes part of its identity."""
         identity = f"{self.run.fingerprint_of(unit_id)} {made_with}"
         interval_s = self.config.orchestrate.checkpoint_interval_s
         return StoreCheckpoints(self.files, unit_id, identity, interval_s, self.control)
 
-    def write(self, name_of: Callable[[int], str], data: bytes, num_rows: int | None = None) -> PartFile:
-        """Write one file of a unit under the first name that is free or holds these very bytes."""
-        return write_part(self.files, name_of, data, num_rows)
-
     def finish(self, stats: dict[str, Any], *files: tuple[Callable[[int], str], bytes]) -> Finish:
-        """Return the Finish of a unit whose files need only be written."""
-        return lambda: Work(tuple(self.write(name_of, data) for name_of, data in files), stats)
+        """Return the Finish of a unit whose files only have to be written."""
+        return lambda: Work(tuple(write_part(self.files, name_of, data) for name_of, data in files), stats)

@@ -1,4 +1,4 @@
-"""The unit of measure: how diverse the images of a set are, and what the verifiers say of them."""
+"""The unit of measure: the diversity of a set's images, and the verifiers' accuracy on them."""
 
 import json
 from functools import partial
@@ -18,17 +18,15 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
     labels = torch.tensor([slot.label for slot in stored.slots])
     features = penultimate_features(context.teacher(config.feature_teacher), stored.images, context.device)
     cosine = intra_class_cosine(features, labels)
-    verified = {
-        name: verifier_accuracy(context.teacher(name), stored.images, labels, context.device)
-        for name in config.analyze.verifiers
-    }
     stats = {
         "feature_teacher": config.feature_teacher,
         "cosine_mean": cosine.mean,
         "cosine_variance": cosine.variance,
-        "verified": verified,
+        "verified": {
+            name: verifier_accuracy(context.teacher(name), stored.images, labels, context.device)
+            for name in config.analyze.verifiers
+        },
         "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
     card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
-    text = json.dumps(card, indent=1).encode()
-    return context.finish(stats, (partial(measure_card, unit), text))
+    return context.finish(stats, (partial(measure_card, unit), json.dumps(card, indent=1).encode()))

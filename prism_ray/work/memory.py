@@ -1,6 +1,6 @@
-"""When a device's memory runs out: what is let go of, and which setting is named.
+"""What happens when a device's memory runs out: what is freed, and which setting the error names.
 
-A batch of recover is done again with activation checkpointing first; recover.py sees to that.
+A batch of recover is first tried again with activation checkpointing; see recover.py.
 """
 
 from collections.abc import Container
@@ -13,11 +13,11 @@ from prism_ray.stages.recover import RecoverUnit
 from prism_ray.work.context import WorkContext
 
 _LARGER_DEVICE = "give actors GPUs with more memory (orchestrate.accelerator_type)"
-_SHARED_BYTES = 2 * 2**30  # what others hold of a device beyond what CUDA itself may take
+_SHARED_BYTES = 2 * 2**30  # used by others, beyond what CUDA itself may take
 
 
 def make_room(context: WorkContext, error: BaseException, needed: Container[str] = ()) -> None:
-    """Free what failed with `error`, and the teachers that the unit does not need."""
+    """Free the memory of the computation that failed with `error`, and all teachers that are not `needed`."""
     context.teachers.keep(needed)
     let_go(error)
 
@@ -27,8 +27,8 @@ def batch_too_large(
 ) -> PrismRayError:
     """Return the error of a batch that does not fit even with activation checkpointing; `fits` images would.
 
-    Where others have a part of the device, that may pass, and the batch is tried again like any that failed;
-    else every attempt, and every batch of this size, would end like this one.
+    If others use the device too, the next attempt may succeed (EngineError). Otherwise every attempt, and
+    every batch of this size, would fail in the same way (DeviceMemoryError).
     """
     teachers = ", ".join(dict.fromkeys([config.primary, *unit.teachers]))
     problem = (
@@ -37,22 +37,20 @@ def batch_too_large(
         f"{fits or 'not even one'} would. "
     )
     if fits:
-        remedies = [f"lower recover.images_per_batch (now {config.images_per_batch}) to {fits} or less"]
+        remedies = f"lower recover.images_per_batch (now {config.images_per_batch}) to {fits} or less"
     else:
-        remedies = [f"lower data.image_size (now {context.config.data.image_size})"]
+        remedies = f"lower data.image_size (now {context.config.data.image_size})"
     if max(map(len, unit.draws)) > 1:
         slots = config.selection.slots
-        remedies.append(f"draw fewer teachers at once (recover.selection.slots, now {slots})")
+        remedies += f", or draw fewer teachers at once (recover.selection.slots, now {slots})"
     others = bytes_of_others(context.device)
     share = context.config.orchestrate.gpus_per_actor
     if others > _SHARED_BYTES or (share != "auto" and 0.0 < share < 1.0):
         return EngineError(
-            f"{problem}Others hold {others / 2**30:.1f} GiB of it: leave it to one actor "
-            f"(orchestrate.gpus_per_actor, now {share}), {_LARGER_DEVICE}, or {', or '.join(remedies)}"
+            f"{problem}Other processes use {others / 2**30:.1f} GiB of it: leave it to one actor "
+            f"(orchestrate.gpus_per_actor, now {share}), {_LARGER_DEVICE}, or {remedies}"
         )
-    return DeviceMemoryError(
-        f"{problem}To get the same images, {_LARGER_DEVICE}; to get others, {', or '.join(remedies)}"
-    )
+    return DeviceMemoryError(f"{problem}To get the same images, {_LARGER_DEVICE}; to get others, {remedies}")
 
 
 def out_of_memory(context: WorkContext, unit: Unit) -> EngineError:

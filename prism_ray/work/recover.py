@@ -4,20 +4,20 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from prism_ray.config import AnyImageSet, RecoverConfig
 from prism_ray.device import let_go
+from prism_ray.errors import MissingLayerError
 from prism_ray.parts.images import write_images
 from prism_ray.recover.engine import largest_fit, recover_batch
-from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
+from prism_ray.recover.initial import Images, initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
-from prism_ray.stages.collect import CollectKind, collections_of
+from prism_ray.stages.collect import CollectKind, collection, collections_of
 from prism_ray.stages.recover import RecoverUnit
+from prism_ray.store.remedy import unfit
 from prism_ray.work.collect import load_reference, load_scores
 from prism_ray.work.context import Finish, Work, WorkContext
 from prism_ray.work.memory import batch_too_large, make_room
@@ -26,9 +26,9 @@ from prism_ray.work.memory import batch_too_large, make_room
 def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     """Make the images of a batch: optimise them, or select real ones.
 
-    If the device's memory runs out, a second try optimises with activation checkpointing. It changes how much
-    is held and nothing else, so both resume from the same state. Raises DeviceMemoryError or EngineError if
-    the memory runs out again.
+    If the device's memory runs out, a second attempt optimises with activation checkpointing. It needs less
+    memory and changes nothing else, so both resume from the same checkpoint. Raises DeviceMemoryError or
+    EngineError if the memory runs out again.
     """
     config = context.config.image_sets[unit.image_set]
     if not isinstance(config, RecoverConfig):
@@ -38,14 +38,16 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     needed = [config.primary, *unit.teachers]
     weights = context.weights_of(needed)
     for recompute in (False, True):
-        torch.manual_seed(unit.seed)  # for methods from elsewhere that draw from torch's own generator
+        torch.manual_seed(unit.seed)  # for methods of other packages that draw from torch's own generator
         try:
-            setting = _setting(context, unit, config, recompute)
             checkpoints = context.checkpoints(unit.id, sorted(weights.items()))
-            batch = recover_batch(setting, _initial_pixels(context, unit, config, setting.space), checkpoints)
+            batch = recover_batch(*_prepare(context, unit, config, recompute), checkpoints)
             break
         except torch.OutOfMemoryError as error:
             make_room(context, error, needed)
+        except MissingLayerError as error:
+            problem = f"no statistics of layer {error} were collected"
+            raise unfit(context.files, _collections_without(context, unit, str(error)), problem) from None
     else:
         raise batch_too_large(context, unit, config, _largest_fit(context, unit, config))
     stats = {
@@ -61,85 +63,71 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
 
 
 def _write(
-    context: WorkContext,
-    unit: RecoverUnit,
-    images: npt.NDArray[np.uint8],
-    stats: dict[str, Any],
-    *losses: float,
+    context: WorkContext, unit: RecoverUnit, images: Images, stats: dict[str, Any], *losses: float
 ) -> Work:
     names, kind = context.data.class_names, context.config.image_files
     return Work(write_images(context.files, unit, images, names, kind, *losses), stats)
 
 
+def _collections_without(context: WorkContext, unit: RecoverUnit, layer: str) -> str:
+    """Return the ids of the units that collected the statistics in which a layer is missing."""
+    teacher = next(name for name in unit.teachers if layer not in context.references[name])
+    return " ".join(one.id for one in collection(context.plan, "statistics", teacher))
+
+
 def _largest_fit(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> int:
     try:
-        setting = _setting(context, unit, config, recompute=True)
-        return largest_fit(setting, _initial_pixels(context, unit, config, setting.space))
-    except torch.OutOfMemoryError as error:  # the teachers alone are too much
+        return largest_fit(*_prepare(context, unit, config, recompute=True))
+    except torch.OutOfMemoryError as error:  # the teachers alone are too large
         let_go(error)
         return 0
 
 
-def _setting(
+def _prepare(
     context: WorkContext, unit: RecoverUnit, config: RecoverConfig, recompute: bool
-) -> RecoverSetting:
-    primary = context.teacher(config.primary)
+) -> tuple[RecoverSetting, Tensor]:
+    """Return what the optimisation needs, and the initial pixels (B, channels, H, W; reference space)."""
+    preprocessing = context.teacher(config.primary).preprocessing
     labels = [slot.label for slot in unit.slots]
     with_classes = config.statistics.class_share > 0.0
-    needs_reference = with_classes or config.statistics.layers == "bn+conv"
-    return RecoverSetting(
+    referenced = unit.teachers if with_classes or config.statistics.layers == "bn+conv" else ()
+    setting = RecoverSetting(
         unit=unit,
         config=config,
         teachers={name: context.teacher(name) for name in [config.primary, *unit.teachers]},
         labels=torch.tensor(labels, device=context.device),
-        space=ReferenceSpace.of(primary.preprocessing, context.data.channels, context.device),
+        space=ReferenceSpace.of(preprocessing, context.data.channels, context.device),
         image_size=context.config.data.image_size,
         device=context.device,
-        references={
-            name: load_reference(context, name, labels, with_classes)
-            for name in (unit.teachers if needs_reference else ())
-        },
+        references={name: load_reference(context, name, labels, with_classes) for name in referenced},
         patch_size=context.config.collect.patch_size,
         priors=_priors(context, unit, config),
         recompute=recompute,
     )
-
-
-def _initial_pixels(
-    context: WorkContext, unit: RecoverUnit, config: RecoverConfig, space: ReferenceSpace
-) -> Tensor:
-    """Return where the optimisation starts, (B, channels, H, W) in the reference space."""
+    seed = context.config.seed
     if config.init == "noise":
-        size, channels = context.config.data.image_size, context.data.channels
-        noise = initial_noise(unit.slots, config, channels, size, context.config.seed)
-        return torch.from_numpy(noise).to(context.device)
+        noise = initial_noise(unit.slots, config, context.data.channels, setting.image_size, seed)
+        return setting, torch.from_numpy(noise).to(context.device)
     images = _real_images(context, unit, config)
     if config.init_patch_shuffle:
-        images = shuffle_patches(images, unit.slots, config, context.config.seed)
-    return space.from_images(torch.from_numpy(images).to(context.device))
+        images = shuffle_patches(images, unit.slots, config, seed)
+    return setting, setting.space.from_images(torch.from_numpy(images).to(context.device))
 
 
-def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -> npt.NDArray[np.uint8]:
+def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -> Images:
     """Return real images, or collages of them, for the unit's slots."""
-    kind = cast(CollectKind, config.init)  # only asked for where init is a kind
+    kind = cast(CollectKind, config.init)  # the scores are loaded only if init is such a kind
     scores = partial(load_scores, context, kind, config.primary, {})
-    return initial_images(
-        unit.slots,
-        config,
-        context.data,
-        context.config.data.image_size,
-        context.config.seed,
-        scores,
-        context.config.collect.rded_patches_per_side,
-    )
+    size, seed = context.config.data.image_size, context.config.seed
+    patches_per_side = context.config.collect.rded_patches_per_side
+    return initial_images(unit.slots, config, context.data, size, seed, scores, patches_per_side)
 
 
 def _priors(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> dict[str, float]:
-    """Return the prior accuracy of each teacher in percent, where it is given or was measured."""
+    """Return the prior accuracy of each teacher in percent, if it is given or was measured."""
     priors = dict(config.selection.priors)
-    if config.selection.votes == "prior":
-        for name in unit.teachers:
-            measured = context.teacher_stats(name).get("validation_accuracy")
-            if measured is not None:
-                priors.setdefault(name, 100.0 * measured)
+    for name in unit.teachers if config.selection.votes == "prior" else ():
+        measured = context.squeeze_commit(name).stats.get("validation_accuracy")
+        if measured is not None:
+            priors.setdefault(name, 100.0 * measured)
     return priors

@@ -7,7 +7,7 @@ from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.parts.labels import encode_labels
 from prism_ray.relabel.ensemble import label_group
 from prism_ray.stages.relabel import RelabelUnit, label_part
-from prism_ray.store import layout
+from prism_ray.store import layout, write_part
 from prism_ray.store.remedy import damaged
 from prism_ray.work.context import Finish, Work, WorkContext
 
@@ -18,7 +18,7 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     batches = context.commits_of(unit.batch_ids)
     stored = read_images(context.files, batches, ImageForm.of(context.plan, unit.image_set))
     if sorted(stored.slots) != sorted(context.plan.formation(unit.image_set).group_slots(unit.group)):
-        problem = f"its batches do not hold the images of group {unit.group}"
+        problem = f"its batches do not contain the images of group {unit.group}"
         raise damaged(context.files, f"{layout.COMMITS}/recover/{unit.image_set}", problem)
     teachers = [context.teacher(name) for name in config.label_teachers]
     epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
@@ -29,10 +29,8 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     }
 
     def finish() -> Work:
+        data = encode_labels(epochs, ENCODINGS[config.relabel.encoding])
         num_rows = len(stored.slots) * unit.num_epochs
-        encoding = ENCODINGS[config.relabel.encoding]
-        return Work(
-            (context.write(partial(label_part, unit), encode_labels(epochs, encoding), num_rows),), stats
-        )
+        return Work((write_part(context.files, partial(label_part, unit), data, num_rows),), stats)
 
     return finish

@@ -1,4 +1,4 @@
-"""The unit of squeeze: one teacher, trained or brought in, into the store."""
+"""The unit of squeeze: one teacher, trained or loaded with its weights."""
 
 from functools import partial
 
@@ -9,23 +9,17 @@ from prism_ray.work.context import Finish, WorkContext
 
 
 def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
-    """Train the unit's teacher, or load its weights; test it."""
+    """Train the unit's teacher, or load its weights, and test it."""
     config = context.config
+    teacher = config.teacher(unit.teacher)
+    size, checkpoints = config.data.image_size, context.checkpoints(unit.id)
     prepared = prepare_teacher(
-        config.teacher(unit.teacher),
-        config.teachers.squeeze,
-        context.data,
-        config.data.image_size,
-        unit.seed,
-        context.device,
-        context.checkpoints(unit.id),
+        teacher, config.teachers.squeeze, context.data, size, unit.seed, context.device, checkpoints
     )
-    expected = context.run.weights.get(unit.teacher)
-    if prepared.card.source_sha256 != expected:
-        path = config.teacher(unit.teacher).weights_path
+    if prepared.card.source_sha256 != context.run.weights.get(unit.teacher):
         raise DataError(
-            f"teacher {unit.teacher}: the file of weights {path} is not the one that the run began with; put "
-            "that one back, or use another --store"
+            f"teacher {unit.teacher}: the file of weights {teacher.weights_path} has changed since the run "
+            "began; restore the earlier file, or use another --store"
         )
     weights = partial(weights_part, unit.teacher), prepared.weights
     card = partial(card_part, unit.teacher), prepared.card.to_json()

@@ -32,45 +32,44 @@ class Worker:
 
     @property
     def teachers(self) -> TeacherCache:
-        """The teachers loaded here."""
+        """The teachers that are loaded in this process."""
         return self._context.teachers
 
     def do(self, unit: Unit) -> Commit:
         """Do a unit and commit it; return its commit, or the one that another attempt made first.
 
-        Raises StoreError if a run with other settings was first, and the errors of the rooms.
+        Raises StoreError if a run with other settings was first, and the errors of the work functions.
         """
         return self.begin(unit, Control())()
 
     def begin(self, unit: Unit, control: Control) -> Callable[[], Commit]:
-        """Do what a unit needs the device for; return what is left: to write and to commit.
+        """Do the part of a unit that needs the device; return the rest, which writes and commits.
 
-        The next unit may begin meanwhile, in another thread. When `control` says stop, UnitStopped is raised:
-        at once, or by a unit in work that can be resumed, after it has kept its state.
+        The next unit may begin before the rest is done, in another thread. After `control.stop` is set,
+        UnitStopped is raised: at once, or by a running unit with checkpoints after it has saved one.
         """
         if control.stop.is_set():
             raise UnitStopped(f"{unit.id} was not begun")
         started = time.monotonic()
-        torch.manual_seed(unit.seed)  # first weights, dropout; all else draws from generators of its own
+        torch.manual_seed(unit.seed)  # first weights, dropout; everything else has its own generators
         self._context.control = control
         try:
-            # It has the device until it returns; the Finish that it returns does without.
+            # It has the device until it returns; its Finish does not need the device.
             finish: Finish = resolve_name(find_stage(stage_of(unit.id)).work)(self._context, unit)
         except UnitStopped:
-            if self._context.files.exists(layout.commit(unit.id)):  # stopped because another was first
+            if self._context.files.exists(layout.commit(unit.id)):  # another attempt was first
                 self._context.checkpoints(unit.id).delete()
             raise
         except torch.OutOfMemoryError as error:
             make_room(self._context, error)
             raise out_of_memory(self._context, unit) from error
         except _OF_THE_UNIT as error:
-            # Perhaps the state that it went on from is to blame: the next attempt does without.
-            if control.rests_on_state and "CUDA" not in str(error):
+            # Perhaps its checkpoint is the cause: the next attempt starts without it.
+            if control.relies_on_checkpoint and "CUDA" not in str(error):
                 self._context.checkpoints(unit.id).delete()
             raise
         control.num_hits, control.num_loads = self.teachers.take_counts()
-        seconds = time.monotonic() - started
-        return partial(self._commit, unit, finish, seconds)
+        return partial(self._commit, unit, finish, time.monotonic() - started)
 
     def _commit(self, unit: Unit, finish: Finish, seconds: float) -> Commit:
         started = time.monotonic()
@@ -93,7 +92,7 @@ class Worker:
         first = read_commit(files, unit.id)
         if first.fingerprint != commit.fingerprint:
             raise StoreError(
-                f"{files.location}: {unit.id} was committed by a run with other settings meanwhile; "
-                "end one of the two runs, and give it another --store"
+                f"{files.location}: a run with other settings has committed {unit.id} meanwhile; end one of "
+                "the two runs, and give it another --store"
             )
         return first

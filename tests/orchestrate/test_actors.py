@@ -44,7 +44,7 @@ def test_actors_that_stay_pending_are_an_error_in_time(
     result = run_fault("pending", tmp_path / "run", digits_config, overrides, environment)
     assert result["error"] == "OrchestrateError"
     assert "within 3 s (orchestrate.actor_start_timeout_s)" in str(result["message"])
-    assert "asks for 1 CPUs, 1 GPUs" in str(result["message"])
+    assert "requests 1 CPUs, 1 GPUs" in str(result["message"])
     assert "GPU 0 of 0" in str(result["message"])
 
 

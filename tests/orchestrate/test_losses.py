@@ -12,7 +12,7 @@ from prism_ray.orchestrate.losses import Attempt, Death, Decision, Fate, Losses
 from prism_ray.store import Failure
 
 ATTEMPT = Attempt("recover/a/b0", num_failed=0, runs_elsewhere=False)
-KILLED = Death("host", "ActorDiedError", "killed by the system", machine_taken=False)
+KILLED = Death("host", "killed by the system", machine_taken=False)
 PREEMPTED = replace(KILLED, machine_taken=True)
 USER_ERRORS = sorted(name for name, kind in BY_NAME.items() if issubclass(kind, UsageError))
 
@@ -117,9 +117,11 @@ def test_what_ends_a_run_says_why() -> None:
     aside = losses.after_failure(failure(), ATTEMPT)
     assert "more than orchestrate.error_budget = 0; the last was recover/a/b0" in str(aside.error)
     taken = losses.after_death(PREEMPTED, ATTEMPT)
-    assert "orchestrate.preemption_budget = 0; the last said: killed by the system" in str(taken.error)
+    assert "orchestrate.preemption_budget = 0; Ray's last message was: killed by the system" in str(
+        taken.error
+    )
     assert taken.message is not None
-    assert taken.message.startswith("recover/a/b0 goes on elsewhere")
+    assert taken.message.startswith("recover/a/b0 continues elsewhere")
     for _ in range(2):
         losses.after_death(KILLED, None)
     died = losses.after_death(KILLED, replace(ATTEMPT, num_failed=5))

@@ -74,7 +74,7 @@ class World:
         """Let something happen to an actor that has something to do."""
         running = self.held[name][0]
         if event in ("die", "preempt"):
-            death = Death("host", "ActorDiedError", "killed", machine_taken=event == "preempt")
+            death = Death("host", "killed", machine_taken=event == "preempt")
             attempt = self.scheduler.attempt(name)
             assert (attempt is None) == (running in self.committed)
             assert attempt is None or attempt.unit_id == running

@@ -51,12 +51,12 @@ def test_what_is_too_large_for_a_state_is_not_read(tmp_path: Path) -> None:
     checkpoints.save(b"0123456789")
     os.truncate(tmp_path / "wip" / "recover" / "a" / "b.safetensors", 2**40)
     assert checkpoints.load(2**30) is None
-    assert not control.rests_on_state
+    assert not control.relies_on_checkpoint
     checkpoints.save(b"0123456789")
     assert checkpoints.load(10) == b"0123456789"
-    assert control.rests_on_state
+    assert control.relies_on_checkpoint
     checkpoints.save(b"further")
-    assert not control.rests_on_state
+    assert not control.relies_on_checkpoint
 
 
 def test_a_stop_makes_a_state_due_keeps_it_and_ends_the_unit(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_state_that_ends_its_unit_is_gone_on_from_once(
     control = Control()
     with monkeypatch.context() as patch:
         patch.setattr(StoreCheckpoints, "due", lambda self: control.stop.set() or True)
-        with pytest.raises(UnitStopped, match="its state is kept"):
+        with pytest.raises(UnitStopped, match="its checkpoint is stored"):
             Worker(run, files, CPU).begin(unit, control)
     tensors = safetensors.torch.load(files.read(state))
     average = min(name for name in tensors if name.startswith("objective/"))  # one of several values
