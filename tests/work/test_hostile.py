@@ -108,9 +108,9 @@ def tensors_with(name: str, value: float) -> Callable[[bytes], bytes]:
 
 
 def without_a_layer(data: bytes) -> bytes:
-    """Drop the first layer of the totals; the classes keep it."""
+    """Drop a convolution from the totals."""
     tensors = safetensors.torch.load(data)
-    layer = min(tensors).rpartition("/")[0]
+    layer = min(key for key in tensors if key.endswith("patch_count")).rpartition("/")[0]
     return safetensors.torch.save({k: v for k, v in tensors.items() if k.rpartition("/")[0] != layer})
 
 
