@@ -203,14 +203,17 @@ class LiveStorages(TorchDispatchMode):
             if isinstance(value, Tensor) and value.untyped_storage() not in self._known:
                 self._outside.add(value.untyped_storage())  # made before, for example the weights
         result = func(*args, **(kwargs or {}))
-        storages = [value.untyped_storage() for value in tree_leaves(result) if isinstance(value, Tensor)]
-        for storage in storages:
-            if storage not in self._known and storage not in self._outside:
-                self._known.add(storage)
-                self.live_bytes += storage.nbytes()
-                self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-                weakref.finalize(storage, self._release, storage.nbytes())
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._note(value.untyped_storage())
         return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage not in self._known and storage not in self._outside:
+            self._known.add(storage)
+            self.live_bytes += storage.nbytes()
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            weakref.finalize(storage, self._release, storage.nbytes())
 
     def _release(self, num_bytes: int) -> None:
         self.live_bytes -= num_bytes
