@@ -20,6 +20,7 @@ from prism_ray.run import (
     refusal,
     save_run,
 )
+from prism_ray.run.plan_file import bound_scopes
 from prism_ray.stages import find_stage, stage_names, stage_of
 from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import (
@@ -32,11 +33,12 @@ from prism_ray.store import (
     revoke,
     units_set_aside,
 )
+from prism_ray.store.commits import list_commits
 from prism_ray.store.lease import read_holder
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.dispatch import Dispatcher
-    from prism_ray.orchestrate.progress import ProgressDisplay
+    from prism_ray.orchestrate.display import ProgressDisplay
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,15 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
         progress = read_progress(files, asked.run, asked.committed, take_down=ledger.add)
     _check_stages_before(names[0], progress, files.location)
     if progress is not None and all(stage.complete for stage in progress.stages if stage.stage in names):
-        return Outcome(_save(asked, files, asked.run), progress, {}, 0.0, None, None)
+        return Outcome(_save(asked, files, asked.run, asked.bound), progress, {}, 0.0, None, None)
 
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
     prepare_for_local_ray()
     from prism_ray.orchestrate.cluster import connect  # late: a finished run needs no Ray
     from prism_ray.orchestrate.dispatch import Dispatcher
-    from prism_ray.orchestrate.memory import MemorySampler
-    from prism_ray.orchestrate.progress import ProgressDisplay
+    from prism_ray.orchestrate.display import ProgressDisplay
+    from prism_ray.orchestrate.sampler import MemorySampler
 
     started = time.monotonic()
     files.check_writable()
@@ -96,7 +98,11 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
             in_store = {name for name in pool if progress and scope_of_teacher(name) in progress.done}
             dispatcher.check_networks(asked.facts.num_classes, in_store)
             start_seconds = time.monotonic() - started
-            run = _save(asked, files, asked.run_with(shape.num_threads))
+            committed, bound = asked.committed, asked.bound
+            if not is_alone or lease.followed != holder:  # another driver has worked since they were listed
+                committed, progress = list_commits(files), None
+                bound = bound_scopes(committed)
+            run = _save(asked, files, asked.run_with(shape.num_threads), bound)
             if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
                 files.replace(layout.DATA_INDEX, asked.index.to_parquet())
             if asked.plan_is_lost:
@@ -104,8 +110,8 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
                     f"{layout.PLAN} was lost; it is written again, because the commits belong to this config"
                 )
             _warn_of_other_versions(run, display)
-            if progress is None or not is_alone or lease.followed != holder:  # another driver worked since
-                progress = read_progress(files, run, take_down=ledger.add)
+            if progress is None:
+                progress = read_progress(files, run, committed, take_down=ledger.add)
             for unit_id, problem in progress.damaged.items():
                 display.message(f"{unit_id} is done again: {problem}")
                 revoke(files, unit_id)
@@ -120,11 +126,11 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
     return Outcome(run, progress, display.stage_seconds, seconds, start_seconds, peak_bytes, hits, loads)
 
 
-def _save(asked: Asked, files: StoreFiles, run: Run) -> Run:
+def _save(asked: Asked, files: StoreFiles, run: Run, bound: set[str]) -> Run:
     """Write the run into the store; a lost plan.json is deleted first."""
     if asked.plan_is_lost:
         files.delete(layout.PLAN)
-    return save_run(files, run, asked.bound)
+    return save_run(files, run, bound)
 
 
 def _run_stages(
@@ -143,7 +149,7 @@ def _run_stages(
     wanted = [find_stage(name) for name in names]
     for stage in wanted:
         if not stage.overlaps:
-            units = stage.missing(run.plan, progress.done | left_out)
+            units = (unit for unit in stage.missing(run.plan, progress.done) if unit.id not in left_out)
             left_out.update(dispatcher.do(run, Ready(units)))
             _check_none_left_out(files, (stage.name,), left_out)
     overlapping = tuple(stage.name for stage in wanted if stage.overlaps)

@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from prism_ray.analyze.results import Results, figures_of, number_text, read_results
-from prism_ray.config.layers import STUDENT
+from prism_ray.config.resolve import STUDENT
 from prism_ray.run import Run, RunProgress
 from prism_ray.stages import stage_of
 from prism_ray.stages.squeeze import scope_of_teacher

@@ -21,7 +21,9 @@ def distill(config: Path, store: str | None, overrides: tuple[str, ...]) -> None
 
 
 def _stage_command(stage: str, help_text: str) -> None:
-    @main.command(name=stage, help=f"Run one stage of CONFIG: {help_text}.")
+    @main.command(
+        name=stage, help=f"Run one stage of CONFIG: {help_text}.", short_help=f"Stage: {help_text}."
+    )
     @config_options
     def command(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
         _run_stages(config, store, overrides, (stage,))

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prism_ray.collect.files import class_key, decode, encode
 from prism_ray.collect.real_images import Indices, read_pixels, side_of, training_indices
+from prism_ray.collect.tensors import class_key, decode, encode
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError

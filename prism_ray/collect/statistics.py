@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prism_ray.collect.files import class_key, decode, encode
 from prism_ray.collect.real_images import read_pixels, side_of, training_indices
+from prism_ray.collect.tensors import class_key, decode, encode
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError

@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from prism_ray.config.labels import EvaluateConfig
-from prism_ray.config.layers import Where, resolve, user_location
-from prism_ray.config.reading import parse_yaml, read_config_text, shown, to_yaml
 from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.renamed import RenamedWarning, old_names, with_new_names
+from prism_ray.config.resolve import Where, resolve, user_location
 from prism_ray.config.run import Config
+from prism_ray.config.text import parse_yaml, read_config_text, shown, to_yaml
 from prism_ray.errors import ConfigError
 from prism_ray.suggest import did_you_mean
 

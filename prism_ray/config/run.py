@@ -16,7 +16,7 @@ from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
 
 
 class Config(Section):
-    """All settings of a run, resolved: image sets and evaluations have names (see layers.py)."""
+    """All settings of a run, resolved: image sets and evaluations have names (see resolve.py)."""
 
     store: AnyStore
     """Folder or URL of the run's store, for example ./runs/digits. Or {url, image_format}."""

@@ -12,8 +12,8 @@ from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UsageError
 from prism_ray.orchestrate.actor import ActorInfo, UnitDone, WorkerActor
 from prism_ray.orchestrate.actors import Actors
+from prism_ray.orchestrate.display import Listener
 from prism_ray.orchestrate.losses import Death, Decision, Fate, Losses
-from prism_ray.orchestrate.progress import Listener
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Ready, Scheduler, Source
 from prism_ray.run import Ledger, Run

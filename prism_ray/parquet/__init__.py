@@ -1,5 +1,5 @@
 """Reads Parquet files of unknown origin, and trusts nothing in them."""
 
-from prism_ray.parquet.reading import ParquetReader, read_table
+from prism_ray.parquet.reader import ParquetReader, read_table
 
 __all__ = ["ParquetReader", "read_table"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from prism_ray.config import DISTILLED, Config
 from prism_ray.config.base import Section
-from prism_ray.config.layers import CONTROL
+from prism_ray.config.resolve import CONTROL
 from prism_ray.data import DataFacts
 from prism_ray.plan.plan import Plan
 from prism_ray.plan.versions import PLAN_VERSION, View

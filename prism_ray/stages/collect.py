@@ -11,7 +11,6 @@ from typing import Literal, cast
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within, key_of
-from prism_ray.stages.formation import ceil_div
 from prism_ray.stages.squeeze import scope_of_teacher
 
 CollectKind = Literal["statistics", "median", "rded"]
@@ -53,10 +52,6 @@ class CollectStage(Stage):
     waits_for = "stage"
     work = "prism_ray.work.collect:collect"
     folders = ("collected",)
-
-    def count(self, basis: Basis) -> int:
-        shards = ceil_div(basis.facts.num_classes, basis.config.collect.classes_per_unit)
-        return len(collections(basis)) * shards
 
     def units(self, basis: Basis, within: Within = ALL) -> Iterator[CollectUnit]:
         for kind, teacher in collections(basis, within.image_set):

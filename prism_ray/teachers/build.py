@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from prism_ray.config import Config, NetworkConfig, TeacherConfig
-from prism_ray.config.layers import STUDENT
+from prism_ray.config.resolve import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of

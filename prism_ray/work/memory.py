@@ -1,4 +1,4 @@
-"""What happens when a device's memory runs out: what is freed, and which setting the error names.
+"""The answer to a device without memory: what is freed, and the setting that the error names.
 
 A batch of recover is first tried again with activation checkpointing; see recover.py.
 """

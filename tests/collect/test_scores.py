@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
-from prism_ray.collect.files import class_key, encode
 from prism_ray.collect.real_images import side_of
 from prism_ray.collect.scores import collect_scores, draw_squares, median_order, read_scores
+from prism_ray.collect.tensors import class_key, encode
 from prism_ray.config import CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError

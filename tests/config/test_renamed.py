@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prism_ray.config import Config, dump_config, load_config, parse_config
-from prism_ray.config import layers as layers_of_config
+from prism_ray.config import resolve as layers_of_config
 from prism_ray.config.renamed import RENAMED, RenamedWarning, old_name, with_new_names
 from prism_ray.methods import Method, find_method
 from tests.config.loading import complaint, write

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prism_ray.config import DISTILLED
-from prism_ray.config.layers import CONTROL, STUDENT
+from prism_ray.config.resolve import CONTROL, STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import PLAN_VERSION, RUN, run_scopes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prism_ray.config import DISTILLED
-from prism_ray.config.layers import CONTROL
+from prism_ray.config.resolve import CONTROL
 from prism_ray.parts.images import encode_images
 from prism_ray.parts.labels import EpochLabels, Views, encode_labels
 from prism_ray.plan import Plan

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from prism_ray.config import DISTILLED
-from prism_ray.config.layers import CONTROL
+from prism_ray.config.resolve import CONTROL
 from prism_ray.run import Run
 from prism_ray.stages import Unit, stage_names
 from prism_ray.stages.collect import CollectUnit, collected_part

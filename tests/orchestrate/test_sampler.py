@@ -10,7 +10,7 @@ GRANDCHILD = "held = bytearray(b'x') * (200 * 2**20); print(flush=True); input()
 CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {GRANDCHILD!r}])"
 SAMPLED = f"""
 import subprocess, sys
-from prism_ray.orchestrate.memory import MemorySampler
+from prism_ray.orchestrate.sampler import MemorySampler
 with MemorySampler() as alone:
     pass
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prism_ray.config import load_config
-from prism_ray.config.reading import parse_yaml, shown, to_yaml
+from prism_ray.config.text import parse_yaml, shown, to_yaml
 from prism_ray.errors import ConfigError
 from tests.config.loading import complaint, write
 

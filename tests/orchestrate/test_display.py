@@ -2,7 +2,7 @@
 
 import io
 
-from prism_ray.orchestrate.progress import ProgressDisplay
+from prism_ray.orchestrate.display import ProgressDisplay
 from prism_ray.plan import Plan
 from prism_ray.run import RunProgress
 from prism_ray.stages.recover import RecoverUnit

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from prism_ray.collect.files import class_key, decode, encode
+from prism_ray.collect.tensors import class_key, decode, encode
 
 TENSORS = {
     "layer1.0.conv/mean": torch.tensor([1.5, -2.0, 3.25]),

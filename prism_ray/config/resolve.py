@@ -15,9 +15,9 @@ The functions work on plain data that is not checked yet, so they accept values 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from prism_ray.config.reading import shown
 from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.renamed import with_new_names
+from prism_ray.config.text import shown
 from prism_ray.errors import ConfigError
 from prism_ray.methods import Method, find_method
 from prism_ray.methods.protocols import PROTOCOLS, Protocol
