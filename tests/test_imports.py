@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "prism_ray"
@@ -63,6 +65,14 @@ def test_an_arrow_that_runs_back_breaks_a_contract(
     checked = lint(tmp_path)
     assert checked.returncode == 1, checked.stdout + checked.stderr
     assert f"{broken} BROKEN" in checked.stdout or "prism_ray.newroom" in checked.stdout
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Two files that cannot be read, tested or moved one without the other."""
+    graph = grimp.build_graph("prism_ray", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 100
+    TopologicalSorter(imports).prepare()  # raises CycleError
 
 
 def test_the_contracts_are_kept() -> None:

@@ -7,43 +7,43 @@ lost_plan   plan.json
 """
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
 
-if TYPE_CHECKING:
-    from prism_ray.store.files import StoreFiles
+
+class Store(Protocol):
+    """The part of StoreFiles that a remedy needs."""
+
+    location: str
+
+    def exists(self, name: str) -> bool: ...
 
 
-def damaged(files: "StoreFiles", name: str, problem: object) -> StoreError:
-    """Return the error of a damaged file; `verify --repair` sets the unit that wrote it back to pending.
-
-    >>> str(damaged(StoreFiles("/a"), "images/part-x-0.parquet", "it is missing"))
-    '/a/images/part-x-0.parquet is damaged: it is missing; run `prism-ray verify --repair /a`, then
-    `prism-ray distill /a/config.yaml --store /a`'
-    """
+def damaged(files: Store, name: str, problem: object) -> StoreError:
+    """Return the error of a damaged file; `verify --repair` sets the unit that wrote it back to pending."""
     return _repaired(files, f"{files.location}/{name} is damaged: {problem}")
 
 
-def missing(files: "StoreFiles", name: str) -> StoreError:
+def missing(files: Store, name: str) -> StoreError:
     """Return the error of a file that is not there, though a commit or a later stage needs it."""
     return _repaired(files, f"{files.location}/{name} is missing")
 
 
-def _repaired(files: "StoreFiles", what: str) -> StoreError:
+def _repaired(files: Store, what: str) -> StoreError:
     repair = f"prism-ray verify --repair {shlex.quote(files.location)}"
     return StoreError(f"{what}; run `{repair}`, then `{resume_command(files)}`", what)
 
 
-def unfit(files: "StoreFiles", unit_ids: str, problem: object) -> StoreError:
+def unfit(files: Store, unit_ids: str, problem: object) -> StoreError:
     """Return the error of a unit, or several, whose files are as committed but cannot be their results."""
     what = f"{files.location}: the result of {unit_ids} cannot be used: {problem}"
     retry = f"prism-ray retry {shlex.quote(files.location)} {unit_ids}"
     return StoreError(f"{what}; run `{retry}`, then `{resume_command(files)}`", what)
 
 
-def lost_plan(files: "StoreFiles", problem: str) -> StoreError:
+def lost_plan(files: Store, problem: str) -> StoreError:
     """Return the error of a store whose plan.json is missing or damaged."""
     return StoreError(
         f"{files.location}/{layout.PLAN} {problem}; run `{resume_command(files)}` with the config that the "
@@ -51,7 +51,7 @@ def lost_plan(files: "StoreFiles", problem: str) -> StoreError:
     )
 
 
-def resume_command(files: "StoreFiles") -> str:
+def resume_command(files: Store) -> str:
     """Return the command that resumes the run of a store."""
     config = f"{files.location}/{layout.CONFIG}" if files.exists(layout.CONFIG) else "CONFIG"
     return f"prism-ray distill {shlex.quote(config)} --store {shlex.quote(files.location)}"
