@@ -213,7 +213,7 @@ class Actors:
         """Raises OrchestrateError if no actor starts or makes progress; asks them regularly for it."""
         started = [actor for actor in self._actors.values() if actor.info]
         busy_with = [unit for actor in started for unit in actor.units.values()]
-        self.patience.check(len(self._actors), busy_with if started else None)
+        self.patience.raise_if_too_long(len(self._actors), busy_with if started else None)
         now = time.monotonic()
         if now - self._usage_requested_at >= min(_USAGE_EVERY_S, self._settings.stall_timeout_s / 4):
             self._usage_requested_at = now

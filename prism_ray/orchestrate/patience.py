@@ -27,7 +27,7 @@ class Patience:
         """Something was done, or a batch made a step."""
         self._progress_at = time.monotonic()
 
-    def check(self, num_actors: int, busy_with: Collection[Unit] | None) -> None:
+    def raise_if_too_long(self, num_actors: int, busy_with: Collection[Unit] | None) -> None:
         """Raise OrchestrateError if a limit is exceeded; `busy_with` is None if no actor has started."""
         now, settings = time.monotonic(), self._settings
         limit = settings.actor_start_timeout_s
