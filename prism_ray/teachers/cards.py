@@ -47,7 +47,8 @@ class TeacherCard:
     format: int = FORMAT
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), indent=1).encode()
+        values = {key: value for key, value in asdict(self).items() if key != "format"}  # 1 where none stands
+        return json.dumps(values, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "TeacherCard":
