@@ -8,7 +8,7 @@ from PIL import Image
 
 from prism_ray.config import Config, load_config
 from prism_ray.data import open_data
-from prism_ray.errors import ConfigError, StoreError
+from prism_ray.errors import ConfigError, NewerStoreError, StoreError
 from prism_ray.run import load_run, match, new_run, save_run
 from prism_ray.store import StoreFiles, layout, revoke, write_part
 from prism_ray.store.commits import Commit, write_commit
@@ -121,3 +121,24 @@ def test_revoking_deletes_what_is_damaged_and_keeps_what_is_whole(tmp_path: Path
     assert files.exists(parts[1].name)
     assert files.exists("plan.json")
     revoke(files, commit.unit)
+
+
+@pytest.mark.parametrize(
+    ("version", "error", "problem"),
+    [
+        (5, NewerStoreError, "plan version 5, .*upgrade prism-ray"),
+        (2, StoreError, "plan version 2, .*finish the"),
+    ],
+)
+def test_a_run_of_an_unknown_plan_version_is_read_and_not_extended(
+    digits_config: Path, tmp_path: Path, version: int, error: type[Exception], problem: str
+) -> None:
+    """Catches units added under rules that this version does not know, or a store that nobody can look at."""
+    files = StoreFiles(str(tmp_path / "run"))
+    config = load_config(digits_config, store=files.location)
+    run = save_run(files, new_run(config, open_data(config.data).facts(), 1, version=version))
+    unit = "squeeze/resnet"
+    write_commit(files, Commit(unit, run.fingerprint_of(unit), (), {}, 1.0, "host", "now"))
+    assert load_run(files).plan_version == version
+    with pytest.raises(error, match=problem):
+        match(config, files, "config")
