@@ -43,21 +43,20 @@ def stages() -> tuple[Stage, ...]:
 
     Raises TypeError if an entry point names anything but a stage, or a stage that does not fit the others.
     """
-    found = list(_BUILT_IN)
+    found = {stage.name: stage for stage in _BUILT_IN}
     for entry in entry_points(group=ENTRY_POINTS):
         stage, where = entry.load(), f"the entry point {entry.name} = {entry.value}"
         if not isinstance(stage, Stage):
             raise TypeError(f"{where} is not an object of a subclass of prism_ray.stages.Stage")
-        names = {other.name: other for other in found}
-        if stage.name in names:
+        if stage.name in found:
             raise TypeError(f"{where}: the name {stage.name!r} of its stage is taken")
-        before = names.get(stage.after or "")
+        before = found.get(stage.after or "")
         if stage.after is not None and before is None:
-            raise TypeError(f"{where} builds on {stage.after!r}, which is not a stage: {', '.join(names)}")
+            raise TypeError(f"{where} builds on {stage.after!r}, which is not a stage: {', '.join(found)}")
         if stage.waits_for != "stage" and not (stage.overlaps and before is not None and before.overlaps):
             raise TypeError(f"{where} waits for a {stage.waits_for}, so both stages must overlap")
-        found.append(stage)
-    return tuple(found)
+        found[stage.name] = stage
+    return tuple(found.values())
 
 
 def stage_names() -> tuple[str, ...]:
@@ -65,6 +64,7 @@ def stage_names() -> tuple[str, ...]:
     return tuple(stage.name for stage in stages())
 
 
+@cache
 def find_stage(name: str) -> Stage:
     """Return the stage of a name; raises KeyError if there is none."""
     return {stage.name: stage for stage in stages()}[name]
