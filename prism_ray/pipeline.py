@@ -14,6 +14,7 @@ from prism_ray.run import (
     Ledger,
     Run,
     RunProgress,
+    check_images,
     match,
     package_versions,
     read_progress,
@@ -53,6 +54,7 @@ class Outcome:
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
     num_hits: int = 0  # teachers that an actor had loaded when a unit needed them
     num_loads: int = 0
+    notes: tuple[str, ...] = ()  # on the real images, if nothing was left to do
 
 
 def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> Outcome:
@@ -71,11 +73,14 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
     progress = None
     if asked.held is not None:
         if not asked.fits:
-            raise refusal(files, asked.held, asked.run, asked.bound)
+            raise refusal(files, asked.held, asked.run, asked.bound, asked.changes)
         progress = read_progress(files, asked.run, asked.committed, take_down=ledger.add)
     _check_stages_before(names[0], progress, files.location)
     if progress is not None and all(stage.complete for stage in progress.stages if stage.stage in names):
-        return Outcome(_save(asked, files, asked.run, asked.bound), progress, {}, 0.0, None, None)
+        notes = tuple(filter(None, (asked.changes.problem, asked.changes.note)))
+        run = _save(asked, files, asked.run, asked.bound)
+        return Outcome(run, progress, {}, 0.0, None, None, notes=notes)
+    check_images(asked, files)
 
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
@@ -88,6 +93,9 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
     started = time.monotonic()
     files.check_writable()
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
+        for line in [*(asked.index.describe() if asked.index else []), asked.changes.note]:
+            if line:
+                display.message(line)
         display.message("starting Ray and its actors")
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main, read_config
+from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main, read_config, say
 from prism_ray.signals import sigterm_interrupts
 from prism_ray.stages import stages
 
@@ -59,6 +59,8 @@ def _do_and_report(
     print_summary(summary, console(), outcome.stage_seconds)
     if outcome.start_seconds is None:
         click.echo("Nothing to do: all units are committed.")
+        for note in outcome.notes:
+            say(f"note: {note}")
     else:
         assert outcome.peak_bytes is not None
         click.echo(

@@ -19,6 +19,23 @@ class DataConfig(Section):
     test_path: str | None = None
     """For image-folder: the class folders of the test images. Without it, test_fraction of each class is held
     out."""
+    classes: tuple[str, ...] | None = None
+    """For image-folder: the names of all class folders in the order of the labels, for example that of ready
+    weights. Without it the folders are in alphabetical order; if all their names are integers, in the order
+    of the numbers."""
+    allow_left_out: bool = False
+    """For image-folder: begin although some images cannot be read and are left out. Without it such images
+    are an error."""
+    hashed: Literal["sample", "all"] = "sample"
+    """For image-folder: the files whose whole content is hashed when a run begins. Of all others the first
+    16 KiB are. sample: all files if they have 1 GiB at most, else eight of each class."""
+    max_megapixels: float = Field(default=180.0, gt=0.0, le=1e6)
+    """For image-folder: the largest image that is read, in millions of pixels. It protects the memory from
+    damaged or hostile files."""
+    full_scale: PositiveInt | None = None
+    """For image-folder: the pixel value that becomes white, for example 1023 for data of 10 bits in 16-bit
+    files. It holds for files with room for that value. By default the largest value of the file's format:
+    255 or 65535."""
     download: bool = False
     """For fashion-mnist: let torchvision download missing files into path."""
     image_size: PositiveInt
@@ -41,6 +58,16 @@ class DataConfig(Section):
                 "source = 'fashion-mnist' needs the folder of the four idx .gz files; set data.path to it "
                 "(with data.download = true the files are downloaded into it)"
             )
+        for key in ("classes", "allow_left_out", "hashed", "max_megapixels", "full_scale"):
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default and self.source != "image-folder":
+                raise ValueError(
+                    f"data.{key} = {value!r} needs source = 'image-folder', not {self.source!r}; leave it out"
+                )
+        if self.classes is not None:
+            twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"data.classes names {twice!r} twice; name each class folder once")
         for key, path in (("path", self.path), ("test_path", self.test_path)):
             if path is not None and "://" in path:
                 raise ValueError(

@@ -2,16 +2,21 @@
 
 from prism_ray.config import DataConfig
 from prism_ray.data.base import DataFacts, RealImages, Split, check_config
-from prism_ray.data.folder import FolderImages, FolderIndex, index_folder
+from prism_ray.data.changes import Changes, find_changes
+from prism_ray.data.folder import FolderImages
 from prism_ray.data.idx import open_fashion_mnist
+from prism_ray.data.index import FolderIndex
+from prism_ray.data.indexing import index_folder
 from prism_ray.data.validation import KeptBack
 
 __all__ = [
+    "Changes",
     "DataFacts",
     "FolderIndex",
     "RealImages",
     "Split",
     "check_config",
+    "find_changes",
     "index_folder",
     "open_data",
 ]

@@ -23,8 +23,10 @@ from prism_ray.stages.squeeze import RUN
 
 Scopes = dict[str, dict[str, Any]]  # scope -> {"settings": plain data, "needs": {scope: fingerprint}}
 
-# Settings that cannot change a result: the location of the data, and their download.
-_FREE_DATA_KEYS = {"path", "test_path", "download", "num_classes"}
+# Settings that cannot change a result: the location of the data, their download, and what decides which files
+# are taken and in which order, because the facts of the data contain that.
+_FREE_DATA_KEYS = {"path", "test_path", "download", "num_classes", "classes"}
+_FREE_DATA_KEYS |= {"allow_left_out", "hashed", "max_megapixels"}
 
 
 def run_scopes(

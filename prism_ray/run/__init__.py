@@ -1,7 +1,7 @@
 """One run in a store: plan.json, progress, and the comparison with a requested config. No torch, no Ray."""
 
 from prism_ray.run.ledger import Ledger
-from prism_ray.run.match import Asked, find_damaged_records, match, read_index
+from prism_ray.run.match import Asked, check_images, find_damaged_records, match, read_index
 from prism_ray.run.plan_file import Run, load_run, new_run, package_versions, refusal, save_run
 from prism_ray.run.progress import RunProgress, StageProgress, read_progress
 
@@ -11,6 +11,7 @@ __all__ = [
     "Run",
     "RunProgress",
     "StageProgress",
+    "check_images",
     "find_damaged_records",
     "load_run",
     "match",

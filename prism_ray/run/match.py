@@ -4,8 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from prism_ray.config import Config
-from prism_ray.data import DataFacts, FolderIndex, check_config, index_folder, open_data
-from prism_ray.errors import ConfigError, StoreError
+from prism_ray.data import (
+    Changes,
+    DataFacts,
+    FolderIndex,
+    RealImages,
+    check_config,
+    find_changes,
+    index_folder,
+    open_data,
+)
+from prism_ray.errors import ConfigError, DataError, StoreError
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import clashes
 from prism_ray.plan.versions import PLAN_VERSION
@@ -27,7 +36,9 @@ class Asked:
 
     config: Config
     facts: DataFacts
+    data: RealImages
     index: FolderIndex | None  # of an image folder
+    changes: Changes  # of the image folder since the index was made
     held: Run | None  # the run in the store
     committed: dict[str, int]  # unit id -> bytes of its commit
     bound: set[str]  # scopes with commits
@@ -78,14 +89,15 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
             lost = error
     if held is not None:
         check_resumable(files, held)
-    index = _folder_index(config, files, held, lost is not None)
-    facts = open_data(config.data, index).facts()
+    index, changes = _folder_index(config, files, held, lost is not None)
+    data = open_data(config.data, index)
+    facts = data.facts()
     check_config(config, facts, origin)
     Plan(config, facts).check_size(origin)
     weights = _hash_weights(config, held, bound)
     if lost is not None:
         held = restored_run(files, committed, config, facts, weights, lost)
-    return Asked(config, facts, index, held, committed, bound, weights, lost is not None)
+    return Asked(config, facts, data, index, changes, held, committed, bound, weights, lost is not None)
 
 
 def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str, str]:
@@ -108,15 +120,48 @@ def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str
     return digests
 
 
-def _folder_index(config: Config, files: StoreFiles, held: Run | None, lost: bool) -> FolderIndex | None:
-    """Return the listing of an image folder, the stored one if it is of the same folders."""
+def _folder_index(
+    config: Config, files: StoreFiles, held: Run | None, lost: bool
+) -> tuple[FolderIndex | None, Changes]:
+    """Return the index of an image folder, and how the folder differs from it.
+
+    The index in the store is that of the run. A folder that is not the one of the run is indexed anew.
+    """
     data = config.data
     if data.source != "image-folder":
-        return None
+        return None, Changes()
     of_held = held and (held.config.data.path, held.config.data.test_path)
-    if (lost or of_held == (data.path, data.test_path)) and files.exists(layout.DATA_INDEX):
-        return read_index(files)
-    return index_folder(data)
+    if (held or lost) and files.exists(layout.DATA_INDEX):
+        index = read_index(files)
+        changes = find_changes(data, index)
+        is_moved = not lost and of_held != (data.path, data.test_path)
+        if not is_moved or not (changes.is_absent or changes.problem or changes.added):
+            _check_order(config, index)
+            return index, changes
+    else:
+        changes = Changes()
+    index = index_folder(data, held.facts.class_names if held else ())
+    if held is not None and index.without_hashes().identity() == held.facts.identity:
+        index = index.without_hashes()  # the run was begun by a version without hashes
+    return index, changes
+
+
+def _check_order(config: Config, index: FolderIndex) -> None:
+    if config.data.classes is not None and config.data.classes != index.class_names:
+        order = ", ".join(index.class_names[:10]) + ", ..." * (len(index.class_names) > 10)
+        raise ConfigError(
+            f"data.classes is not the order of the classes that the run began with: {order}; restore it, or "
+            "use another --store"
+        )
+
+
+def check_images(asked: Asked, files: StoreFiles) -> None:
+    """Raise DataError if images have changed or are missing since the run in the store began."""
+    if asked.changes.problem is not None:
+        raise DataError(
+            f"data.path: {asked.changes.problem} since the run in {files.location} began; restore them, or "
+            "use another --store for the new ones"
+        )
 
 
 def read_index(files: StoreFiles) -> FolderIndex:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from prism_ray.config import Config, dump_config, parse_stored_config
-from prism_ray.data import DataFacts
+from prism_ray.data import Changes, DataFacts
 from prism_ray.errors import ConfigError, FingerprintError, NewerStoreError, PrismRayError, StoreError
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import Scopes, clashes, fingerprint, needed_scopes, plan_version, run_scopes
@@ -234,9 +234,19 @@ def bound_scopes(committed: Collection[str]) -> set[str]:
     return {scope_of(unit_id) for unit_id in committed}
 
 
-def refusal(files: StoreFiles, held: Run, requested: Run, bound: Collection[str]) -> FingerprintError:
-    """Return the error of a requested run that would change committed results, with the differences."""
-    lines = "\n  ".join(clashes(held.scopes, requested.scopes, bound))
+def refusal(
+    files: StoreFiles, held: Run, requested: Run, bound: Collection[str], changes: Changes | None = None
+) -> FingerprintError:
+    """Return the error of a requested run that would change committed results, with the differences.
+
+    `changes` of the image folder say more than the hash of the data.
+    """
+    found = clashes(held.scopes, requested.scopes, bound)
+    if changes is not None and changes.all_lines:
+        found = [f"data: {line}" for line in changes.all_lines] + [
+            line for line in found if not line.startswith("data_facts.identity")
+        ]
+    lines = "\n  ".join(found)
     return FingerprintError(
         f"{files.location} contains another run, and the new settings would change its results:\n  {lines}\n"
         "Use the old settings to resume it, or another --store for the new ones."

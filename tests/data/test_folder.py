@@ -13,7 +13,7 @@ from prism_ray.config import DataConfig
 from prism_ray.data import FolderIndex, index_folder, open_data
 from prism_ray.data.folder import FolderImages
 from prism_ray.errors import DataError
-from tests.data.folders import BLUE, GREEN, RED, config_of, save
+from tests.data.folders import RED, config_of, save
 
 
 def complaint(config: DataConfig) -> str:
@@ -138,7 +138,7 @@ def test_a_corrupt_header_is_named(root: Path) -> None:
     bad = root / "dog" / "3.png"
     bad.write_bytes(b"this is no image")
     message = complaint(config_of(root))
-    assert message.startswith("1 image file cannot be read; ")
+    assert message.startswith("data.path: 1 image file cannot be read; by class: dog 1 of 5\n")
     assert str(bad) in message
     assert "dog/2.png" not in message
 
@@ -149,11 +149,14 @@ def test_all_corrupt_files_are_named_at_once_up_to_a_limit(root: Path) -> None:
         (root / "owl" / f"bad{number:02d}.jpg").write_bytes(b"")
     (root / "cat" / "0.png").write_bytes(b"")
     message = complaint(config_of(root))
-    assert message.startswith("31 image files cannot be read")
+    assert message.startswith(
+        "data.path: 31 image files cannot be read; by class: cat 1 of 5, owl 30 of 35\n"
+    )
     assert str(root / "cat" / "0.png") in message
     assert str(root / "owl" / "bad00.jpg") in message
-    assert message.endswith("and 11 more")
-    assert len(message.splitlines()) == 22
+    assert "\n  and 11 more\n" in message
+    assert "data.allow_left_out" in message
+    assert len(message.splitlines()) == 23
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -185,7 +188,8 @@ def test_a_class_of_a_single_image_is_refused_with_the_remedy(root: Path, tmp_pa
     message = complaint(config_of(root))
     assert message.startswith(f"data.path: class folder {root / 'bat'} has only 1 image, but one is held out")
     assert "data.test_path" in message
-    shutil.copytree(root, tmp_path / "test")
+    for name in ("bat", "cat", "dog", "owl"):
+        save(tmp_path / "test" / name / "other.png", (9, 9, 250))
     assert len(index_folder(config_of(root, tmp_path / "test")).class_names) == 4
 
 
@@ -209,17 +213,17 @@ def test_the_split_is_pinned(root: Path) -> None:
 def test_a_test_folder_is_taken_whole_and_nothing_held_out(root: Path, tmp_path: Path) -> None:
     """Training images held out although there are test images, or the two folders mixed up."""
     test = tmp_path / "test"
-    save(test / "cat" / "7.png", RED)
-    save(test / "dog" / "9.png", GREEN)
+    save(test / "cat" / "7.png", (250, 1, 1))
+    save(test / "dog" / "9.png", (1, 250, 1))
     config = config_of(root, test)
     assert "has no class folders owl" in complaint(config)
-    save(test / "owl" / "8.png", BLUE)
+    save(test / "owl" / "8.png", (1, 1, 250))
     index = index_folder(config)
     assert len(index.paths["train"]) == 15
     assert index.paths["test"] == ("cat/7.png", "dog/9.png", "owl/8.png")
     assert index.labels["test"].tolist() == [0, 1, 2]
     images = open_data(config, index).read("test", np.asarray([2]))
-    assert images[0, :, 0, 0].tolist() == list(BLUE)
+    assert images[0, :, 0, 0].tolist() == [1, 1, 250]
 
 
 def test_a_test_class_without_training_images_is_refused(root: Path, tmp_path: Path) -> None:

@@ -12,9 +12,13 @@ from PIL import Image
 
 import prism_ray.data.folder
 from prism_ray.data import index_folder, open_data
-from prism_ray.data.folder import decode_image
+from prism_ray.data.decode import decode_image
 from prism_ray.errors import DataError
 from tests.data.folders import BLUE, GREEN, RED, config_of, save
+
+
+def decoded_file(path: Path, size: int) -> np.ndarray[Any, Any]:
+    return decode_image(path.read_bytes(), size, max_megapixels=180)
 
 
 def damage(path: Path) -> Path:
@@ -147,7 +151,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         Image.fromarray(np.full((20, 20), 153 * 257, np.uint16)).save(path)
     else:
         save(path, (153, 153, 153), mode=mode)
-    pixels = decode_image(path, 16)
+    pixels = decoded_file(path, 16)
     assert pixels.dtype == np.uint8
     assert pixels.shape == (3, 16, 16)
     if mode != "1":
@@ -160,7 +164,7 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -
     image = Image.new("P", (20, 20), 1)
     image.putpalette([0, 0, 0, *GREEN])
     image.save(path, transparency=b"\x00\x80")
-    assert decode_image(path, 16)[:, 8, 8].tolist() == list(GREEN)
+    assert decoded_file(path, 16)[:, 8, 8].tolist() == list(GREEN)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".jpg"])
@@ -172,7 +176,7 @@ def test_every_format_keeps_its_colours(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
     Image.fromarray(pixels).save(path, **options)
-    decoded = decode_image(path, 32).astype(int)
+    decoded = decoded_file(path, 32).astype(int)
     assert np.abs(decoded[:, 4, 28] - RED).max() < 20
     assert np.abs(decoded[:, 28, 28] - BLUE).max() < 20
     assert np.abs(decoded[:, 28, 4]).max() < 20
@@ -186,7 +190,7 @@ def test_every_size_becomes_a_square(
     """A crop that reaches beyond the image and is padded with black, or is a pixel too small."""
     path = tmp_path_factory.getbasetemp() / "size.png"
     save(path, (200, 100, 50), (width, height))
-    pixels = decode_image(path, size)
+    pixels = decoded_file(path, size)
     assert pixels.shape == (3, size, size)
     assert np.all(pixels == np.asarray([200, 100, 50])[:, None, None])
 
@@ -208,7 +212,7 @@ def test_the_centre_is_kept_and_the_aspect_ratio_too(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "tall.png")
     for name in ("wide", "tall"):
-        decoded = decode_image(tmp_path / f"{name}.png", 28)
+        decoded = decoded_file(tmp_path / f"{name}.png", 28)
         assert np.all(decoded == np.asarray(GREEN)[:, None, None])
 
 
@@ -217,7 +221,7 @@ def test_the_shorter_side_becomes_eight_sevenths_of_the_size(tmp_path: Path) -> 
     pixels = np.zeros((256, 256, 3), np.uint8)
     pixels[20:236, 20:236] = GREEN
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    decoded = decode_image(tmp_path / "x.png", 224)
+    decoded = decoded_file(tmp_path / "x.png", 224)
     assert decoded[1, 112].tolist().index(255) == 4
 
 
@@ -228,6 +232,6 @@ def test_a_photograph_held_sideways_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it: the left half is what was below
     Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
-    seen = decode_image(tmp_path / "photo.png", 8)
+    seen = decoded_file(tmp_path / "photo.png", 8)
     assert seen[0, :, -1].tolist() == [255] * 8
     assert seen[0, :, 0].tolist() == [0] * 8

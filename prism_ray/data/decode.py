@@ -1,0 +1,82 @@
+"""Decoding of image files: upright, RGB, square; and the range of values that they use."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from prism_ray.data.formats import open_image
+
+_LARGEST = {8: 255, 16: 65535}  # bits of a channel -> largest value
+_SEEN_SIDE = 256  # pixels; to find the range of a large image, it is decoded at about this size
+
+
+def decode_image(
+    data: bytes, size: int, max_megapixels: float, full_scale: int | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return an image file as RGB (3, size, size): shorter side to 8/7 of size, then a centre crop.
+
+    `full_scale` is the value that becomes 255, None: the largest of the format. Raises ValueError if the
+    image has larger values or too many pixels, and whatever Pillow raises for a damaged file.
+    """
+    with open_image(io.BytesIO(data), max_megapixels) as opened:
+        image = _eight_bits(ImageOps.exif_transpose(opened), full_scale)
+        side = min(image.size) * size / round(size * 8 / 7)  # of the crop, in pixels of the file
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        cropped = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(cropped).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image, full_scale: int | None) -> Image.Image:
+    """Return an image as RGB with 8 bits per channel."""
+    if image.mode.startswith("I;16"):  # Pillow would clip it to 255
+        values = np.asarray(image)
+        if full_scale is None:
+            return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_scaled(values, full_scale)).convert("RGB")
+    if image.mode in ("I", "F"):
+        if full_scale is None:
+            raise ValueError(
+                f"pixels of mode {image.mode} have no known range; set data.full_scale to the value of "
+                "white, or save it with 8 bits per channel"
+            )
+        return Image.fromarray(_scaled(np.asarray(image), full_scale)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    if full_scale is not None and full_scale < _LARGEST[8]:
+        return Image.fromarray(_scaled(np.asarray(image), full_scale))
+    return image
+
+
+def _scaled(values: npt.NDArray[np.generic], full_scale: int) -> npt.NDArray[np.uint8]:
+    scaled = values.astype(np.float64)
+    low, high = float(scaled.min()), float(scaled.max())
+    if not (low >= 0.0 and high <= full_scale):  # NaN too
+        raise ValueError(f"its values are {low:g} to {high:g}, and data.full_scale = {full_scale}")
+    return np.round(scaled * (255.0 / full_scale)).astype(np.uint8)
+
+
+def largest_value(path: Path, max_megapixels: float) -> tuple[int, int]:
+    """Return the largest value of an image and the largest of its format: 255 or 65535.
+
+    Large JPEG files are decoded at a reduced size. Raises whatever Pillow raises for a damaged file.
+    """
+    with open_image(path, max_megapixels) as image:
+        if image.mode.startswith("I;16"):
+            return int(np.asarray(image).max()), _LARGEST[16]
+        image.draft(None, (_SEEN_SIDE, _SEEN_SIDE))
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        return int(np.asarray(image).max()), _LARGEST[8]
+
+
+def holds_sixteen_bits_of_colour(path: Path, max_megapixels: float) -> bool:
+    """Return whether Pillow drops the lower 8 of 16 bits of a colour image."""
+    with open_image(path, max_megapixels) as image:
+        return image.mode.startswith("RGB") and any(
+            ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+        )
