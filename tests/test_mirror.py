@@ -16,6 +16,8 @@ COVERED_BY = {
     "collect/real_images.py": "collect/test_scores.py",
     "config/collect.py": "config/test_base.py",
     "config/selection.py": "stages/test_draws.py",
+    "data/decode.py": "data/test_folder_images.py",
+    "data/index.py": "data/test_indexing.py",
     "device.py": "work/test_memory.py",
     "encodings/base.py": "encodings/test_fp16.py",
     "methods/base.py": "methods/test_outside.py",

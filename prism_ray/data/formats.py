@@ -70,23 +70,21 @@ def open_image(source: Path | IO[bytes], max_megapixels: float) -> Iterator[Imag
     Raises ValueError if it has more pixels than that, and whatever Pillow raises for a damaged file.
     """
     limit = max_megapixels * 1e6
+    too_large = f"data.max_megapixels = {max_megapixels:g} is the limit: raise it, or reduce the image"
     formats = image_formats()
     # Pillow refuses at twice its limit. It belongs to the process; all images of a run have the same.
     Image.MAX_IMAGE_PIXELS = int(limit)
     try:
         image = Image.open(source, formats=formats)
-    except Image.DecompressionBombError:
-        raise ValueError(
-            f"it claims more than {2 * max_megapixels:g} megapixels; data.max_megapixels = "
-            f"{max_megapixels:g} is the limit"
-        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"more than {max_megapixels:g} megapixels; {too_large}") from None
     except UnidentifiedImageError:
         raise ValueError("not a whole image of a known format") from None
     with image:
         if image.width * image.height > limit:
+            megapixels = image.width * image.height / 1e6
             raise ValueError(
-                f"{image.width} x {image.height} pixels, {image.width * image.height / 1e6:.0f} megapixels; "
-                f"data.max_megapixels = {max_megapixels:g} is the limit: raise it, or reduce the image"
+                f"{image.width} x {image.height} pixels are {megapixels:.3g} megapixels; {too_large}"
             )
         yield image
 
