@@ -2,13 +2,15 @@
 
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
 from prism_ray.errors import ConfigError, IncompleteError, StoreError
+from prism_ray.locations import absolute, is_url
 from prism_ray.run import (
     Asked,
     Ledger,
@@ -22,13 +24,12 @@ from prism_ray.run import (
     save_run,
 )
 from prism_ray.run.plan_file import bound_scopes
+from prism_ray.shell import command
 from prism_ray.stages import find_stage, stage_names, stage_of
 from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import (
     Lease,
     StoreFiles,
-    absolute,
-    is_url,
     layout,
     retry_after_store_errors,
     revoke,
@@ -57,14 +58,20 @@ class Outcome:
     notes: tuple[str, ...] = ()  # on the real images, if nothing was left to do
 
 
-def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> Outcome:
+def distill(
+    config: Config,
+    origin: str,
+    names: Sequence[str] | None = None,
+    command_for: Callable[[str], str] | None = None,
+) -> Outcome:
     """Do the missing units of the stages `names`, by default of all; `origin` names the config in errors.
 
+    `command_for` returns the command line that does another stage of the same config, for errors.
     The commits are listed only once, by `match`. Raises UsageError for wrong input, FingerprintError if the
     store belongs to another run, IncompleteError if units were set aside, and the errors of the stages.
     """
     names = stage_names() if names is None else names
-    config = _with_absolute_paths(config, origin)
+    config = with_absolute_paths(config, origin)
     files = StoreFiles(config.store_url)
     holder = read_holder(files)
     is_alone = holder is None or holder.is_gone
@@ -75,7 +82,9 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
         if not asked.fits:
             raise refusal(files, asked.held, asked.run, asked.bound, asked.changes)
         progress = read_progress(files, asked.run, asked.committed, take_down=ledger.add)
-    _check_stages_before(names[0], progress, files.location)
+    if command_for is None:
+        command_for = partial(_command_for, config, origin)
+    _check_stages_before(names[0], progress, files.location, command_for)
     if progress is not None and all(stage.complete for stage in progress.stages if stage.stage in names):
         notes = tuple(filter(None, (asked.changes.problem, asked.changes.note)))
         run = _save(asked, files, asked.run, asked.bound)
@@ -91,7 +100,7 @@ def distill(config: Config, origin: str, names: Sequence[str] | None = None) -> 
     from prism_ray.orchestrate.sampler import MemorySampler
 
     started = time.monotonic()
-    files.check_writable()
+    files.check_usable()
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         for line in [*(asked.index.describe() if asked.index else []), asked.changes.note]:
             if line:
@@ -165,7 +174,7 @@ def _run_stages(
     _check_none_left_out(files, overlapping, left_out)
 
 
-def _with_absolute_paths(config: Config, origin: str) -> Config:
+def with_absolute_paths(config: Config, origin: str) -> Config:
     """Return the config with absolute local paths, so that it means the same in any folder.
 
     Raises ConfigError for a relative path in a Ray job, because its working directory is lost with the job.
@@ -195,21 +204,27 @@ def _with_absolute_paths(config: Config, origin: str) -> Config:
     return config.with_store(store).model_copy(update={"data": data, "teachers": teachers})
 
 
-def _check_stages_before(name: str, progress: RunProgress | None, location: str) -> None:
+def _command_for(config: Config, origin: str, name: str) -> str:
+    return command(name, origin, "--store", config.store_url)
+
+
+def _check_stages_before(
+    name: str, progress: RunProgress | None, location: str, command_for: Callable[[str], str]
+) -> None:
     """Raise StoreError if a stage that `name` builds on is not complete; no `progress`: nothing is done."""
     stages = {stage.stage: stage for stage in progress.stages} if progress else {}
     before = find_stage(name).after
     if before is not None and progress is None:
         raise StoreError(
             f"{name} needs the results of earlier stages, and {location} contains nothing yet; run "
-            "`prism-ray squeeze` or `prism-ray distill` first"
+            f"`{command_for('squeeze')}` or `{command_for('distill')}` first"
         )
     while before is not None:
         stage = stages[before]
         if not stage.complete:
             raise StoreError(
                 f"{name} needs a complete {before} stage, of which {stage.num_done} of {stage.num_units} "
-                f"units are done; run `prism-ray {before}` or `prism-ray distill` first"
+                f"units are done; run `{command_for(before)}` or `{command_for('distill')}` first"
             )
         before = find_stage(before).after
 
@@ -233,6 +248,6 @@ def _check_none_left_out(files: StoreFiles, names: Collection[str], left_out: Co
     units = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
     raise IncompleteError(
         f"{units} failed permanently ({named}) and what builds on them was not begun; all else is committed. "
-        f"`prism-ray failures {files.location}` shows why; correct the cause, set them back with `prism-ray "
-        f"retry --failed {files.location}`, and run the same command again"
+        f"`{command('failures', files.location)}` shows why; correct the cause, set them back with "
+        f"`{command('retry', '--failed', files.location)}`, and run the same command again"
     )

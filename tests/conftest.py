@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from prism_ray.config import parse_config
 from prism_ray.data import DataFacts
+from prism_ray.locations import STORE_SCHEMES
 from prism_ray.run import Run, new_run
 from prism_ray.store import StoreFiles
 from tests.stores import copy_store
@@ -166,11 +167,14 @@ def local(tmp_path: Path) -> StoreFiles:
 
 
 @pytest.fixture(params=["local", "memory"])
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreFiles]:
-    """A store in a folder, then one behind a URL."""
+def files(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StoreFiles]:
+    """A store in a folder, then one behind a URL; users cannot have the latter, which is in memory."""
     if request.param == "local":
         yield StoreFiles(str(tmp_path / "run"))
         return
+    monkeypatch.setitem(STORE_SCHEMES, "memory", "fsspec")
     location = f"memory://prism-{uuid.uuid4().hex}"
     yield StoreFiles(location)
     system, root = fsspec.core.url_to_fs(location)

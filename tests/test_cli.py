@@ -183,7 +183,7 @@ def test_no_cluster_and_no_store_are_found_at_once(
     assert time.monotonic() - started < 30.0
     (tmp_path / "file").write_text("not a folder")
     result = cli("distill", digits_config, "--store", tmp_path / "file" / "run")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "cannot be written" in result.stderr
     assert "starting Ray" not in result.stdout
 

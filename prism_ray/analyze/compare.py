@@ -14,6 +14,7 @@ from prism_ray.errors import UsageError
 from prism_ray.plan.fingerprint import differences, run_scopes
 from prism_ray.plan.versions import PLAN_VERSION, View
 from prism_ray.run import Run, RunProgress
+from prism_ray.shell import command
 from prism_ray.stages.squeeze import RUN
 
 
@@ -56,8 +57,8 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
     for store, (_, progress) in runs.items():
         if not progress.complete:
             raise UsageError(
-                f"{store} is not finished, and a mean over some of its students says little; `prism-ray "
-                f"status {store}` shows how to resume it"
+                f"{store} is not finished, and a mean over some of its students says little; "
+                f"`{command('status', store)}` shows how to resume it"
             )
     (first, (first_run, _)), *others = runs.items()
     seeds = {first_run.config.seed: first}

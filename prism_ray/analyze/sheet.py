@@ -12,6 +12,7 @@ from prism_ray.run import RunProgress
 from prism_ray.stages import Within, recover
 from prism_ray.stages.formation import Slot
 from prism_ray.store import StoreFiles, read_commit
+from prism_ray.store.remedy import resume_command
 
 _MIN_CELL = 48  # pixels: smaller images are enlarged by whole factors
 _GAP = 4
@@ -42,7 +43,7 @@ def contact_sheet(
             found = dict(zip(stored.slots, stored.images, strict=True))
             blocks.append(_block(image_set, found, plan.facts.class_names[:num_classes], num_ipc))
     if not blocks:
-        raise UsageError(f"{files.location} has no committed images yet; run `prism-ray distill` first")
+        raise UsageError(f"{files.location} has no committed images yet; run `{resume_command(files)}` first")
     width, height = max(block.width for block in blocks), max(block.height for block in blocks)
     num_rows = -(-len(blocks) // _BLOCKS_PER_ROW)
     sheet = Image.new("RGB", (width * min(len(blocks), _BLOCKS_PER_ROW), height * num_rows), "white")

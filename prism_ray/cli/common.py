@@ -1,16 +1,16 @@
 """Shared parts of the commands: the group that turns errors into messages, the options, the console."""
 
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from prism_ray import __version__
-from prism_ray.errors import PrismRayError, UsageError
+from prism_ray.errors import PrismRayError, StoreError, UsageError
 
 INCOMPLETE = 3
 INTERRUPTED = 130
@@ -49,7 +49,7 @@ def main() -> None:
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the argument and the options of every command that reads a config."""
     decorators = (
-        click.argument("config", type=click.Path(path_type=Path)),
+        click.argument("config"),
         click.option(
             "--store", metavar="URL", help="Folder or URL of the run's store, for example s3://bucket/run."
         ),
@@ -66,7 +66,7 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def read_config(path: Path, overrides: tuple[str, ...], store: str | None) -> Any:
+def read_config(path: str, overrides: tuple[str, ...], store: str | None) -> Any:
     """Return the config (Config) of a command; print a note for each key that has an old name."""
     from prism_ray.config import load_config
     from prism_ray.config.renamed import RenamedWarning
@@ -101,15 +101,20 @@ def resume_command(files: Any) -> str:
 def existing_run(store: str) -> tuple[Any, Any]:
     """Return the files (StoreFiles) and the run (Run) of a store."""
     from prism_ray.run import load_run
-    from prism_ray.store import StoreFiles
+    from prism_ray.store import StoreFiles, layout
 
-    if store.endswith((".yaml", ".yml")):
-        raise UsageError(
-            f"{store!r} is a config, but this command takes a store; give the folder or URL that the key "
-            "`store` of the config names"
-        )
     files = StoreFiles(store)
-    return files, load_run(files)
+    try:
+        return files, load_run(files)
+    except StoreError:
+        is_file = files.is_local and os.path.isfile(files.location)
+        if is_file or (store.endswith((".yaml", ".yml")) and not files.exists(layout.CONFIG)):
+            kind = "a config" if store.endswith((".yaml", ".yml")) else "a file"
+            raise UsageError(
+                f"{store!r} is {kind}, but this command takes a store; give the folder or URL that the key "
+                "`store` of the config names"
+            ) from None
+        raise
 
 
 def alone_at(files: Any, run: Any) -> Any:

@@ -1,21 +1,20 @@
 """Commands that read a config: preview and execution of a run, its teachers, its settings."""
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main, read_config, say
+from prism_ray.shell import command
 from prism_ray.signals import sigterm_interrupts
 from prism_ray.stages import stages
 
 
 @main.command()
 @config_options
-def distill(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
+def distill(config: str, store: str | None, overrides: tuple[str, ...]) -> None:
     """Run all stages of CONFIG. The same command resumes an interrupted run."""
     _run_stages(config, store, overrides, None)
 
@@ -25,7 +24,7 @@ def _stage_command(stage: str, help_text: str) -> None:
         name=stage, help=f"Run one stage of CONFIG: {help_text}.", short_help=f"Stage: {help_text}."
     )
     @config_options
-    def command(config: Path, store: str | None, overrides: tuple[str, ...]) -> None:
+    def command(config: str, store: str | None, overrides: tuple[str, ...]) -> None:
         _run_stages(config, store, overrides, (stage,))
 
 
@@ -34,26 +33,26 @@ for _stage in stages():
 
 
 def _run_stages(
-    path: Path, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
+    path: str, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
 ) -> None:
     try:
         with sigterm_interrupts():
             _do_and_report(path, store, overrides, names)
     except KeyboardInterrupt:
         click.echo("\ninterrupted; all finished work is kept. Resume with the same command:", err=True)
-        click.echo(f"  {shlex.join(['prism-ray', *sys.argv[1:]])}", err=True)
+        click.echo(f"  {command(*sys.argv[1:])}", err=True)
         sys.exit(INTERRUPTED)
 
 
 def _do_and_report(
-    path: Path, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
+    path: str, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
 ) -> None:
     from prism_ray.analyze.summary import print_summary, summarise
     from prism_ray.pipeline import distill as run_pipeline
     from prism_ray.store import StoreFiles
 
     config = read_config(path, overrides, store)
-    outcome = run_pipeline(config, str(path), names)
+    outcome = run_pipeline(config, path, names, lambda name: _command(name, path, store, overrides))
     files = StoreFiles(config.store_url)
     summary = summarise(files, outcome.run, outcome.progress)
     print_summary(summary, console(), outcome.stage_seconds)
@@ -74,27 +73,29 @@ def _do_and_report(
     click.echo(f"Bytes written {summary.num_bytes:,}")
     click.echo(f"Store         {files.location}")
     if summary.complete:
-        click.echo(f"Next: look at the images with\n  prism-ray show {files.location}")
+        click.echo(f"Next: look at the images with\n  {command('show', files.location)}")
     else:
-        click.echo(f"Next: see what is missing with\n  prism-ray status {files.location}")
+        click.echo(f"Next: see what is missing with\n  {command('status', files.location)}")
 
 
-def _command(name: str, config: Path, store: str | None, overrides: tuple[str, ...]) -> str:
+def _command(name: str, config: str, store: str | None, overrides: tuple[str, ...]) -> str:
     """Return another command with the same config, store and overrides."""
-    words = ["prism-ray", name, str(config), *(word for text in overrides for word in ("--set", text))]
-    return shlex.join(words + (["--store", store] if store else []))
+    path = f"./{config}" if config.startswith("-") else config
+    words = [name, path, *(word for text in overrides for word in ("--set", text))]
+    return command(*words, *(["--store", store] if store else []))
 
 
 @main.command()
 @config_options
 @json_option
 @click.option("--all", "show_all", is_flag=True, help="List all batches, not only the first ten.")
-def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
+def plan(config: str, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
     """Show what `distill CONFIG` would do and how much is done already. Starts nothing."""
     from prism_ray.analyze.preview import preview, print_preview
+    from prism_ray.pipeline import with_absolute_paths
 
-    settings = read_config(config, overrides, store)
-    figures = preview(settings, str(config), None if show_all else 10)
+    settings = with_absolute_paths(read_config(config, overrides, store), config)
+    figures = preview(settings, config, None if show_all else 10)
     if as_json:
         click.echo(json.dumps(figures.to_json()))
         return
@@ -109,15 +110,16 @@ def plan(config: Path, store: str | None, overrides: tuple[str, ...], as_json: b
     "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per forward pass."
 )
 def teachers(
-    config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
+    config: str, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
 ) -> None:
     """Measure the teachers of CONFIG: size, operations, time and memory per image, accuracy."""
+    from prism_ray.pipeline import with_absolute_paths
     from prism_ray.run import match
     from prism_ray.store import StoreFiles
 
-    settings = read_config(config, overrides, store)
+    settings = with_absolute_paths(read_config(config, overrides, store), config)
     files = StoreFiles(settings.store_url)
-    requested = match(settings, files, str(config))
+    requested = match(settings, files, config)
     # Loads torch, so only after the checks of the input.
     from prism_ray.analyze.pool import best_device, measure_pool, print_pool
 
@@ -157,7 +159,7 @@ def config() -> None:
 @config.command(name="show")
 @config_options
 @json_option
-def config_show(config: Path, store: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def config_show(config: str, store: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print CONFIG with all defaults filled in."""
     from prism_ray.config import dump_config
 

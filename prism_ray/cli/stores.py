@@ -19,6 +19,7 @@ from prism_ray.cli.common import (
     store_argument,
 )
 from prism_ray.errors import UsageError
+from prism_ray.shell import command
 
 
 @main.command()
@@ -38,7 +39,7 @@ def status(store: str, as_json: bool) -> None:
         for unit_id, problem in summary.damaged.items():
             say(f"damaged: {unit_id}: {problem}")
         if summary.complete:
-            click.echo(f"Complete. Next: prism-ray show {files.location}")
+            click.echo(f"Complete. Next: {command('show', files.location)}")
         else:
             click.echo(f"Incomplete. Next: {resume_command(files)}")
     sys.exit(0 if summary.complete else INCOMPLETE)
@@ -77,7 +78,7 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
         if whole:
             click.echo("Complete and whole.")
         elif damaged and not repair:
-            click.echo(f"Next: prism-ray verify --repair {files.location}")
+            click.echo(f"Next: {command('verify', '--repair', files.location)}")
         else:
             click.echo(f"Next: {resume_command(files)}")
     sys.exit(0 if whole else INCOMPLETE)
@@ -101,7 +102,7 @@ def failures(store: str, as_json: bool) -> None:
     for unit_id in aside:
         say(f"set aside: {unit_id}")
     click.echo(f"{len(found)} attempts failed; tracebacks are in {files.location}/{layout.FAILURES}")
-    click.echo(f"Next: {f'prism-ray retry --failed {files.location}' if aside else resume_command(files)}")
+    click.echo(f"Next: {command('retry', '--failed', files.location) if aside else resume_command(files)}")
 
 
 @main.command()
@@ -122,7 +123,7 @@ def retry(store: str, units: tuple[str, ...], failed: bool) -> None:
         if unit_id not in aside and unit_id not in committed:
             raise UsageError(
                 f"{unit_id!r} is neither done nor set aside; the units set aside are "
-                f"{', '.join(aside) or 'none'} (see prism-ray failures)"
+                f"{', '.join(aside) or 'none'} (see `{command('failures', files.location)}`)"
             )
     chosen = units or aside
     with alone_at(files, run) if committed else nullcontext():
@@ -158,7 +159,7 @@ def gc(store: str, hours: float, dry_run: bool) -> None:
                 files.delete(orphan.name)
     noun = "file" if num_files == 1 else "files"
     click.echo(f"{num_files} {noun}, {num_bytes:,} bytes {'would be deleted' if dry_run else 'deleted'}")
-    click.echo(f"Next: prism-ray verify {files.location}")
+    click.echo(f"Next: {command('verify', files.location)}")
 
 
 @main.command()
@@ -183,7 +184,7 @@ def compact(store: str, max_mb: int) -> None:
     click.echo(f"{num_parts} parts merged into {num_files} {'file' if num_files == 1 else 'files'}")
     if num_files:
         click.echo("The small files are not deleted yet, because a process may still read them.")
-    click.echo(f"Next: prism-ray gc {files.location}")
+    click.echo(f"Next: {command('gc', files.location)}")
 
 
 @main.command()
@@ -199,7 +200,7 @@ def show(store: str, classes: int, ipc: int) -> None:
     sheet = contact_sheet(files, run.plan, read_progress(files, run), classes, ipc)
     files.replace("report/sheet.png", sheet)
     click.echo(f"{files.location}/report/sheet.png")
-    click.echo(f"Next: check every file with prism-ray verify {files.location}")
+    click.echo(f"Next: check every file with\n  {command('verify', files.location)}")
 
 
 @main.command()

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from prism_ray.config.base import PositiveInt, Section
+from prism_ray.locations import is_url
 
 
 class DataConfig(Section):
@@ -69,9 +70,10 @@ class DataConfig(Section):
             if twice is not None:
                 raise ValueError(f"data.classes names {twice!r} twice; name each class folder once")
         for key, path in (("path", self.path), ("test_path", self.test_path)):
-            if path is not None and "://" in path:
+            if path is not None and is_url(path):
                 raise ValueError(
-                    f"data.{key} = {path!r} is a URL; set it to a folder that every node can read"
+                    f"data.{key} = {path!r} is a URL; set it to a folder that every node can read "
+                    "(a folder of that name is written with ./ before it)"
                 )
         if self.test_path is not None and self.test_path == self.path:
             raise ValueError(

@@ -62,8 +62,8 @@ def train_student(
         labels = read_epoch(epoch)
         if len(labels.views) != len(stored.slots):
             raise StoreError(
-                f"epoch {epoch} has {len(labels.views)} soft labels for {len(stored.slots)} images; run "
-                "`prism-ray verify`"
+                f"epoch {epoch} has {len(labels.views)} soft labels for {len(stored.slots)} images: "
+                "labels are missing"
             )
         views = to_device(labels.views, stored.slots, device)
         images = shown.of_epoch(labels.views)

@@ -22,6 +22,7 @@ from prism_ray.errors import ConfigError, FingerprintError, NewerStoreError, Pri
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import Scopes, clashes, fingerprint, needed_scopes, plan_version, run_scopes
 from prism_ray.plan.versions import OLDEST_PLAN_VERSION, PLAN_VERSION
+from prism_ray.shell import command
 from prism_ray.stages import scope_of
 from prism_ray.stages.squeeze import RUN
 from prism_ray.store import layout
@@ -164,7 +165,7 @@ def load_run(files: StoreFiles) -> Run:
             raise lost_plan(files, "is missing, but the store has finished units")
         raise StoreError(
             f"{files.location} contains no run (no {layout.PLAN}); start one with "
-            f"`prism-ray distill CONFIG --store {files.location}`"
+            f"`{command('distill', 'CONFIG', '--store', files.location)}`"
         )
     origin = f"{files.location}/{layout.PLAN}"
     data = files.read_up_to(layout.PLAN, _MAX_BYTES + 1)

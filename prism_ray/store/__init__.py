@@ -10,7 +10,7 @@ from prism_ray.store.failures import (
     set_aside,
     units_set_aside,
 )
-from prism_ray.store.files import StoreFiles, absolute, is_url
+from prism_ray.store.files import StoreFiles
 from prism_ray.store.lease import Lease
 
 __all__ = [
@@ -19,8 +19,6 @@ __all__ = [
     "Lease",
     "PartFile",
     "StoreFiles",
-    "absolute",
-    "is_url",
     "read_commit",
     "read_failures",
     "read_part",

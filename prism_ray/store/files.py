@@ -12,31 +12,22 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from prism_ray.errors import StoreError, UsageError
+from prism_ray.locations import STORE_SCHEMES, absolute, check_location, file_system, is_url
 from prism_ray.store import layout
 from prism_ray.store.remedy import missing
 from prism_ray.store.retries import Result, with_retries
 
 _MAX_BYTES = 2**33
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_WRONG_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_WRONG_PLACE_NUMBERS = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENODEV)
 _WRITE_REMEDY = (
     "; free some space or permit writing, then run the same command again: all committed work is kept"
 )
-
-
-def is_url(location: str) -> bool:
-    """Return True for a URL such as s3://bucket/run, False for a local path."""
-    return "://" in location
-
-
-def absolute(path: str) -> str:
-    """Return a local path with `~` expanded and made absolute."""
-    return os.path.abspath(os.path.expanduser(path))
 
 
 class StoreFiles:
@@ -45,20 +36,23 @@ class StoreFiles:
     It is pickled as its location, so that it can be sent to actors.
     """
 
-    def __init__(self, location: str) -> None:
-        """Raises UsageError if no file system for the URL is installed."""
-        self.location = location.rstrip("/") if is_url(location) else absolute(location)
-        try:
-            # No cache: other drivers and actors write here too, so an earlier listing may be outdated.
-            self._fs, self._root = url_to_fs(self.location, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            scheme = urlsplit(location).scheme
-            extra = "; install prism-ray[s3]" if scheme == "s3" else ""
-            raise UsageError(f"store {location!r} cannot be opened: {error}{extra}") from None
-        self.is_local = isinstance(self._fs, LocalFileSystem)
+    def __init__(self, location: str, role: str = "store") -> None:
+        """Raises UsageError if the URL cannot hold a store, or its package is missing.
+
+        `role` is what errors call the location.
+        """
+        check_location(location, role, STORE_SCHEMES)
+        self._role = role
+        self.is_local = not is_url(location)
+        if self.is_local:
+            self.location = self._root = absolute(location)
+            self._fs: Any = LocalFileSystem()  # not through a URL: signs in the path have no meaning
+        else:
+            self.location = location.rstrip("/")
+            self._fs, self._root = file_system(self.location, role, STORE_SCHEMES)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (StoreFiles, (self.location,))
+        return (StoreFiles, (self.location, self._role))
 
     def path(self, name: str) -> str:
         """Return the full path of `name`; raises StoreError if it would lie outside the store."""
@@ -141,11 +135,39 @@ class StoreFiles:
         if self.is_local:
             _removed_empty_folder(self._path_inside(folder))
 
-    def check_writable(self) -> None:
-        """Write a file and delete it again; raises StoreError if that is not possible."""
-        name = f"{layout.WIP}/probe-{secrets.token_hex(8)}"
-        self.create(name, b"prism-ray")
-        self.delete(name)
+    def check_usable(self) -> None:
+        """Create, list, read and delete a file, as a run does with many.
+
+        Raises UsageError if the location does not offer that, and StoreError if it fails for another reason,
+        for example because a disk is full.
+        """
+        name, data = f"{layout.WIP}/probe-{secrets.token_hex(8)}", b"prism-ray"
+        try:
+            for _ in range(3):  # a service may refuse a name that is free; asked again, it does not
+                if self.create(name, data) or self.exists(name):
+                    break
+            is_exclusive = not self.create(name, b"another") and self.read(name) == data
+            is_listed = (name, len(data)) in self.list(layout.WIP)
+            self.delete(name)
+            is_deleted = not self.exists(name)
+        except StoreError as error:
+            cause = error.__cause__
+            if isinstance(cause, _WRONG_PLACE) or getattr(cause, "errno", None) in _WRONG_PLACE_NUMBERS:
+                raise UsageError(
+                    f"{self._role} {self.location!r} cannot be used, because it cannot be written: {cause}; "
+                    "permit writing there, or give another location"
+                ) from error
+            raise
+        for offered, what in (
+            (is_exclusive, "create a file only where none has its name (a conditional write)"),
+            (is_listed, "list files"),
+            (is_deleted, "delete files"),
+        ):
+            if not offered:
+                raise UsageError(
+                    f"{self._role} {self.location!r} cannot be used: it was tried, and the storage does not "
+                    f"{what}; give a local folder, or storage that does"
+                )
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a whole file in place of the one with this name, if any."""
@@ -172,9 +194,9 @@ class StoreFiles:
                 os.unlink(path)
 
     def _call(self, operation: Callable[[str], Result], name: str) -> Result:
-        """Do something with a file's path, on remote storage with retries."""
+        """Do something with the path of a file on remote storage, with retries."""
         path = self.path(name)
-        return operation(path) if self.is_local else with_retries(lambda: operation(path))
+        return with_retries(lambda: operation(path))
 
     def read(self, name: str, max_bytes: int = _MAX_BYTES) -> bytes:
         """Return a file's bytes; raises StoreError if it is missing, unreadable or too large."""
@@ -189,13 +211,14 @@ class StoreFiles:
     def read_up_to(self, name: str, num_bytes: int) -> bytes:
         """Return at most the first `num_bytes` of a file; raises StoreError if it cannot be read."""
         with self._store_errors(name, "read"):
-            return self._call(lambda path: self._read_up_to(path, num_bytes), name)
+            if self.is_local:
+                path = self.path(name)
+                size = _size_of_regular(path)
+                with open(path, "rb") as file:
+                    return file.read(min(num_bytes, size + 1))
+            return self._call(lambda path: self._read_remote(path, num_bytes), name)
 
-    def _read_up_to(self, path: str, num_bytes: int) -> bytes:
-        if self.is_local:
-            size = _size_of_regular(path)
-            with open(path, "rb") as file:
-                return file.read(min(num_bytes, size + 1))
+    def _read_remote(self, path: str, num_bytes: int) -> bytes:
         try:
             return bytes(self._fs.cat_file(path, start=0, end=num_bytes))
         except OSError:  # S3 refuses a range of an empty object
@@ -208,6 +231,7 @@ class StoreFiles:
         with self._store_errors(name, "opened"):
             if self.is_local:
                 _size_of_regular(self.path(name))
+                return self._fs.open(self.path(name), "rb")
             return self._call(lambda path: self._fs.open(path, "rb"), name)
 
     def exists(self, name: str) -> bool:
@@ -230,6 +254,8 @@ class StoreFiles:
     def written_at(self, name: str) -> float:
         """Return when a file was last written, in seconds since 1970; raises StoreError if it is missing."""
         with self._store_errors(name, "looked up"):
+            if self.is_local:
+                return os.stat(self.path(name)).st_mtime
             return float(self._call(self._fs.modified, name).timestamp())
 
     def list(self, folder: str) -> Iterator[tuple[str, int]]:
@@ -250,8 +276,10 @@ class StoreFiles:
         """Delete a file, if it exists."""
         path = self._path_inside(name)
         with self._store_errors(name, "deleted"), suppress(FileNotFoundError):
-            if not (self.is_local and _removed_empty_folder(path)):
+            if not self.is_local:
                 self._call(self._fs.rm_file, name)
+            elif not _removed_empty_folder(path):
+                os.remove(path)
 
 
 def _walk(path: str, name: str) -> Iterator[tuple[str, int]]:

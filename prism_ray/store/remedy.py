@@ -6,10 +6,10 @@ unfit       a unit whose files are as committed, but cannot be its result; `veri
 lost_plan   plan.json
 """
 
-import shlex
 from typing import Protocol
 
 from prism_ray.errors import StoreError
+from prism_ray.shell import command
 from prism_ray.store import layout
 
 
@@ -32,14 +32,14 @@ def missing(files: Store, name: str) -> StoreError:
 
 
 def _repaired(files: Store, what: str) -> StoreError:
-    repair = f"prism-ray verify --repair {shlex.quote(files.location)}"
+    repair = command("verify", "--repair", files.location)
     return StoreError(f"{what}; run `{repair}`, then `{resume_command(files)}`", what)
 
 
 def unfit(files: Store, unit_ids: str, problem: object) -> StoreError:
     """Return the error of a unit, or several, whose files are as committed but cannot be their results."""
     what = f"{files.location}: the result of {unit_ids} cannot be used: {problem}"
-    retry = f"prism-ray retry {shlex.quote(files.location)} {unit_ids}"
+    retry = command("retry", files.location, *unit_ids.split())
     return StoreError(f"{what}; run `{retry}`, then `{resume_command(files)}`", what)
 
 
@@ -54,4 +54,4 @@ def lost_plan(files: Store, problem: str) -> StoreError:
 def resume_command(files: Store) -> str:
     """Return the command that resumes the run of a store."""
     config = f"{files.location}/{layout.CONFIG}" if files.exists(layout.CONFIG) else "CONFIG"
-    return f"prism-ray distill {shlex.quote(config)} --store {shlex.quote(files.location)}"
+    return command("distill", config, "--store", files.location)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from prism_ray.config import TeacherConfig
-from prism_ray.errors import ConfigError
+from prism_ray.errors import ConfigError, UsageError
 from prism_ray.teachers.library import drop_auxiliary_heads
 from prism_ray.teachers.teacher import Triple, triple
 from prism_ray.teachers.weight_files import open_weights
@@ -44,7 +44,9 @@ def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], st
     try:
         with open_weights(path) as file:
             data: bytes = file.read()
-    except (OSError, ImportError, ValueError) as error:
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{where}: {path} cannot be read: {error}; the path must lead to the file on every machine of "
             "the cluster, or be a URL"

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prism_ray.errors import StoreError, UsageError
-from prism_ray.store import StoreFiles, is_url
+from prism_ray.locations import STORE_SCHEMES
+from prism_ray.store import StoreFiles
 
 OUTSIDE = ["../x", "/x", "a/../b", "", ".", "..", "a/..", "./a", "a//b", "a/", "..\\x", "a\\b"]
 OPERATIONS: dict[str, Callable[[StoreFiles, str], object]] = {
@@ -265,53 +266,103 @@ def test_a_store_pickles_as_its_location(files: StoreFiles) -> None:
     assert copy.read("x") == b"1"
 
 
-@pytest.mark.parametrize(
-    ("location", "expected"),
-    [
-        ("s3://bucket/run", True),
-        ("memory://x", True),
-        ("file:///x", True),
-        ("/abs/run", False),
-        ("./runs/a", False),
-        ("C:/runs", False),
-        ("a:b", False),
-    ],
-)
-def test_urls_are_told_from_paths(location: str, expected: bool) -> None:
-    """A path with a colon taken for a URL, or a URL made into a folder called 's3:'."""
-    assert is_url(location) is expected
-
-
-def test_a_slash_at_the_end_does_not_matter(tmp_path: Path) -> None:
+def test_a_slash_at_the_end_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same store under two names, one of which finds nothing."""
-    StoreFiles(f"{tmp_path}/run/").create("x", b"1")
-    assert StoreFiles(f"{tmp_path}/run").read("x") == b"1"
-    url = f"memory://prism-{uuid.uuid4().hex}"
-    StoreFiles(f"{url}/").create("x", b"1")
-    assert StoreFiles(url).read("x") == b"1"
+    monkeypatch.setitem(STORE_SCHEMES, "memory", "fsspec")
+    for location in (f"{tmp_path}/run", f"memory://prism-{uuid.uuid4().hex}"):
+        StoreFiles(f"{location}/").create("x", b"1")
+        assert StoreFiles(location).read("x") == b"1"
 
 
-def test_a_file_url_is_a_local_store(tmp_path: Path) -> None:
-    """file:///... written without the crash-safe way of local folders."""
-    files = StoreFiles(f"file://{tmp_path}/run")
-    assert files.is_local
+# fmt: off
+SIGNS = [
+    "a::b", "a#b", "a?b", "100%", "%20", "*", "a[0-9]", "{a,b}", "a b", "it's", 'say "x"', "ü-日本", "-x",
+    "c:run", "a::s3:b", "x.yaml", "$HOME", "a;b", "a&b", "a|b", "\\x", "`x`", "a,b=c", "!x", "~", "...", 
+    "zip:", " a ",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_a_path_is_a_path_whatever_signs_are_in_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--store sp/exp::seed0` wrote to sp/exp: every seed into one store, and not the one that is named."""
+    monkeypatch.chdir(tmp_path)
+    files = StoreFiles(f"./{name}" if name == "~" else name)
+    assert files.location == f"{tmp_path}/{name}"
+    files.check_usable()
+    files.remove_empty("wip")
     assert files.create("a/b", b"1")
     assert not files.create("a/b", b"2")
-    assert (tmp_path / "run" / "a" / "b").read_bytes() == b"1"
+    assert (tmp_path / name / "a" / "b").read_bytes() == b"1"
+    with files.open("a/b") as file:
+        assert file.read() == b"1"
+    assert list(files.list("a")) == [("a/b", 1)]
+    assert files.written_at("a/b") > 1e9
+    files.delete("a/b")
+    assert not files.exists("a/b")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_an_unknown_kind_of_url_is_a_usage_error() -> None:
-    """ValueError from fsspec for a typing error in --store."""
-    with pytest.raises(UsageError, match="store 'nope://bucket' cannot be opened"):
-        StoreFiles("nope://bucket")
+def test_two_names_with_a_common_beginning_are_two_stores(tmp_path: Path) -> None:
+    """`sp/exp::seed1` was the store of `sp/exp::seed0`."""
+    for seed in range(2):
+        assert StoreFiles(f"{tmp_path}/exp::seed{seed}").create("x", str(seed).encode())
+    assert StoreFiles(f"{tmp_path}/exp::seed0").read("x") == b"0"
 
 
 def test_a_missing_s3_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """ImportError of s3fs without a word on which extra brings it."""
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UsageError, match=r"install prism-ray\[s3\]"):
+    with pytest.raises(UsageError, match=r"pip install 'prism-ray\[s3\]'"):
         StoreFiles("s3://bucket/run")
+
+
+# The trial of the location
+
+
+def test_a_usable_store_is_left_as_it_was(files: StoreFiles) -> None:
+    """A trial that leaves a file, or that refuses a good store."""
+    files.create("x", b"1")
+    files.check_usable()
+    assert left_in_wip(files) == []
+    assert files.read("x") == b"1"
+
+
+@pytest.mark.parametrize("lacking", ["create a file only where none", "list files", "delete files"])
+def test_storage_that_lacks_what_a_store_needs_is_refused(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage that ignores the condition of a write: two attempts that both believe to have committed."""
+    monkeypatch.setitem(STORE_SCHEMES, "memory", "fsspec")
+    files = StoreFiles(f"memory://prism-{uuid.uuid4().hex}")
+    kind = type(files._fs)
+    if lacking.startswith("create"):
+        write = kind.pipe_file
+        monkeypatch.setattr(kind, "pipe_file", lambda self, path, data, mode="": write(self, path, data))
+    elif lacking.startswith("list"):
+        monkeypatch.setattr(kind, "find", lambda self, path, detail: {})
+    else:
+        monkeypatch.setattr(kind, "rm_file", lambda self, path: None)
+    with pytest.raises(UsageError) as caught:
+        files.check_usable()
+    assert (
+        f"store {files.location!r} cannot be used: it was tried, and the storage does not {lacking}"
+        in str(caught.value)
+    )
+    kind.store.clear()
+
+
+def test_a_place_that_cannot_be_written_is_wrong_input_and_a_full_disk_is_not(tmp_path: Path) -> None:
+    """Exit code 1 for a mistyped path, or 2 for a disk that is full today."""
+    (tmp_path / "file").write_text("not a folder")
+    for name in ("file", "file/run", "x" * 300):
+        with pytest.raises(UsageError, match=r"store '/.*' cannot be used, because it cannot be written: "):
+            StoreFiles(str(tmp_path / name)).check_usable()
+    with no_file_larger_than(1), pytest.raises(StoreError, match="free some space"):
+        StoreFiles(str(tmp_path / "run")).check_usable()
 
 
 # Reading, listing, deleting
