@@ -19,8 +19,18 @@ from prism_ray.config.recover import RecoverConfig, SelectConfig
 from prism_ray.config.renamed import RenamedWarning, old_names, with_new_names
 from prism_ray.config.resolve import Where, resolve, user_location
 from prism_ray.config.run import Config
-from prism_ray.config.text import parse_yaml, read_config_text, shown, to_yaml
+from prism_ray.config.text import (
+    UnclearText,
+    WrittenFloat,
+    WrittenInt,
+    parse_value,
+    parse_yaml,
+    read_config_text,
+    shown,
+    to_yaml,
+)
 from prism_ray.errors import ConfigError
+from prism_ray.locations import is_url
 from prism_ray.suggest import did_you_mean
 
 _NUM_NAMED = 50  # how many wrong keys an error lists
@@ -30,29 +40,30 @@ _SHARED: dict[str, type[BaseModel]] = {"recover": RecoverConfig, "evaluate": Eva
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | None = None) -> Config:
-    """Read `path`, apply the `--set` options and `--store`, and check the result.
+    """Read `path` (a file or a URL), apply the `--set` options and `--store`, and check the result.
 
     Warns (RenamedWarning) for each key under an old name. Raises ConfigError if the file is missing or not
-    YAML, or if a key or value is wrong.
+    YAML, or if a key or value is wrong, and UsageError if it has a URL that cannot be used.
     """
-    path = Path(path)
+    origin = str(path)
     try:
-        text = read_config_text(path)
+        text = read_config_text(origin)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_similar_files(path.parent, path.name)}") from None
+        similar = "" if is_url(origin) else _similar_files(Path(origin).parent, Path(origin).name)
+        raise ConfigError(f"{origin}: no such file{similar}") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    values, notes = _with_new_names(parse_yaml(text, str(path)), str(path))
+        raise ConfigError(f"{origin}: cannot be read as text: {error}") from None
+    values, notes = _with_new_names(parse_yaml(text, origin), origin)
     sources: dict[str, str] = {}
     for override in overrides:
-        notes |= _apply_override(values, override.strip(), sources)
+        notes |= _apply_override(values, override, sources)
     if store is not None:
         given = values.get("store")
         values["store"] = {**given, "url": store} if isinstance(given, dict) else store
         sources["store.url" if isinstance(given, dict) else "store"] = f"--store {store}"
     for text in notes.values():
         warnings.warn(text, RenamedWarning, stacklevel=2)
-    return _check(values, str(path), sources)
+    return _check(values, origin, sources)
 
 
 def parse_config(values: Any, origin: str) -> Config:
@@ -96,15 +107,15 @@ def _with_new_names(values: Any, origin: str) -> tuple[dict[str, Any], dict[str,
 def _check(values: dict[str, Any], origin: str, sources: dict[str, str]) -> Config:
     """Return the Config of the user's `values`; `sources` has the options that set some of the keys."""
     where = partial(_source_of, origin=origin, sources=sources)
+    _refuse_unclear_text(values, where)
     resolved = resolve(values, where)
     try:
-        text = json.dumps(resolved)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{origin}: a value is not plain data: {error}; use text, numbers, lists and mappings"
-        ) from None
-    try:
-        return Config.model_validate_json(text, strict=True)
+        try:
+            return _validated(resolved, origin)
+        except ValidationError as error:
+            if not _take_as_written(resolved, error):
+                raise
+            return _validated(resolved, origin)
     except ValidationError as error:
         # A union gives one error for each of its members, a shared value one for each set that has it.
         complaints: dict[str, dict[str, None]] = {}
@@ -117,17 +128,71 @@ def _check(values: dict[str, Any], origin: str, sources: dict[str, str]) -> Conf
         raise ConfigError("\n".join(lines)) from None
 
 
+def _validated(resolved: dict[str, Any], origin: str) -> Config:
+    try:
+        text = json.dumps(resolved)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{origin}: a value is not plain data: {error}; use text, numbers, lists and mappings"
+        ) from None
+    return Config.model_validate_json(text, strict=True)
+
+
+def _take_as_written(resolved: dict[str, Any], error: ValidationError) -> bool:
+    """Where a number stands for text, put the text in as it was written; return whether there was any."""
+    is_changed = False
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "string_type":
+            node: Any = resolved
+            *sections, name = _location(detail, resolved)
+            for section in sections:
+                node = node[section]
+            if isinstance(node[name], WrittenInt | WrittenFloat):
+                node[name] = node[name].written
+                is_changed = True
+    return is_changed
+
+
+def _refuse_unclear_text(values: Any, where: Where) -> None:
+    """Raise ConfigError for text in `kwargs` that YAML 1.1 reads as a number or a boolean.
+
+    Only there text, numbers and booleans can all be meant, and `no` would count as true.
+    """
+    seen: set[int] = set()  # a YAML alias can lead back to its anchor
+    waiting: list[tuple[str, Any]] = [("", values)]
+    for key, value in waiting:
+        if isinstance(value, UnclearText) and ".kwargs." in key:
+            raise ConfigError(
+                f"{where(key)}: {key} = {value}: is text in YAML 1.2{_text_hint(value)}, or put it in quotes "
+                "if it is meant as text"
+            )
+        if isinstance(value, dict | list) and id(value) not in seen:
+            seen.add(id(value))
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{key}.{name}" if key else str(name), part) for name, part in parts]
+
+
+def _text_hint(value: str) -> str:
+    """Return the end of an error for text that was probably meant as a number or a boolean."""
+    if value.lower() in ("yes", "no", "on", "off", "y", "n"):
+        return "; use true or false"
+    if value[:1] in tuple("+-.0123456789"):
+        return "; write a number such as 1000, 0.5, 1e-3 or 0x1F"
+    return ""
+
+
 def _apply_override(values: dict[str, Any], override: str, sources: dict[str, str]) -> dict[str, str]:
     """Set the key of one `a.b=c` in `values`, note it in `sources`, and return the notes on old names.
 
     A number in the key is an index in a list.
     """
-    option = f"--set {override}"
     key, equals, text = override.partition("=")
-    *sections, name = key.strip().split(".")
+    key = key.strip()
+    option = f"--set {key}{equals}{text}"
+    *sections, name = key.split(".")
     if not equals or not all([*sections, name]):
         raise ConfigError(f"{option}: expected key=value, for example recover.ipc=1")
-    renamed, notes = with_new_names({name: parse_yaml(text, option)}, option, sections)
+    renamed, notes = with_new_names({name: parse_value(text, option)}, option, sections)
     ((name, value),) = renamed.items()
     if sections == ["store"] and isinstance(values.get("store"), str):
         values["store"] = {"url": values["store"]}
@@ -151,7 +216,7 @@ def _apply_override(values: dict[str, Any], override: str, sources: dict[str, st
         else:
             node[index] = copy.copy(node[index])  # a YAML alias shares the object with its anchor
             node = node[index]
-    key, written = ".".join([*sections, name]), key.strip()
+    key, written = ".".join([*sections, name]), key
     earlier = sources.setdefault(key, option)
     if not earlier.startswith(f"--set {written}"):
         raise ConfigError(
@@ -206,6 +271,10 @@ def _describe(detail: Any, values: Any, resolved: Any, where: Where) -> tuple[st
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         hint = did_you_mean(detail["input"], re.findall(r"'([^']*)'", str(detail["ctx"]["expected"])))
+    elif detail["type"] in ("bool_type", "int_type", "float_type") and isinstance(detail["input"], str):
+        hint = _text_hint(detail["input"])
+    elif detail["type"] == "string_type":
+        hint = "; put text in quotes"
     return subject, detail["msg"].removeprefix("Input ") + hint
 
 

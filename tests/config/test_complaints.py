@@ -71,7 +71,7 @@ def test_a_place_in_brackets_is_answered_with_the_list(config_path: Path) -> Non
         ("recover.ipc=", "recover.ipc = None: should be a valid integer"),
         ("recover.flip=yes please", "recover.flip = 'yes please': should be a valid boolean"),
         ("recover.flip=1", "recover.flip = 1: should be a valid boolean"),
-        ("store=5", "store = 5: should be a valid string"),
+        ("store=true", "store = True: should be a valid string; put text in quotes"),
         ("recover.learning_rate=fast", "recover.learning_rate = 'fast': should be a valid number"),
         ("recover.crop_scale.0=x", "recover.crop_scale.0 = 'x': should be a valid number"),
         ("recover=5", "recover = 5: "),

@@ -59,9 +59,9 @@ def test_a_batch_has_no_more_files_than_a_commit_can_name(config_path: Path) -> 
             "store={image_format: png}",
             "store.url is missing (Folder or URL of the run's store, for example s3://bucket/run.)",
         ),
-        ("store={url: 5}", "store.url = 5: should be a valid string"),
-        ("store=5", "store = 5: should be a valid string"),
-        ("store=[a]", "store = ['a']: should be a valid string"),
+        ("store={url: true}", "store.url = True: should be a valid string; put text in quotes"),
+        ("store=null", "store = None: should be a valid string; put text in quotes"),
+        ("store=[a]", "store = ['a']: should be a valid string; put text in quotes"),
     ],
 )
 def test_what_is_wrong_with_a_store_is_said_once(config_path: Path, override: str, problem: str) -> None:

@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from prism_ray.config import load_config
-from prism_ray.config.text import parse_yaml, shown, to_yaml
+from prism_ray.config import dump_config, load_config
+from prism_ray.config.text import parse_value, parse_yaml, shown, to_yaml
 from prism_ray.errors import ConfigError
 from tests.config.loading import complaint, write
 
@@ -58,7 +59,6 @@ def test_deep_nesting_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("!!timestamp 2020-99-99", "'2020-99-99' is not a valid timestamp"),
         ("!!int foo", "'foo' is not a valid int"),
         ("!!int ''", "'' is not a valid int"),
         ("!!float foo", "'foo' is not a valid float"),
@@ -122,5 +122,186 @@ def test_yaml_comes_back() -> None:
 
 def test_an_evaluation_that_shares_a_protocol_of_nan_is_refused(config_path: Path) -> None:
     """Catches NaN, which differs from itself, taken for a protocol of the evaluation's own."""
-    with pytest.raises(ConfigError, match=r"evaluate\.protocol = nan"):
+    with pytest.raises(ConfigError, match=r"evaluate\.protocol: '\.nan' is not a protocol"):
         load_config(config_path, ["evaluate.protocol=.nan"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0777", 777),
+        ("010", 10),
+        ("-0777", -777),
+        ("+12", 12),
+        ("08", 8),
+        ("0", 0),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        (".5", 0.5),
+        ("-.5", -0.5),
+        ("5.", 5.0),
+        (".inf", float("inf")),
+        ("true", True),
+        ("FALSE", False),
+        ("~", None),
+        ("null", None),
+        ("Null", None),
+        ("12:30:45", "12:30:45"),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        ("yes", "yes"),
+        ("No", "No"),
+        ("on", "on"),
+        ("OFF", "OFF"),
+        ("y", "y"),
+        ("tRue", "tRue"),
+        ("0o9", "0o9"),
+        ("1.2.3", "1.2.3"),
+        ("2026-01-31", "2026-01-31"),
+    ],
+)
+def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    """`seed: 0777` was 511, `--set recover.ipc=010` was 8, and 12:30:45 was 45,045."""
+    for found in (parse_yaml(f"a: {text}", "x")["a"], parse_value(text, "x")):
+        assert found == value
+        assert isinstance(found, type(value))
+        assert isinstance(found, bool) == isinstance(value, bool)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "data/base #2",
+            "a: b",
+            "a # b",
+            "#x",
+            "*",
+            "&a",
+            "!x",
+            "- a",
+            "-",
+            "|",
+            ">",
+            "? a",
+            "%x",
+            "@x",
+            "`x`",
+        ),
+        *("a\tb", " a", "a ", "<<", "=", "it's", 'say "x"', "a, b", "x]", "}", "\\n", "ü", "---", "..."),
+    ],
+)
+def test_the_value_of_an_option_is_taken_as_typed(config_path: Path, text: str) -> None:
+    """`--set "data.path=data/base #2"` read data/base: images of another folder, without a word."""
+    assert load_config(config_path, [f"store={text}"]).store == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[0.5,1]", [0.5, 1]),
+        (" [a, 'b #2'] ", ["a", "b #2"]),
+        ("{a: 1, b: [c]}", {"a": 1, "b": ["c"]}),
+        ('"a #2"', "a #2"),
+        ("'5'", "5"),
+        ("'it''s'", "it's"),
+        ('"\\t"', "\t"),
+        ("", None),
+    ],
+)
+def test_lists_mappings_and_quoted_text_are_yaml(text: str, value: object) -> None:
+    """A list that is read as text, or text in quotes that keeps them."""
+    assert parse_value(text, "x") == value
+
+
+@pytest.mark.parametrize(
+    "text", ["[old] photos", "[a] #2", "'a' b", '"a', "{x", "[a #2]", "[a]]", "{a: 1} # b"]
+)
+def test_what_begins_as_yaml_and_is_none_is_refused(config_path: Path, text: str) -> None:
+    """Half of a folder's name, taken for a list."""
+    message = complaint(config_path, f"store={text}")
+    assert message.startswith(f"--set store={text}: not valid YAML: ")
+    quoted = message.partition("if it is meant as text, put it in quotes: ")[2]
+    assert load_config(config_path, [f"store={quoted}"]).store == text
+
+
+def test_a_bomb_in_an_option_is_refused() -> None:
+    """An option that fills the memory, because only files were protected."""
+    for text in ("[" * 100_000, "[" + "1," * 500_000 + "]", "{a: 1, a: 2}", "[!!python/name:os.system x]"):
+        with pytest.raises(ConfigError, match="not valid YAML"):
+            parse_value(text, "x")
+
+
+@pytest.mark.parametrize("text", ["5", "007", "0777", "1e3", "0x1F", "-.5", "08"])
+def test_a_number_where_text_is_due_is_taken_as_written(config_path: Path, minimal: str, text: str) -> None:
+    """`--set data.path=007` for a folder; config.yaml of an earlier version with a teacher called 08."""
+    assert load_config(config_path, [f"store={text}"]).store == text
+    assert load_config(config_path, [f"store.url={text}"]).store_url == text
+    write(config_path, minimal.replace("./runs/minimal", text))
+    assert load_config(config_path).store == text
+    if text[0] != "-" and text.islower() | text.isdigit():
+        write(config_path, minimal.replace("first", text))
+        config = load_config(config_path)
+        assert config.teachers.pool[0].name == text
+        assert config.primary == text
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("data.download=yes", "data.download = 'yes': should be a valid boolean; use true or false"),
+        ("data.download=Off", "data.download = 'Off': should be a valid boolean; use true or false"),
+        ("seed=1_000", "seed = '1_000': should be a valid integer; write a number such as 1000"),
+        ("seed=12:30:45", "seed = '12:30:45': should be a valid integer; write a number such as 1000"),
+        ("seed=0b11", "seed = '0b11': should be a valid integer; write a number such as 1000"),
+        (
+            "teachers.pool.1.kwargs.bias=no",
+            "teachers.pool.1.kwargs.bias = no: is text in YAML 1.2; use true or",
+        ),
+        (
+            "teachers.pool.1.kwargs={w: 1_0}",
+            "teachers.pool.1.kwargs.w = 1_0: is text in YAML 1.2; write a number",
+        ),
+        (
+            "evaluate.student.kwargs.bias=on",
+            "evaluate.student.kwargs.bias = on: is text in YAML 1.2; use true",
+        ),
+    ],
+)
+def test_what_only_yaml_1_1_reads_as_a_value_is_no_silent_text(
+    config_path: Path, override: str, hint: str
+) -> None:
+    """An argument `bias: no` of a network, which would count as true."""
+    assert complaint(config_path, override).startswith(f"--set {override}: {hint}")
+
+
+def test_text_in_quotes_is_accepted_where_it_would_be_unclear(config_path: Path) -> None:
+    """A way out that does not exist."""
+    config = load_config(config_path, ["teachers.pool.1.kwargs={a: 'no', b: \"1_0\", c: true, d: 010}"])
+    assert config.teachers.pool[1].kwargs == {"a": "no", "b": "1_0", "c": True, "d": 10}
+    assert load_config(write(config_path, dump_config(config))) == config
+
+
+def test_a_dump_is_the_same_in_both_versions_of_yaml() -> None:
+    """config.yaml that an earlier version of prism-ray, or another tool, reads as other values."""
+    texts = [
+        "0o7",
+        "08",
+        "-.5",
+        "yes",
+        "1_0",
+        "1e3",
+        "~",
+        "",
+        "2026-01-01",
+        "12:30:45",
+        "<<",
+        "=",
+        "010",
+        "No",
+    ]
+    values = {"texts": texts, "numbers": [0, 511, 1e-5, 1e300, -2.0, float("inf")], "rest": [True, None]}
+    dumped = to_yaml(values)
+    assert parse_yaml(dumped, "x") == yaml.safe_load(dumped) == values
