@@ -1,29 +1,26 @@
 """The stages of a run in order: the config is compared with the store, and missing units are done."""
 
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
-from prism_ray.errors import ConfigError, IncompleteError, StoreError
-from prism_ray.locations import absolute, is_url
+from prism_ray.errors import IncompleteError, StoreError
 from prism_ray.run import (
     Asked,
     Ledger,
     Run,
     RunProgress,
-    check_images,
     match,
     package_versions,
     read_progress,
-    refusal,
     save_run,
 )
+from prism_ray.run.paths import with_absolute_paths
 from prism_ray.run.plan_file import bound_scopes
+from prism_ray.run.preflight import check_fits, check_ready
 from prism_ray.shell import command
 from prism_ray.stages import find_stage, stage_names, stage_of
 from prism_ray.stages.squeeze import scope_of_teacher
@@ -79,8 +76,7 @@ def distill(
     ledger = Ledger(files)
     progress = None
     if asked.held is not None:
-        if not asked.fits:
-            raise refusal(files, asked.held, asked.run, asked.bound, asked.changes)
+        check_fits(asked, files)
         progress = read_progress(files, asked.run, asked.committed, take_down=ledger.add)
     if command_for is None:
         command_for = partial(_command_for, config, origin)
@@ -89,7 +85,7 @@ def distill(
         notes = tuple(filter(None, (asked.changes.problem, asked.changes.note)))
         run = _save(asked, files, asked.run, asked.bound)
         return Outcome(run, progress, {}, 0.0, None, None, notes=notes)
-    check_images(asked, files)
+    check_ready(asked, files, progress)
 
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
@@ -172,36 +168,6 @@ def _run_stages(
     overlapping = tuple(stage.name for stage in wanted if stage.overlaps)
     left_out.update(dispatcher.do(run, Flow(run.plan, overlapping, progress.done, left_out)))
     _check_none_left_out(files, overlapping, left_out)
-
-
-def with_absolute_paths(config: Config, origin: str) -> Config:
-    """Return the config with absolute local paths, so that it means the same in any folder.
-
-    Raises ConfigError for a relative path in a Ray job, because its working directory is lost with the job.
-    """
-    in_job = bool(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
-
-    def resolve(key: str, path: str) -> str:
-        if is_url(path):
-            return path
-        if in_job and not Path(path).is_absolute():
-            remedy = " or a URL, with --store" if key == "store" else f", with --set {key}="
-            raise ConfigError(
-                f"{origin}: {key} = {path!r} is relative, and a Ray job's working directory is a temporary "
-                f"copy that is lost with the job; give an absolute path that every node sees{remedy}"
-            )
-        return absolute(path)
-
-    store = resolve("store", config.store_url)
-    paths = {"path": config.data.path, "test_path": config.data.test_path}
-    resolved = {key: resolve(f"data.{key}", path) for key, path in paths.items() if path is not None}
-    pool = list(config.teachers.pool)
-    for number, teacher in enumerate(pool):
-        if (path := teacher.weights_path) is not None:
-            pool[number] = teacher.with_weights_path(resolve(f"teachers.pool.{number}.arch", path))
-    teachers = config.teachers.model_copy(update={"pool": tuple(pool)})
-    data = config.data.model_copy(update=resolved)
-    return config.with_store(store).model_copy(update={"data": data, "teachers": teachers})
 
 
 def _command_for(config: Config, origin: str, name: str) -> str:

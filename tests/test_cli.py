@@ -108,15 +108,16 @@ def test_status_counts_from_the_store_alone(digits_config: Path, tmp_path: Path)
 
 
 def test_another_runs_store_is_refused_before_ray_starts(digits_config: Path, tmp_path: Path) -> None:
-    """Catches mixing images of two configs in one store."""
+    """Catches mixing images of two configs in one store, and a `plan` that says distill would do it."""
     store = tmp_path / "run"
     config = load_config(digits_config, store=str(store))
     files = StoreFiles(str(store))
     run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
     files.create("commits/recover/distilled/i00000-c00000.json", b"{}")
-    code, output = invoke("distill", digits_config, "--store", store, "--set", "recover.iterations=120")
-    assert code == 2
-    assert "recover.iterations: the store has 100, now 120" in output
+    for command in ("distill", "plan"):
+        code, output = invoke(command, digits_config, "--store", store, "--set", "recover.iterations=120")
+        assert code == 2
+        assert "recover.iterations: the store has 100, now 120" in output
     assert load_run(files) == run
     code, output = invoke(
         "distill", digits_config, "--store", store, "--set", "orchestrate.threads_per_actor=7"
@@ -184,7 +185,7 @@ def test_no_cluster_and_no_store_are_found_at_once(
     (tmp_path / "file").write_text("not a folder")
     result = cli("distill", digits_config, "--store", tmp_path / "file" / "run")
     assert result.returncode == 2
-    assert "cannot be written" in result.stderr
+    assert f"{tmp_path / 'file'} is a file, not a folder" in result.stderr
     assert "starting Ray" not in result.stdout
 
 

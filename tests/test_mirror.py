@@ -28,6 +28,7 @@ COVERED_BY = {
     "parts/rows.py": "run/test_compact.py",
     "pipeline.py": "test_resume.py",
     "recover/setting.py": "recover/test_engine.py",
+    "run/paths.py": "test_job_submission.py",
     "sealed.py": "recover/test_state.py",
     "stages/collect.py": "plan/test_plan.py",
     "stages/evaluate.py": "plan/test_plan.py",

@@ -1,19 +1,43 @@
-"""A preview of a run: its batches, teachers and bytes, and the units that are done already."""
+"""A preview of a run: its classes, batches, teachers and bytes, and the units that are done already.
+
+It refuses what `distill` would refuse, as far as that can be known without a cluster.
+"""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from prism_ray.config import Config
+from prism_ray.data import RealImages, Split
 from prism_ray.plan import Plan
-from prism_ray.run import Asked, match, read_progress
+from prism_ray.run import Asked, RunProgress, match, read_progress
+from prism_ray.run.paths import with_absolute_paths
+from prism_ray.run.preflight import check_fits, check_ready, free_bytes, missing_bytes
 from prism_ray.stages import Within, recover, stages
 from prism_ray.stages.recover import RecoverUnit
+from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import StoreFiles
+from prism_ray.store.lease import read_holder
+from prism_ray.teachers.trial import try_networks
+
+_NUM_CLASSES = 10  # that are printed without --all
+
+
+@dataclass(frozen=True)
+class ClassPreview:
+    """A class of the real images."""
+
+    label: int
+    name: str
+    num_train: int
+    num_validation: int
+    num_test: int
 
 
 @dataclass(frozen=True)
@@ -33,11 +57,15 @@ class Preview:
     """The figures of `prism-ray plan`."""
 
     num_classes: int
+    classes: tuple[ClassPreview, ...]
+    real_images: tuple[str, ...]  # what was taken, what was left out and why
     image_sets: tuple[ImageSetPreview, ...]
     evaluations: dict[str, int]  # name -> students in all
     stages: dict[str, tuple[int, int]]  # stage -> (done, units)
     estimated_image_bytes: int
     estimated_label_bytes: int
+    missing_bytes: int  # of both, those that are not committed yet
+    free_bytes: int | None  # at the store; None for remote storage
     batches: tuple[RecoverUnit, ...]  # the first ones
     store: str
     store_state: str
@@ -51,21 +79,34 @@ class Preview:
 
 
 def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
-    """Open the data, make the plan and compare it with the store; raises UsageError for wrong input."""
+    """Open the data, make the plan and compare it with the store.
+
+    Raises UsageError for whatever `distill` would refuse, as far as that can be known without a cluster.
+    """
+    config = with_absolute_paths(config, origin)
     files = StoreFiles(config.store_url)
     asked = match(config, files, origin)
+    check_fits(asked, files)
+    progress = read_progress(files, asked.run, asked.committed) if asked.held else None
+    if progress is None or not progress.complete:
+        check_ready(asked, files, progress)
+        _check_networks(asked, progress)
     plan = Plan(config, asked.facts)
-    state, done = _compare_with_store(files, asked)
+    done = {stage.stage: stage.num_done for stage in progress.stages} if progress else {}
     return Preview(
         num_classes=asked.facts.num_classes,
+        classes=_preview_classes(asked.data),
+        real_images=_describe_images(asked),
         image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
         evaluations={key: len(config.sets_of(key)) * e.num_students for key, e in config.evaluations.items()},
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
         estimated_image_bytes=plan.estimated_image_bytes(),
         estimated_label_bytes=plan.estimated_label_bytes(),
+        missing_bytes=missing_bytes(asked, progress),
+        free_bytes=free_bytes(files),
         batches=tuple(islice(recover.STAGE.units(plan), max_batches)),
         store=files.location,
-        store_state=state,
+        store_state=_state(files, progress),
     )
 
 
@@ -86,29 +127,57 @@ def _preview_set(plan: Plan, name: str) -> ImageSetPreview:
     )
 
 
-def _compare_with_store(files: StoreFiles, asked: Asked) -> tuple[str, dict[str, int]]:
-    """Return the state of the store, and how many units of each stage are done."""
-    if asked.held is None:
-        return "nothing done yet", {}
-    if not asked.fits:
-        return "another run: distill would refuse it", {}
-    progress = read_progress(files, asked.run, asked.committed)
-    return (
-        "complete" if progress.complete else "begun: distill would resume it",
-        {stage.stage: stage.num_done for stage in progress.stages},
-    )
+def _check_networks(asked: Asked, progress: RunProgress | None) -> None:
+    """Raise ConfigError for networks that cannot be built, unless the run began with the same ones."""
+    config, held = asked.config, asked.held
+    if held is not None and held.config.teachers == config.teachers:
+        same_students = held.config.evaluations == config.evaluations
+        if same_students and held.config.data.image_size == config.data.image_size:
+            return
+    pool = (teacher.name for teacher in config.teachers.pool)
+    in_store = {name for name in pool if progress and scope_of_teacher(name) in progress.done}
+    try_networks(config, asked.facts.num_classes, in_store)
 
 
-def print_preview(figures: Preview, console: Console) -> None:
-    """Print the preview for a person."""
+def _preview_classes(data: RealImages) -> tuple[ClassPreview, ...]:
+    def counts(split: Split) -> list[int]:
+        labels = data.labels.get(split)
+        if labels is None:
+            return [0] * len(data.class_names)
+        return [int(count) for count in np.bincount(labels, minlength=len(data.class_names))]
+
+    columns = zip(data.class_names, counts("train"), counts("validation"), counts("test"), strict=True)
+    return tuple(ClassPreview(label, *values) for label, values in enumerate(columns))
+
+
+def _describe_images(asked: Asked) -> tuple[str, ...]:
+    lines = asked.index.describe() if asked.index else []
+    return (*lines, *filter(None, (asked.changes.problem, asked.changes.note)))
+
+
+def _state(files: StoreFiles, progress: RunProgress | None) -> str:
+    holder = read_holder(files)
+    if holder is not None and not holder.is_gone:
+        return f"{holder} works on it"
+    if progress is None:
+        return "nothing done yet"
+    return "complete" if progress.complete else "begun: distill would resume it"
+
+
+def print_preview(figures: Preview, console: Console, show_all: bool = False) -> None:
+    """Print the preview for a person: all classes, or the first ones."""
     console.print(f"Store           {figures.store} ({figures.store_state})")
-    console.print(f"Classes         {figures.num_classes}")
+    for line in figures.real_images:
+        console.print(f"Real images     {line}", markup=False)
     console.print(
         f"Bytes           images about {figures.estimated_image_bytes:,}, soft labels about "
         f"{figures.estimated_label_bytes:,} (estimated, all image sets)"
     )
+    if figures.free_bytes is not None:
+        console.print(f"Free space      {figures.free_bytes:,}; still needed {figures.missing_bytes:,}")
     for stage, (done, units) in figures.stages.items():
         console.print(f"{stage:<16}{done:,} of {units:,} units done")
+    console.print(_class_table(figures, show_all))
     columns = ("image set", "method", "images", "batches", "iterations", "teachers (number of draws)")
     sets = Table(*columns, box=None, pad_edge=False)
     for image_set in figures.image_sets:
@@ -134,6 +203,17 @@ def print_preview(figures: Preview, console: Console) -> None:
             str(unit.seed),
         )
     console.print(table)
+    num_more_classes = 0 if show_all else max(0, figures.num_classes - _NUM_CLASSES)
+    if num_more_classes:
+        console.print(f"... and {num_more_classes:,} more classes (--all)")
     num_more = sum(image_set.num_batches for image_set in figures.image_sets) - len(figures.batches)
     if num_more > 0:
         console.print(f"... and {num_more:,} more batches (--all)")
+
+
+def _class_table(figures: Preview, show_all: bool) -> Table:
+    table = Table("label", "class", "train", "validation", "test", box=None, pad_edge=False)
+    for each in figures.classes[: None if show_all else _NUM_CLASSES]:
+        counts = (each.num_train, each.num_validation, each.num_test)
+        table.add_row(str(each.label), escape(each.name), *(f"{count:,}" for count in counts))
+    return table

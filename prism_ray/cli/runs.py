@@ -88,18 +88,17 @@ def _command(name: str, config: str, store: str | None, overrides: tuple[str, ..
 @main.command()
 @config_options
 @json_option
-@click.option("--all", "show_all", is_flag=True, help="List all batches, not only the first ten.")
+@click.option("--all", "show_all", is_flag=True, help="List all classes and batches, not only the first ten.")
 def plan(config: str, store: str | None, overrides: tuple[str, ...], as_json: bool, show_all: bool) -> None:
     """Show what `distill CONFIG` would do and how much is done already. Starts nothing."""
     from prism_ray.analyze.preview import preview, print_preview
-    from prism_ray.pipeline import with_absolute_paths
 
-    settings = with_absolute_paths(read_config(config, overrides, store), config)
+    settings = read_config(config, overrides, store)
     figures = preview(settings, config, None if show_all else 10)
     if as_json:
         click.echo(json.dumps(figures.to_json()))
         return
-    print_preview(figures, console())
+    print_preview(figures, console(), show_all)
     click.echo(f"Next: {_command('distill', config, store, overrides)}")
 
 
@@ -113,8 +112,8 @@ def teachers(
     config: str, store: str | None, overrides: tuple[str, ...], as_json: bool, batch_size: int
 ) -> None:
     """Measure the teachers of CONFIG: size, operations, time and memory per image, accuracy."""
-    from prism_ray.pipeline import with_absolute_paths
     from prism_ray.run import match
+    from prism_ray.run.paths import with_absolute_paths
     from prism_ray.store import StoreFiles
 
     settings = with_absolute_paths(read_config(config, overrides, store), config)

@@ -1,8 +1,8 @@
 """One run in a store: plan.json, progress, and the comparison with a requested config. No torch, no Ray."""
 
 from prism_ray.run.ledger import Ledger
-from prism_ray.run.match import Asked, check_images, find_damaged_records, match, read_index
-from prism_ray.run.plan_file import Run, load_run, new_run, package_versions, refusal, save_run
+from prism_ray.run.match import Asked, find_damaged_records, match, read_index
+from prism_ray.run.plan_file import Run, load_run, new_run, package_versions, save_run
 from prism_ray.run.progress import RunProgress, StageProgress, read_progress
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Run",
     "RunProgress",
     "StageProgress",
-    "check_images",
     "find_damaged_records",
     "load_run",
     "match",
@@ -19,6 +18,5 @@ __all__ = [
     "package_versions",
     "read_index",
     "read_progress",
-    "refusal",
     "save_run",
 ]

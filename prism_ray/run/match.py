@@ -14,7 +14,7 @@ from prism_ray.data import (
     index_folder,
     open_data,
 )
-from prism_ray.errors import ConfigError, DataError, StoreError
+from prism_ray.errors import ConfigError, StoreError
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import clashes
 from prism_ray.plan.versions import PLAN_VERSION
@@ -152,15 +152,6 @@ def _check_order(config: Config, index: FolderIndex) -> None:
         raise ConfigError(
             f"data.classes is not the order of the classes that the run began with: {order}; restore it, or "
             "use another --store"
-        )
-
-
-def check_images(asked: Asked, files: StoreFiles) -> None:
-    """Raise DataError if images have changed or are missing since the run in the store began."""
-    if asked.changes.problem is not None:
-        raise DataError(
-            f"data.path: {asked.changes.problem} since the run in {files.location} began; restore them, or "
-            "use another --store for the new ones"
         )
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from prism_ray.config import load_config
 from prism_ray.errors import FingerprintError, NewerStoreError, StoreError
-from prism_ray.run import Run, load_run, refusal, save_run
-from prism_ray.run.plan_file import bound_scopes, package_versions
+from prism_ray.run import Run, load_run, save_run
+from prism_ray.run.plan_file import bound_scopes, package_versions, refusal
 from prism_ray.store import Commit, StoreFiles, layout, write_commit
 from prism_ray.store.commits import list_commits
 
