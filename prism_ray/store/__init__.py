@@ -11,10 +11,11 @@ from prism_ray.store.failures import (
     units_set_aside,
 )
 from prism_ray.store.files import StoreFiles, absolute, is_url
-from prism_ray.store.lease import Lease
+from prism_ray.store.lease import Driver, Lease, read_driver
 
 __all__ = [
     "Commit",
+    "Driver",
     "Failure",
     "Lease",
     "PartFile",
@@ -22,6 +23,7 @@ __all__ = [
     "absolute",
     "is_url",
     "read_commit",
+    "read_driver",
     "read_failures",
     "read_part",
     "record_failure",
