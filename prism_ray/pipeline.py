@@ -47,6 +47,7 @@ class Outcome:
     run: Run
     progress: RunProgress
     stage_seconds: dict[str, float]  # wall seconds of the stages that were active in this call
+    stage_bytes: dict[str, int]  # bytes of the units that were done in this call
     seconds: float  # of the whole call
     start_seconds: float | None  # until Ray's first actor lived; None if nothing was left to do
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
@@ -84,7 +85,7 @@ def distill(
     if progress is not None and all(stage.complete for stage in progress.stages if stage.stage in names):
         notes = tuple(filter(None, (asked.changes.problem, asked.changes.note)))
         run = _save(asked, files, asked.run, asked.bound)
-        return Outcome(run, progress, {}, 0.0, None, None, notes=notes)
+        return Outcome(run, progress, {}, {}, 0.0, None, None, notes=notes)
     check_ready(asked, files, progress)
 
     from prism_ray.orchestrate.environment import prepare_for_local_ray
@@ -126,17 +127,24 @@ def distill(
             if progress is None:
                 progress = read_progress(files, run, committed, take_down=ledger.add)
             for unit_id, problem in progress.damaged.items():
-                display.message(f"{unit_id} is done again: {problem}")
-                revoke(files, unit_id)
+                if run.plan.has(unit_id):
+                    display.message(f"{unit_id} is done again: {problem}")
+                    revoke(files, unit_id)
+                else:  # only its own config can make it again
+                    display.message(f"{unit_id}, which is not in the present config, is damaged: {problem}")
             progress.damaged.clear()
             display.expect(progress)
+            before = {name: sums.num_bytes for name, sums in progress.sums.items()}
             for unit_id in retry_after_store_errors(files):
                 display.message(f"{unit_id} is tried again: it was set aside because of a store error")
             _run_stages(run, files, names, progress, dispatcher)
             used = sum(usage.peak_bytes for usage in dispatcher.actors.usage())
     seconds, peak_bytes = time.monotonic() - started, max(memory.peak_bytes, used)
     hits, loads = dispatcher.num_hits, dispatcher.num_loads
-    return Outcome(run, progress, display.stage_seconds, seconds, start_seconds, peak_bytes, hits, loads)
+    num_bytes = {name: sums.num_bytes - before.get(name, 0) for name, sums in progress.sums.items()}
+    return Outcome(
+        run, progress, display.stage_seconds, num_bytes, seconds, start_seconds, peak_bytes, hits, loads
+    )
 
 
 def _save(asked: Asked, files: StoreFiles, run: Run, bound: set[str]) -> Run:

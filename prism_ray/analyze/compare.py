@@ -6,16 +6,20 @@ The spread is over runs, not over the students of one run, because these share o
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
-from prism_ray.analyze.results import Results, number_text, spread
+from prism_ray.analyze.results import Results, number_text, read_other_results, read_results, spread
+from prism_ray.config.text import shown
 from prism_ray.errors import UsageError
 from prism_ray.plan.fingerprint import differences, run_scopes
 from prism_ray.plan.versions import PLAN_VERSION, View
 from prism_ray.run import Run, RunProgress
 from prism_ray.shell import command
 from prism_ray.stages.squeeze import RUN
+from prism_ray.store import StoreFiles
+
+_OF_TEACHERS = ("squeeze", "collect")  # stages whose scopes belong to no image set
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,12 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
     (first, (first_run, _)), *others = runs.items()
     seeds = {first_run.config.seed: first}
     for store, (run, _) in others:
-        lines = _differences(_settings(first_run), _settings(run))
+        lines = _unlike(first_run, run, first, store)
         if lines:
-            text = "\n  ".join(lines).replace("the store has", "the first has")
-            text = text.replace(", now", ", the second")
-            raise UsageError(f"{first} and {store} have different settings:\n  {text}")
+            raise UsageError(
+                f"{first} and {store} have different settings, and only runs of one config are compared; the "
+                "settings that differ, first against second:\n  " + "\n  ".join(lines)
+            )
         seed = run.config.seed
         if seed in seeds:
             raise UsageError(
@@ -77,21 +82,73 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
         seeds[seed] = store
 
 
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Say in one line each where the settings of two runs differ, scope by scope."""
-    lines = [f"{scope}: only one of them has it" for scope in sorted(one.keys() ^ other.keys())]
-    view = View(PLAN_VERSION)
-    for scope in one.keys() & other.keys():
-        lines += [f"{line} ({scope})" for line in differences(one[scope], other[scope], view)]
-    return lines
+def _unlike(one: Run, other: Run, one_store: str, other_store: str) -> list[str]:
+    """Return a line for each setting that two runs do not share, each only once.
+
+    Image sets and evaluations that the present config of a run does not name may be missing in the other run.
+    """
+    own, others, lines = _settings(one), _settings(other), []
+    for scope in [scope for scope in own if scope not in others and scope in _present(one)]:
+        lines.append(f"{_title(scope, own, others)}: only {one_store} has it")
+    for scope in [scope for scope in others if scope not in own and scope in _present(other)]:
+        lines.append(f"{_title(scope, others, own)}: only {other_store} has it")
+    view, found = View(PLAN_VERSION), dict[str, list[str]]()
+    for scope in [scope for scope in own if scope in others]:
+        for difference in differences(own[scope], others[scope], view):
+            old, new = ("nothing" if v is MISSING else shown(v) for v in (difference.old, difference.new))
+            found.setdefault(f"{difference.key} = {old} against {new}", []).append(scope)
+    for text, scopes in found.items():
+        where = ", ".join(scopes[:3]) + (", ..." if len(scopes) > 3 else "")
+        lines.append(text if RUN in scopes else f"{text} ({where})")
+    return list(dict.fromkeys(lines))
+
+
+def _title(scope: str, own: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """Return the name of what one run has and the other has not: an image set stands for all its scopes."""
+    kind, _, name = scope.partition("/")
+    image_set = name.partition("/")[0]
+    if f"recover/{image_set}" in own and f"recover/{image_set}" not in others and kind not in _OF_TEACHERS:
+        return f"image set {image_set}"
+    return f"teacher {name}" if kind == "squeeze" else f"{kind} {name}"
+
+
+def _present(run: Run) -> set[str]:
+    return set(run_scopes(run.config, run.facts, run.num_threads, run.weights))
 
 
 def _settings(run: Run) -> dict[str, Any]:
     """Return the settings that a run's results depend on, scope by scope, without seed and threads."""
-    derived = run_scopes(run.config, run.facts, run.num_threads, run.weights)  # in one plan version for all
-    scopes = {scope: inputs["settings"] for scope, inputs in derived.items()}
+    scopes: dict[str, Any] = {}
+    for each in (run, *run.others):  # in one plan version for all
+        derived = run_scopes(each.config, run.facts, run.num_threads, run.weights)
+        for scope, inputs in derived.items():
+            if each is run or scope in run.scopes:
+                scopes.setdefault(scope, inputs["settings"])
     free = ("seed", "orchestrate")
     return scopes | {RUN: {key: value for key, value in scopes[RUN].items() if key not in free}}
+
+
+def comparable_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
+    """Return the results of a run for a comparison, with the finished ones that only earlier configs name."""
+    present, others = read_results(files, run, progress), read_other_results(files, run, progress)
+    rows = {(row.image_set, row.evaluation): row for row in present.rows}
+    for row in others.rows:
+        configs = [each.config for each in run.others if row.evaluation in each.config.evaluations]
+        if len(row.accuracies) in [each.evaluations[row.evaluation].num_students for each in configs]:
+            rows[row.image_set, row.evaluation] = row
+    return Results(tuple(rows.values()), present.image_sets + others.image_sets)
+
+
+def shared_rows(results: Sequence[Results]) -> tuple[list[Results], list[str]]:
+    """Return the results without the rows that not all runs have, and the names of the rows left out."""
+    keys = [{(row.image_set, row.evaluation) for row in each.rows} for each in results]
+    everywhere = set.intersection(*keys)
+    left_out = sorted(f"{name} ({evaluation})" for name, evaluation in set.union(*keys) - everywhere)
+    kept = [
+        replace(each, rows=tuple(row for row in each.rows if (row.image_set, row.evaluation) in everywhere))
+        for each in results
+    ]
+    return kept, left_out
 
 
 def compare(runs: Sequence[Results], baseline: str) -> Comparison:

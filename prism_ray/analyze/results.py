@@ -126,3 +126,24 @@ def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
             ImageSetFigures(name, config.method, made.num_rows, seconds + made.seconds, **vars(measured))
         )
     return Results(tuple(rows), tuple(sets))
+
+
+def read_other_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
+    """Read the rows that only earlier configs name: other image sets, evaluations, or more students.
+
+    Raises StoreError as `read_results`.
+    """
+    shown = {(row.image_set, row.evaluation): row for row in read_results(files, run, progress).rows}
+    rows: dict[tuple[str, str], ResultRow] = {}
+    sets: dict[str, ImageSetFigures] = {}
+    for other in run.others:
+        found = read_results(files, other, progress)
+        for row in found.rows:
+            key = row.image_set, row.evaluation
+            known = rows.get(key) or shown.get(key)
+            if known is None or len(row.accuracies) > len(known.accuracies):
+                rows[key] = row
+        for figures in found.image_sets:
+            if figures.name not in run.config.image_sets:
+                sets.setdefault(figures.name, figures)
+    return Results(tuple(rows.values()), tuple(sets.values()))

@@ -7,8 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from prism_ray.errors import UsageError
 from prism_ray.parts.images import ImageForm, read_images
-from prism_ray.plan import Plan
-from prism_ray.run import RunProgress
+from prism_ray.run import NOT_IN_CONFIG, Run, RunProgress
 from prism_ray.stages import Within, recover
 from prism_ray.stages.formation import Slot
 from prism_ray.store import StoreFiles, read_commit
@@ -22,15 +21,15 @@ _TITLE = 22
 
 
 def contact_sheet(
-    files: StoreFiles, plan: Plan, progress: RunProgress, max_classes: int, max_ipc: int
+    files: StoreFiles, run: Run, progress: RunProgress, max_classes: int, max_ipc: int
 ) -> bytes:
     """Return a PNG of the first images of the first classes, one block per image set that has any.
 
-    Raises UsageError if no images are committed yet.
+    Sets that the present config does not name come last. Raises UsageError if no images are committed yet.
     """
-    num_classes = min(max_classes, plan.facts.num_classes)
+    num_classes = min(max_classes, run.facts.num_classes)
     blocks = []
-    for image_set in plan.image_sets:
+    for image_set, plan in ((name, its_run.plan) for name, its_run in run.image_sets.items()):
         num_ipc = min(max_ipc, plan.config.image_sets[image_set].ipc)
         commits = [
             read_commit(files, unit.id)
@@ -41,9 +40,12 @@ def contact_sheet(
         if commits:
             stored = read_images(files, commits, ImageForm.of(plan, image_set))
             found = dict(zip(stored.slots, stored.images, strict=True))
-            blocks.append(_block(image_set, found, plan.facts.class_names[:num_classes], num_ipc))
+            title = image_set if image_set in run.config.image_sets else f"{image_set} ({NOT_IN_CONFIG})"
+            blocks.append(_block(title, found, plan.facts.class_names[:num_classes], num_ipc))
     if not blocks:
-        raise UsageError(f"{files.location} has no committed images yet; run `{resume_command(files)}` first")
+        raise UsageError(
+            f"{files.location} has no finished batch of images yet; make them with `{resume_command(files)}`"
+        )
     width, height = max(block.width for block in blocks), max(block.height for block in blocks)
     num_rows = -(-len(blocks) // _BLOCKS_PER_ROW)
     sheet = Image.new("RGB", (width * min(len(blocks), _BLOCKS_PER_ROW), height * num_rows), "white")

@@ -1,5 +1,6 @@
 """The figures of a run, from its commits alone: teachers, students, stages. Printed as tables or as JSON."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,12 +8,15 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
-from prism_ray.analyze.results import Results, figures_of, number_text, read_results
+from prism_ray.analyze.results import Results, figures_of, number_text, read_other_results, read_results
+from prism_ray.analyze.states import stage_states
 from prism_ray.config.resolve import STUDENT
-from prism_ray.run import Run, RunProgress
-from prism_ray.stages import stage_of
+from prism_ray.run import NOT_IN_CONFIG, Run, RunProgress
+from prism_ray.stages import Within, stages
 from prism_ray.stages.squeeze import scope_of_teacher
-from prism_ray.store import StoreFiles
+from prism_ray.store import Driver, StoreFiles, read_driver
+
+_IMAGES = "Images (intra-class cosine similarity: lower is more diverse)"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,24 @@ class StageFigures:
     num_units: int
     actor_seconds: float  # sum over the units
     num_bytes: int  # of the committed files
+    state: str  # see states.py
+
+
+@dataclass(frozen=True)
+class OtherSet:
+    """An image set in the store that the present config does not name."""
+
+    name: str
+    method: str | None  # None if its settings were not kept, by an earlier version of prism-ray
+    stages: dict[str, tuple[int, int | None]]  # stage -> (units done, units), of stages that work on one set
+
+
+@dataclass(frozen=True)
+class ThisCall:
+    """The work of a call of `distill`, by stage."""
+
+    seconds: dict[str, float]
+    num_bytes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,9 @@ class Summary:
     teachers: tuple[TeacherFigures, ...]
     results: Results
     damaged: dict[str, str]
+    driver: Driver | None
+    other_sets: tuple[OtherSet, ...]
+    other_results: Results  # of these sets, and of other evaluations and students
 
     @property
     def num_bytes(self) -> int:
@@ -55,16 +80,27 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
-        return asdict(self) | {"results": self.results.to_json()}
+        results = {"results": self.results.to_json(), "other_results": self.other_results.to_json()}
+        return asdict(self) | results
 
 
 def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
     """Read the figures from the commits; raises StoreError if one does not have the figures of its unit."""
-    commits, stages = progress.commits, []
+    commits, driver = progress.commits, read_driver(files)
+    states = stage_states(progress, driver is not None and driver.alive)
+    figures = []
     for stage in progress.stages:
-        figures = [figures for scope, figures in progress.figures.items() if stage_of(scope) == stage.stage]
-        seconds, num_bytes = sum(each.seconds for each in figures), sum(each.num_bytes for each in figures)
-        stages.append(StageFigures(stage.stage, stage.num_done, stage.num_units, seconds, num_bytes))
+        sums = progress.sums[stage.stage]
+        figures.append(
+            StageFigures(
+                stage=stage.stage,
+                num_done=stage.num_done,
+                num_units=stage.num_units,
+                actor_seconds=sums.seconds,
+                num_bytes=sums.num_bytes,
+                state=states[stage.stage],
+            )
+        )
     teachers = [
         figures_of(files, commits[unit_id], TeacherFigures, name=teacher.name)
         for teacher in run.config.teachers.pool
@@ -73,22 +109,52 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
     return Summary(
         store=files.location,
         complete=progress.complete,
-        stages=tuple(stages),
+        stages=tuple(figures),
         teachers=tuple(teachers),
         results=read_results(files, run, progress),
         damaged=progress.damaged,
+        driver=driver,
+        other_sets=tuple(_other_sets(run, progress)),
+        other_results=read_other_results(files, run, progress),
     )
 
 
-def print_summary(summary: Summary, console: Console, wall_seconds: dict[str, float] | None = None) -> None:
-    """Print the tables; `wall_seconds` has the seconds of each stage that this call worked on."""
-    tables = [_stage_table(summary, wall_seconds or {})]
+def _other_sets(run: Run, progress: RunProgress) -> Iterator[OtherSet]:
+    """Yield the image sets that only earlier configs name."""
+    for name, its_run in run.image_sets.items():
+        if name in run.config.image_sets:
+            continue
+        counts: dict[str, tuple[int, int | None]] = {}
+        for stage in stages():
+            if stage.overlaps:
+                unit_ids = list(stage.ids(its_run.plan, Within(name)))
+                counts[stage.name] = sum(unit_id in progress.done for unit_id in unit_ids), len(unit_ids)
+        yield OtherSet(name, its_run.config.image_sets[name].method, counts)
+    for name in run.forgotten:
+        counts = {}
+        for stage in stages():
+            prefix = f"{stage.name}/{name}/"
+            numbers = [n for scope, n in progress.num_others.items() if f"{scope}/".startswith(prefix)]
+            if numbers:
+                counts[stage.name] = sum(numbers), None
+        yield OtherSet(name, None, counts)
+
+
+def print_summary(summary: Summary, console: Console, call: ThisCall | None = None) -> None:
+    """Print the tables; `call` is the present call of `distill`, if there is one."""
+    tables = [_stage_table(summary, call)]
     if summary.teachers:
         tables.insert(0, _teacher_table(summary))
     if summary.results.rows:
-        tables.append(_student_table(summary.results))
+        tables.append(_student_table(summary.results, "Students (last epoch)"))
     if summary.results.image_sets:
-        tables.append(_set_table(summary.results))
+        tables.append(_set_table(summary.results, _IMAGES))
+    if summary.other_sets:
+        tables.append(_other_set_table(summary.other_sets))
+    if summary.other_results.rows:
+        tables.append(_student_table(summary.other_results, f"Students {NOT_IN_CONFIG}"))
+    if summary.other_results.image_sets:
+        tables.append(_set_table(summary.other_results, f"Images {NOT_IN_CONFIG}"))
     console.print(Group(*tables))
 
 
@@ -112,22 +178,38 @@ def _teacher_table(summary: Summary) -> Table:
     return table
 
 
-def _stage_table(summary: Summary, wall_seconds: dict[str, float]) -> Table:
-    table = _table("Stages", "stage", "units", "wall s, this call", "actor s, in all", "bytes written")
+def _stage_table(summary: Summary, call: ThisCall | None) -> Table:
+    of_call = ("wall s, this call", "bytes, this call") if call else ()
+    table = _table("Stages", "stage", "state", "units", "actor s, in all", "bytes, in all", *of_call)
     for stage in summary.stages:
-        wall = wall_seconds.get(stage.stage)
-        table.add_row(
+        cells = [
             stage.stage,
+            stage.state,
             f"{stage.num_done}/{stage.num_units}",
-            "-" if wall is None else f"{wall:.1f}",
             f"{stage.actor_seconds:.1f}",
             f"{stage.num_bytes:,}",
-        )
+        ]
+        if call:
+            wall, num_bytes = call.seconds.get(stage.stage), call.num_bytes.get(stage.stage, 0)
+            cells += ["-" if wall is None else f"{wall:.1f}", f"{num_bytes:,}" if num_bytes else "-"]
+        table.add_row(*cells)
     return table
 
 
-def _student_table(results: Results) -> Table:
-    table = _table("Students (last epoch)", "trained on", "tested on", "accuracy", "each student")
+def _other_set_table(sets: Sequence[OtherSet]) -> Table:
+    names = [stage.name for stage in stages() if stage.overlaps]
+    table = _table(f"In the store, but {NOT_IN_CONFIG}", "image set", "method", *names)
+    for each in sets:
+        cells = []
+        for name in names:
+            num_done, num_units = each.stages.get(name, (0, None))
+            cells.append(f"{num_done}/{'?' if num_units is None else num_units}")
+        table.add_row(each.name, each.method or "?", *cells)
+    return table
+
+
+def _student_table(results: Results, title: str) -> Table:
+    table = _table(title, "trained on", "tested on", "accuracy", "each student")
     for row in results.rows:
         spread = "" if row.spread is None else f" +- {100 * row.spread:.2f}"
         each = " ".join(f"{100 * accuracy:.2f}" for accuracy in row.accuracies)
@@ -137,9 +219,9 @@ def _student_table(results: Results) -> Table:
     return table
 
 
-def _set_table(results: Results) -> Table:
+def _set_table(results: Results, title: str) -> Table:
     columns = ("image set", "method", "cosine", "its variance", "verified", "actor s", "images/s")
-    table = _table("Images (intra-class cosine similarity: lower is more diverse)", *columns)
+    table = _table(title, *columns)
     for figures in results.image_sets:
         table.add_row(
             figures.name,

@@ -47,7 +47,7 @@ def _run_stages(
 def _do_and_report(
     path: str, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
 ) -> None:
-    from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.analyze.summary import ThisCall, print_summary, summarise
     from prism_ray.pipeline import distill as run_pipeline
     from prism_ray.store import StoreFiles
 
@@ -55,7 +55,7 @@ def _do_and_report(
     outcome = run_pipeline(config, path, names, lambda name: _command(name, path, store, overrides))
     files = StoreFiles(config.store_url)
     summary = summarise(files, outcome.run, outcome.progress)
-    print_summary(summary, console(), outcome.stage_seconds)
+    print_summary(summary, console(), ThisCall(outcome.stage_seconds, outcome.stage_bytes))
     if outcome.start_seconds is None:
         click.echo("Nothing to do: all units are committed.")
         for note in outcome.notes:
@@ -70,7 +70,9 @@ def _do_and_report(
             click.echo(
                 f"Teachers      {outcome.num_hits:,} hits, {outcome.num_loads:,} loads in the actors' caches"
             )
-    click.echo(f"Bytes written {summary.num_bytes:,}")
+    click.echo(
+        f"Bytes         {sum(outcome.stage_bytes.values()):,} in this call, {summary.num_bytes:,} in all"
+    )
     click.echo(f"Store         {files.location}")
     if summary.complete:
         click.echo(f"Next: look at the images with\n  {command('show', files.location)}")

@@ -38,6 +38,8 @@ def status(store: str, as_json: bool) -> None:
         print_summary(summary, console())
         for unit_id, problem in summary.damaged.items():
             say(f"damaged: {unit_id}: {problem}")
+        if summary.driver is not None:
+            say(f"Driver        {summary.driver}")
         if summary.complete:
             click.echo(f"Complete. Next: {command('show', files.location)}")
         else:
@@ -51,7 +53,7 @@ def status(store: str, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help="Set the units of damaged files back to pending.")
 def verify(store: str, as_json: bool, repair: bool) -> None:
     """Check every committed file of STORE: its size, its SHA-256, and the content of images and labels."""
-    from prism_ray.run import find_damaged_records, read_progress
+    from prism_ray.run import NOT_IN_CONFIG, find_damaged_records, read_progress
     from prism_ray.store import revoke
 
     files, run = existing_run(store)
@@ -67,12 +69,13 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
     whole = progress.complete and (repair or not damaged)
     if as_json:
         stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
-        click.echo(json.dumps({"complete": progress.complete, "stages": stages, "damaged": damaged}))
+        figures = {"complete": progress.complete, "stages": stages, "others": progress.num_others}
+        click.echo(json.dumps(figures | {"damaged": damaged}))
     else:
         for stage in progress.stages:
             click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
-        if progress.num_others:
-            click.echo(f"other     {progress.num_others} units that the config no longer names are whole")
+        for scope, number in progress.num_others.items():
+            say(f"{scope}: {number} units are whole ({NOT_IN_CONFIG})")
         for name, problem in damaged.items():
             say(f"damaged: {name}: {problem}")
         if whole:
@@ -101,7 +104,11 @@ def failures(store: str, as_json: bool) -> None:
         say(f"{failure.failed_at}  {failure.host}  {failure.unit_id}  {failure.error}: {first_line}")
     for unit_id in aside:
         say(f"set aside: {unit_id}")
-    click.echo(f"{len(found)} attempts failed; tracebacks are in {files.location}/{layout.FAILURES}")
+    if found:
+        noun = "attempt" if len(found) == 1 else "attempts"
+        say(f"{len(found)} {noun} failed; tracebacks are in {files.location}/{layout.FAILURES}")
+    else:
+        click.echo("No attempt failed.")
     click.echo(f"Next: {command('retry', '--failed', files.location) if aside else resume_command(files)}")
 
 
@@ -197,7 +204,7 @@ def show(store: str, classes: int, ipc: int) -> None:
     from prism_ray.run import read_progress
 
     files, run = existing_run(store)
-    sheet = contact_sheet(files, run.plan, read_progress(files, run), classes, ipc)
+    sheet = contact_sheet(files, run, read_progress(files, run), classes, ipc)
     files.replace("report/sheet.png", sheet)
     click.echo(f"{files.location}/report/sheet.png")
     click.echo(f"Next: check every file with\n  {command('verify', files.location)}")
@@ -219,6 +226,7 @@ def show(store: str, classes: int, ipc: int) -> None:
 def export(store: str, target: str, kind: str, image_set: str | None, old_image_set: str | None) -> None:
     """Export the images of STORE for use without this package."""
     from prism_ray.config.renamed import note
+    from prism_ray.run import NOT_IN_CONFIG
     from prism_ray.run.export import commits_of_set, export_dataset, export_folder
     from prism_ray.store import StoreFiles
 
@@ -231,13 +239,14 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
         say(f"note: {note('--set', '--image-set', f'--set {old_image_set}')}", err=True)
     files, run = existing_run(store)
     name = image_set or old_image_set or run.plan.image_sets[0]
-    commits = commits_of_set(files, run, name)
+    its_run, commits = run.of_image_set(name, files.location), commits_of_set(files, run, name)
     to = StoreFiles(target)
     if kind == "folder":
-        num_images = export_folder(files, run, name, commits, to)
+        num_images = export_folder(files, its_run, name, commits, to)
     else:
-        num_images = export_dataset(files, run, name, commits, to)
-    click.echo(f"{num_images} images of {name} are in {to.location}")
+        num_images = export_dataset(files, its_run, name, commits, to)
+    note_on_set = "" if its_run is run else f" ({NOT_IN_CONFIG})"
+    click.echo(f"{num_images} images of {name}{note_on_set} are in {to.location}")
     if kind == "folder":
         click.echo(f"Next: read them with torchvision.datasets.ImageFolder('{to.location}/train')")
     else:
@@ -250,10 +259,9 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
 @json_option
 def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     """Print one table (Markdown) of the runs in STOREs: the same config with different seeds."""
-    from prism_ray.analyze.compare import check_comparable, to_markdown
+    from prism_ray.analyze.compare import check_comparable, comparable_results, shared_rows, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
-    from prism_ray.analyze.results import read_results
-    from prism_ray.run import read_progress
+    from prism_ray.run import NOT_IN_CONFIG, read_progress
 
     runs, results = {}, []
     for store in stores:
@@ -261,7 +269,11 @@ def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
         if files.location in runs:
             raise UsageError(f"{store!r} is given twice; remove one")
         runs[files.location] = run, read_progress(files, run)
-        results.append(read_results(files, *runs[files.location]))
+        results.append(comparable_results(files, *runs[files.location]))
     check_comparable(runs)
-    comparison = compare_runs(results, baseline)
+    shared, left_out = shared_rows(results)
+    if left_out:
+        names = ", ".join(left_out)
+        say(f"note: {names}: left out, because not all runs have it ({NOT_IN_CONFIG})", err=True)
+    comparison = compare_runs(shared, baseline)
     click.echo(json.dumps(comparison.to_json()) if as_json else to_markdown(comparison))

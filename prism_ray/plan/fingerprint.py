@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING
-from typing import Any
+from typing import Any, NamedTuple
 
 from prism_ray.config import DISTILLED, Config
 from prism_ray.config.base import Section
 from prism_ray.config.resolve import CONTROL
+from prism_ray.config.text import shown
 from prism_ray.data import DataFacts
 from prism_ray.plan.plan import Plan
 from prism_ray.plan.versions import PLAN_VERSION, View
@@ -94,7 +95,7 @@ def clashes(stored: Scopes, requested: Scopes, bound: Collection[str]) -> list[s
         is_of_set = kind in ("recover", "relabel", "evaluate", "measure")
         whose = f" (image set {name.split('/')[0]})" if is_of_set and sets - {DISTILLED, CONTROL} else ""
         for line in differences(old["settings"], new["settings"], View(plan_version(stored))):
-            lines[line + whose] = None
+            lines[f"{line}{whose}"] = None
         for need in sorted(old["needs"].keys() ^ new["needs"].keys()):
             which = "the store used it, now it is not used" if need in old["needs"] else "it is new"
             lines[f"{need}: {which}{whose}"] = None
@@ -112,8 +113,22 @@ def needed_scopes(scopes: Scopes, bound: Collection[str]) -> set[str]:
     return found
 
 
-def differences(old: Any, new: Any, view: View | None = None) -> list[str]:
-    """Return a line for each difference of two pieces of plain data, for a person to read.
+class Difference(NamedTuple):
+    """A key whose values differ in two pieces of plain data; MISSING stands for no value."""
+
+    key: str  # a.b.c
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        if self.old is MISSING:
+            return f"{self.key}: the store has nothing, now {shown(self.new)}"
+        now = "nothing" if self.new is MISSING else shown(self.new)
+        return f"{self.key}: the store has {shown(self.old)}, now {now}"
+
+
+def differences(old: Any, new: Any, view: View | None = None) -> list[Difference]:
+    """Return the innermost keys that differ in two pieces of plain data.
 
     With `view`, which needs a scope's settings, a missing value is shown as its default.
     """
@@ -125,20 +140,19 @@ def differences(old: Any, new: Any, view: View | None = None) -> list[str]:
         default = view.default_at(key, method)
         return {} if isinstance(default, Section) else default
 
-    def differ(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[str]:
-        name = ".".join(key)
-        if old is MISSING:
-            yield f"{name}: the store has nothing, now {new!r}"
-        elif new is MISSING:
-            yield f"{name}: the store has {old!r}, now nothing"
-        elif isinstance(old, dict) and isinstance(new, dict):
+    def differ(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[Difference]:
+        one_is_missing = old is MISSING or new is MISSING
+        if one_is_missing and (old or new) and isinstance(new if old is MISSING else old, dict):
+            inside = list(differ({} if old is MISSING else old, {} if new is MISSING else new, key))
+            yield from inside or [Difference(".".join(key), old, new)]
+        elif not one_is_missing and isinstance(old, dict) and isinstance(new, dict):
             for inner in sorted(old.keys() | new.keys()):
                 path = (*key, inner)
                 yield from differ(value_of(old, path), value_of(new, path), path)
         elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
             for number, pair in enumerate(zip(old, new, strict=True)):
                 yield from differ(*pair, (*key, str(number)))
-        elif json.dumps(old) != json.dumps(new):
-            yield f"{name}: the store has {old!r}, now {new!r}"
+        elif one_is_missing or json.dumps(old) != json.dumps(new):
+            yield Difference(".".join(key), old, new)
 
     return list(differ(old, new, ()))

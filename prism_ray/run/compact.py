@@ -49,17 +49,18 @@ class Merged(NamedTuple):
 def compact(files: StoreFiles, run: Run, max_bytes: int) -> Iterator[Merged]:
     """Merge the parts of images and labels that have at most half of `max_bytes`, in the plan's order.
 
-    Yields each merged file when its commits name it. Raises StoreError if a part or a commit is damaged.
+    Those of image sets that the present config does not name are merged too. Yields each merged file when its
+    commits name it. Raises StoreError if a part or a commit is damaged.
     """
     present = list_commits(files)
     for stage in stages():
         if stage.rows is None:
             continue
-        for image_set in run.plan.image_sets:
-            units = run.plan.unit_ids(stage.name, image_set)
+        for image_set, its_run in run.image_sets.items():
+            units = its_run.plan.unit_ids(stage.name, image_set)
             commits = (read_commit(files, unit_id) for unit_id in units if unit_id in present)
             small = (commit for commit in commits if _is_small(commit, max_bytes // 2))
-            rows: RowLayout = resolve_name(stage.rows)(run.plan, image_set)
+            rows: RowLayout = resolve_name(stage.rows)(its_run.plan, image_set)
             for group in in_groups(small, max_bytes):
                 if len(group) > 1:
                     yield _merge(files, group, rows, present)

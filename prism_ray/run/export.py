@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
-from prism_ray.errors import UsageError
+from prism_ray.errors import StoreError, UsageError
 from prism_ray.parts.images import IMAGE_SCHEMA, ImageForm, describe_columns, read_batch
-from prism_ray.run.plan_file import Run
+from prism_ray.run.plan_file import NOT_IN_CONFIG, Run
 from prism_ray.store import layout
-from prism_ray.store.commits import Commit, in_groups, read_commit
+from prism_ray.store.commits import Commit, in_groups, list_commits, read_commit
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.remedy import resume_command
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M")  # of a dataset, in the words of Hugging Face
 
@@ -23,13 +24,30 @@ _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M")  # of a dataset, in the
 def commits_of_set(files: StoreFiles, run: Run, image_set: str) -> list[Commit]:
     """Return the commits of an image set's batches, in the plan's order.
 
-    Raises UsageError if there is no such set, and StoreError if it is not complete.
+    Raises UsageError if there is no such set or some batches are not done yet, and StoreError if a commit is
+    damaged.
     """
-    if image_set not in run.plan.image_sets:
-        raise UsageError(
-            f"{files.location} has no image set {image_set!r}; it has {', '.join(run.plan.image_sets)}"
-        )
-    return [read_commit(files, unit_id) for unit_id in run.plan.unit_ids("recover", image_set)]
+    its_run = run.of_image_set(image_set, files.location)
+    unit_ids = list(its_run.plan.unit_ids("recover", image_set))
+    commits = []
+    for unit_id in unit_ids:
+        try:
+            commits.append(read_commit(files, unit_id))
+        except StoreError:
+            if files.exists(layout.commit(unit_id)):
+                raise
+            committed = list_commits(files)
+            num_done = sum(each in committed for each in unit_ids)
+            remedy = f"finish it with `{resume_command(files)}`"
+            if its_run is not run:
+                remedy = (
+                    f"it is {NOT_IN_CONFIG}; finish it with `prism-ray distill` and a config that names it"
+                )
+            raise UsageError(
+                f"{files.location}: the image set {image_set!r} is not finished, {num_done} of "
+                f"{len(unit_ids)} batches are done; {remedy}"
+            ) from None
+    return commits
 
 
 def export_folder(

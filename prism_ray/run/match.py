@@ -18,7 +18,7 @@ from prism_ray.errors import ConfigError, StoreError
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import clashes
 from prism_ray.plan.versions import PLAN_VERSION
-from prism_ray.run.plan_file import Run, bound_scopes, check_resumable, load_run, new_run
+from prism_ray.run.plan_file import Run, bound_scopes, check_resumable, continued, load_run, new_run
 from prism_ray.run.restore import restored_run
 from prism_ray.store import layout
 from prism_ray.store.commits import list_commits
@@ -60,9 +60,11 @@ class Asked:
         return self.run_with(self.num_threads)
 
     def run_with(self, num_threads: int) -> Run:
-        """Return the requested run, in the plan version of the stored one."""
-        version = self.held.plan_version if self.held else PLAN_VERSION
-        return new_run(self.config, self.facts, num_threads, self.weights, version)
+        """Return the requested run, in the plan version of the stored one and with all that it has kept."""
+        if self.held is None:
+            return new_run(self.config, self.facts, num_threads, self.weights, PLAN_VERSION)
+        run = new_run(self.config, self.facts, num_threads, self.weights, self.held.plan_version)
+        return continued(self.held, run, self.bound)
 
     @property
     def fits(self) -> bool:
@@ -106,7 +108,8 @@ def _hash_weights(config: Config, held: Run | None, bound: set[str]) -> dict[str
     A file may be missing if the store has its teacher: then the hash is the one in the stored run.
     """
     digests: dict[str, str] = {}
-    known = {teacher.name: teacher.arch for teacher in held.config.teachers.pool} if held else {}
+    runs = (*held.others, held) if held else ()
+    known = {teacher.name: teacher.arch for run in runs for teacher in run.config.teachers.pool}
     for number, teacher in enumerate(config.teachers.pool):
         try:
             digest = weights_sha256(teacher, f"teachers.pool.{number}")

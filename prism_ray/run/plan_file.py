@@ -1,7 +1,8 @@
 """plan.json: the description of a run. It is created once, exclusively; later calls are compared with it.
 
 It grows: image sets and evaluations can be added to a run. What they depend on is kept permanently when one
-of their units is committed, even if a later config leaves them out.
+of their units is committed, even if a later config leaves them out. That earlier config is kept too, so that
+everything in the store can be read and shown, whatever config was used last.
 """
 
 import json
@@ -12,24 +13,35 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from prism_ray.config import Config, dump_config, parse_stored_config
 from prism_ray.data import Changes, DataFacts
-from prism_ray.errors import ConfigError, FingerprintError, NewerStoreError, PrismRayError, StoreError
+from prism_ray.errors import (
+    ConfigError,
+    FingerprintError,
+    NewerStoreError,
+    PrismRayError,
+    StoreError,
+    UsageError,
+)
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import Scopes, clashes, fingerprint, needed_scopes, plan_version, run_scopes
 from prism_ray.plan.versions import OLDEST_PLAN_VERSION, PLAN_VERSION
 from prism_ray.shell import command
-from prism_ray.stages import scope_of
-from prism_ray.stages.squeeze import RUN
+from prism_ray.stages import ALL, Within, scope_of, stages
+from prism_ray.stages.squeeze import RUN, scope_of_teacher
 from prism_ray.store import layout
 from prism_ray.store.commits import list_commits
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.records import FIGURES, Figures, decode_record
 from prism_ray.store.remedy import lost_plan
+from prism_ray.suggest import did_you_mean
+
+NOT_IN_CONFIG = "not in the present config"  # of image sets that only an earlier config names
 
 _FORMAT = 2
 _MAX_BYTES = 2**23  # of plan.json; with 20,000 classes and 1,000 scopes it has about 3 MB
@@ -47,10 +59,50 @@ class Run:
     created_at: str  # UTC, ISO 8601
     versions: dict[str, str]  # of the packages that it was begun with
     scopes: Scopes  # those of the config, and those kept from earlier configs
+    # Earlier configs, the latest first, of units that are committed and that `config` does not name.
+    earlier: tuple[Config, ...] = ()
 
     @property
     def plan(self) -> Plan:
         return Plan(self.config, self.facts)
+
+    @cached_property
+    def others(self) -> tuple["Run", ...]:
+        """The same run under each earlier config."""
+        return tuple(replace(self, config=config, earlier=()) for config in self.earlier)
+
+    @property
+    def image_sets(self) -> dict[str, "Run"]:
+        """The run under the config that names an image set, by set: first those of the present config."""
+        found: dict[str, Run] = {}
+        for run in (self, *self.others):
+            for name in run.config.image_sets:
+                if name not in found and (run is self or f"recover/{name}" in self.scopes):
+                    found[name] = run
+        return found
+
+    @property
+    def forgotten(self) -> tuple[str, ...]:
+        """Names of committed image sets whose config an earlier version of prism-ray did not keep."""
+        scopes = (scope.partition("/") for scope in self.scopes)
+        return tuple(name for kind, _, name in scopes if kind == "recover" and name not in self.image_sets)
+
+    def of_image_set(self, name: str, location: str) -> "Run":
+        """Return the run under the config that names an image set; raises UsageError if there is none.
+
+        `location` names the store in the error.
+        """
+        found = self.image_sets
+        if name in found:
+            return found[name]
+        if name in self.forgotten:
+            raise UsageError(
+                f"{location}: the image set {name!r} is not in the present config, and the version of "
+                "prism-ray that left it out did not keep its settings; run `prism-ray distill` once with a "
+                "config that names it (nothing is made twice)"
+            )
+        hint = did_you_mean(name, list(found))
+        raise UsageError(f"{location} has no image set {name!r}{hint}; it has {', '.join(found)}")
 
     @property
     def plan_version(self) -> int:
@@ -81,6 +133,7 @@ class _PlanFile:
     facts: DataFacts
     config: Figures
     scopes: Annotated[dict[str, dict[str, dict[str, Any]]], FIGURES]
+    earlier: tuple[Figures, ...] = ()
 
 
 def new_run(
@@ -122,14 +175,48 @@ def save_run(files: StoreFiles, run: Run, bound: Collection[str] | None = None) 
                 run = replace(run, scopes=scopes)
             if clashes(held.scopes, run.scopes, bound):
                 raise refusal(files, held, run, bound)
-            kept = needed_scopes(held.scopes, bound) - run.scopes.keys()
-            scopes = {scope: held.scopes[scope] for scope in kept} | run.scopes
-            run = replace(run, created_at=held.created_at, versions=held.versions, scopes=scopes)
+            run = continued(held, run, bound)
             text = _to_json(run)
         if held != run:
             files.replace(layout.PLAN, text)
     files.replace(layout.CONFIG, dump_config(run.config).encode())
     return run
+
+
+def continued(held: Run, run: Run, bound: Collection[str]) -> Run:
+    """Return `run` with all that the stored run keeps: its begin, committed scopes and their configs."""
+    kept = needed_scopes(held.scopes, bound) - run.scopes.keys()
+    scopes = {scope: held.scopes[scope] for scope in kept} | run.scopes
+    weights = {name: digest for name, digest in held.weights.items() if scope_of_teacher(name) in kept}
+    covered = _claims(run, bound)
+    earlier = []
+    for other in (held, *held.others):
+        claims = _claims(other, bound)
+        if not claims <= covered:
+            covered |= claims
+            earlier.append(other.config)
+    return replace(
+        run,
+        created_at=held.created_at,
+        versions=held.versions,
+        scopes=scopes,
+        weights=weights | run.weights,
+        earlier=tuple(earlier),
+    )
+
+
+def _claims(run: Run, bound: Collection[str]) -> set[str]:
+    """Return the units of `bound` scopes that a config names; in stages of many, the scopes themselves.
+
+    A scope of students may have more units under one config than under another (`num_students`).
+    """
+    claims: set[str] = set()
+    for stage in stages():
+        pieces = [Within(name) for name in run.plan.image_sets] if stage.many else [ALL]
+        for piece in pieces:
+            ids = stage.ids(run.plan, piece)
+            claims.update(map(scope_of, islice(ids, 1)) if stage.many else ids)
+    return {claim for claim in claims if claim in bound or scope_of(claim) in bound}
 
 
 def _to_json(run: Run) -> bytes:
@@ -144,6 +231,7 @@ def _to_json(run: Run) -> bytes:
             "facts": asdict(run.facts),
             "config": run.config.model_dump(mode="json"),
             "scopes": run.scopes,
+            "earlier": [config.model_dump(mode="json") for config in run.earlier],
         },
         indent=1,
     ).encode()
@@ -173,12 +261,19 @@ def load_run(files: StoreFiles) -> Run:
         read = decode_record(_PlanFile, data, origin, _MAX_BYTES, newest=_FORMAT)
         if read.format < _FORMAT:
             raise ValueError(f"its format is {read.format}, this version reads {_FORMAT}")
-        config = parse_stored_config(read.config, origin)
         run = Run(
-            config, read.facts, read.num_threads, read.weights, read.created_at, read.versions, read.scopes
+            config=parse_stored_config(read.config, origin),
+            facts=read.facts,
+            num_threads=read.num_threads,
+            weights=read.weights,
+            created_at=read.created_at,
+            versions=read.versions,
+            scopes=read.scopes,
+            earlier=tuple(parse_stored_config(values, origin) for values in read.earlier),
         )
         _check(run)
-        run.plan.check_size(origin)
+        for each in (run, *run.others):
+            each.plan.check_size(origin)
     except NewerStoreError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, PrismRayError) as error:

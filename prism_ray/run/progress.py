@@ -33,31 +33,39 @@ class StageProgress:
 
 
 @dataclass
-class ScopeFigures:
-    """The sums over the commits of a scope."""
+class Sums:
+    """The sums over the commits of a scope or a stage."""
 
     seconds: float = 0.0  # that actors were busy with its units
     num_bytes: int = 0  # of the units' files
     num_rows: int = 0
+
+    def add(self, entry: Entry) -> None:
+        self.seconds += entry.seconds
+        self.num_bytes += entry.num_bytes
+        self.num_rows += entry.num_rows
 
 
 @dataclass
 class RunProgress:
     """The units of a run that are done, and what is wrong with the commits that do not count."""
 
-    plan: Plan
+    plan: Plan  # of the present config
     sizes: dict[str, int]  # unit id -> size of its commit, or _DONE
     commits: dict[str, Commit] = field(
         default_factory=dict
     )  # of done units in stages that the ledger does not list
-    figures: defaultdict[str, ScopeFigures] = field(default_factory=lambda: defaultdict(ScopeFigures))
+    figures: defaultdict[str, Sums] = field(default_factory=lambda: defaultdict(Sums))  # by scope
     damaged: dict[str, str] = field(default_factory=dict)  # unit id -> what is wrong
-    num_done: Counter[str] = field(default_factory=Counter)  # by stage
-    num_others: int = 0  # whole commits that the config no longer needs, if they were read
+    num_done: Counter[str] = field(default_factory=Counter)  # by stage, of the present config
+    sums: defaultdict[str, Sums] = field(default_factory=lambda: defaultdict(Sums))  # the same
+    # Scope -> units that are done and that the present config does not name. Those whose config is not known
+    # either (`Run.forgotten`) are counted without being read, unless all are.
+    num_others: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> Set[str]:
-        """Ids of the units that are done, after all commits have been read."""
+        """Ids of the units that are done, under any config, after all commits have been read."""
         return self.sizes.keys()
 
     @property
@@ -70,20 +78,22 @@ class RunProgress:
     def complete(self) -> bool:
         return all(stage.complete for stage in self.stages)
 
-    def add(self, commit: Commit) -> None:
-        """Count a committed unit of the plan."""
+    def add(self, commit: Commit, is_planned: bool = True) -> None:
+        """Count a committed unit; `is_planned` tells whether the present config names it."""
         if self.sizes.get(commit.unit) != _DONE:
-            self.count(Entry.of(commit))
+            self.count(Entry.of(commit), is_planned)
             if not is_listed(commit.unit):
                 self.commits[commit.unit] = commit
 
-    def count(self, entry: Entry) -> None:
+    def count(self, entry: Entry, is_planned: bool) -> None:
+        """Count a unit by its entry in the ledger; see `add`."""
         self.sizes[entry.unit] = _DONE
-        self.num_done[stage_of(entry.unit)] += 1
-        figures = self.figures[scope_of(entry.unit)]
-        figures.seconds += entry.seconds
-        figures.num_bytes += entry.num_bytes
-        figures.num_rows += entry.num_rows
+        if is_planned:
+            self.num_done[stage_of(entry.unit)] += 1
+            self.sums[stage_of(entry.unit)].add(entry)
+        else:
+            self.num_others[scope_of(entry.unit)] += 1
+        self.figures[scope_of(entry.unit)].add(entry)
 
 
 def read_progress(
@@ -99,11 +109,11 @@ def read_progress(
     `committed` is the result of `list_commits`, and is changed; without it the commits are listed here. A
     commit counts as damaged, and its unit as not done, if it belongs to another run, if its files are missing
     or have another size (with `deep`: another hash), or if a teacher now has other weights than the unit was
-    made with.
+    made with. Units that only an earlier config names are read in the same way and counted apart.
 
     Commits that are in the ledger are not read, unless `deep` is set. With `deep`, the contents of images and
-    labels are checked too, and commits of image sets that a later config left out are read. `take_down` is
-    called with each commit that counts and was read.
+    labels are checked too, and commits whose config is not known are read. `take_down` is called with each
+    commit that counts and was read.
     """
     committed = list_commits(files) if committed is None else committed
     scan = _Scan(files, run, deep, RunProgress(run.plan, committed))
@@ -127,8 +137,14 @@ class _Scan:
         self._run = run
         self._deep = deep
         self.progress = progress
-        self._plan = run.plan
-        self._few = {unit_id for stage in stages() if not stage.many for unit_id in stage.ids(run.plan)}
+        self._plans = [(each, each.plan) for each in (run, *run.others)]
+        self._few = {
+            unit_id: each
+            for each, plan in reversed(self._plans)
+            for stage in stages()
+            if not stage.many
+            for unit_id in stage.ids(plan)
+        }
         self._weights_seen: dict[str, str | None] = {}  # Entry.weights -> what is wrong with them
         self._listing = cache(lambda folder: dict(files.list(folder)))
         self._sha256_of_shared = cache(partial(sha256_of_file, files))
@@ -136,7 +152,7 @@ class _Scan:
     def count_entry(self, entry: Entry) -> None:
         """Count a unit by its entry in the ledger, if its commit exists and nothing is wrong."""
         unit_id = entry.unit
-        if self.progress.sizes.get(unit_id) != entry.commit_bytes or not self._is_planned(unit_id):
+        if self.progress.sizes.get(unit_id) != entry.commit_bytes or self._run_of(unit_id) is None:
             return
         sizes = zip(entry.names, entry.sizes, strict=True)
         with suppress(StoreError, ValueError, AttributeError):  # then its commit is read
@@ -145,41 +161,47 @@ class _Scan:
                 and self._other_weights(entry.weights) is None
                 and all(self._size(name, size) == size for name, size in sizes)
             ):
-                self.progress.count(entry)
+                self.progress.count(entry, self._run_of(unit_id) is self._run)
 
     def read(self, unit_id: str) -> Commit | None:
         """Read a unit's commit and count it; return it if nothing is wrong with it."""
         del self.progress.sizes[unit_id]
-        is_planned = self._is_planned(unit_id)
-        if not is_planned and not self._deep:
+        run = self._run_of(unit_id)
+        if run is None and not self._deep:
+            self.progress.num_others[scope_of(unit_id)] += 1
             return None
         try:
             commit = read_commit(self._files, unit_id)
-            problem = self._problem(commit)
+            problem = self._problem(commit, run)
         except StoreError as error:
             problem = error.problem
         if problem is not None:
             self.progress.damaged[unit_id] = problem
             return None
-        if is_planned:
-            self.progress.add(commit)
+        if run is None:
+            self.progress.num_others[scope_of(unit_id)] += 1
         else:
-            self.progress.num_others += 1
+            self.progress.add(commit, is_planned=run is self._run)
         return commit
 
-    def _problem(self, commit: Commit) -> str | None:
+    def _problem(self, commit: Commit, run: Run | None) -> str | None:
         """Return what is wrong with a commit, None if nothing; raises StoreError too."""
         if commit.fingerprint != self._run.fingerprint_of(commit.unit):
             return "it was committed by a run with other settings"
         problem = find_damage(commit, self._size, self._sha256 if self._deep else None)
         problem = problem or self._other_weights(Entry.of(commit).weights)
-        unit = self._plan.find(commit.unit) if self._deep else None
-        if problem is None and unit is not None:
-            problem = find_fault(self._files, self._run, unit, commit)
+        unit = run.plan.find(commit.unit) if self._deep and run is not None else None
+        if problem is None and run is not None and unit is not None:
+            problem = find_fault(self._files, run, unit, commit)
         return problem
 
-    def _is_planned(self, unit_id: str) -> bool:
-        return unit_id in self._few or (is_listed(unit_id) and self._plan.has(unit_id))
+    def _run_of(self, unit_id: str) -> Run | None:
+        """Return the run under the config that names a unit, first the present one; None if none does."""
+        if unit_id in self._few:
+            return self._few[unit_id]
+        if not is_listed(unit_id):
+            return None
+        return next((run for run, plan in self._plans if plan.has(unit_id)), None)
 
     def _other_weights(self, used: str) -> str | None:
         """Return which teacher now has other weights than a unit was made with, None if none has."""

@@ -11,15 +11,17 @@ from prism_ray.store.failures import (
     units_set_aside,
 )
 from prism_ray.store.files import StoreFiles
-from prism_ray.store.lease import Lease
+from prism_ray.store.lease import Driver, Lease, read_driver
 
 __all__ = [
     "Commit",
+    "Driver",
     "Failure",
     "Lease",
     "PartFile",
     "StoreFiles",
     "read_commit",
+    "read_driver",
     "read_failures",
     "read_part",
     "record_failure",

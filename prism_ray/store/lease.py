@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -70,6 +71,42 @@ def read_holder(files: StoreFiles) -> Holder | None:
         return replace(read_record(files, layout.lease(number), Holder), number=number)
     except StoreError:
         return Holder(number, "unknown", "", 0, 0.0, 0.0, released=True)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The driver that holds a store's lease, as `status` shows it."""
+
+    host: str
+    pid: int
+    since: str  # when its process began, UTC, ISO 8601
+    alive: bool  # on another machine: whether its last heartbeat is younger than the lease's time to live
+    beat_s: float  # seconds since its last heartbeat, by this machine's clock
+
+    def __str__(self) -> str:
+        who = f"process {self.pid} on {self.host}, since {self.since}"
+        if self.alive:
+            return f"{who}, is at work (last heartbeat {self.beat_s:.0f} s ago)"
+        return f"none: {who}, has ended without releasing the store"
+
+
+def read_driver(files: StoreFiles) -> Driver | None:
+    """Return the driver that has not released the lease, None if there is none.
+
+    It may have died: see `Driver.alive`. This is only for people: whether another driver may take over is
+    decided by `Lease`, without clocks.
+    """
+    holder = read_holder(files)
+    if holder is None or holder.released:
+        return None
+    try:
+        beat_s = max(0.0, time.time() - files.written_at(layout.lease(holder.number)))
+    except StoreError:  # it was released meanwhile
+        return None
+    since = datetime.fromtimestamp(holder.process_started, UTC).isoformat(timespec="seconds")
+    is_here = holder.place == _place()
+    alive = not holder.is_gone if is_here else beat_s < holder.ttl_s
+    return Driver(holder.host, holder.pid, since, alive, beat_s)
 
 
 def _place() -> str:

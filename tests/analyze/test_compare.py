@@ -97,7 +97,10 @@ def test_runs_of_one_config_and_other_seeds_are_compared() -> None:
     ("second", "message"),
     [
         (run_of(1, complete=False), "two is not finished"),
-        (run_of(1, iterations=50), "recover.iterations: the first has 4000, the second 50"),
+        (
+            run_of(1, iterations=50),
+            r"first against second:\n  recover.iterations = 4000 against 50 \(recover/distilled\)$",
+        ),
         (run_of(0), "one and two both have seed 0"),
     ],
 )

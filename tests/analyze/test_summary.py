@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from prism_ray.analyze.summary import print_summary, summarise
+from prism_ray.analyze.summary import ThisCall, print_summary, summarise
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.run import new_run, read_progress, save_run
@@ -41,7 +41,7 @@ def test_figures_are_those_of_the_commits(digits_config: Path, tmp_path: Path) -
     assert summary.to_json()["results"]["rows"][0]["mean"] == pytest.approx(0.93)
 
     text = io.StringIO()
-    print_summary(summary, Console(file=text, width=120), {"evaluate": 3.21})
+    print_summary(summary, Console(file=text, width=120), ThisCall({"evaluate": 3.21}, {"evaluate": 15}))
     assert "93.00 +- 4.24 %" in text.getvalue()
     assert "2/4" in text.getvalue()
     assert "3.2" in text.getvalue()

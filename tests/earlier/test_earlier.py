@@ -52,7 +52,7 @@ def test_its_commands_answer(store: Path, cli: Cli) -> None:
     for command, said in (
         (["status", store], "Complete."),
         (["verify", store], "Complete and whole."),
-        (["failures", store], "1 attempts failed"),
+        (["failures", store], "1 attempt failed"),
         (["show", store], "report/sheet.png"),
         (["export", store, "--to", store / "out"], "40 images of distilled"),
         (["export", store, "--to", store / "data", "--as", "dataset"], "40 images of distilled"),

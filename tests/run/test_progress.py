@@ -100,10 +100,13 @@ def test_the_deep_look_sees_what_a_later_config_left_out(
     files.replace(rotten, b"abcx")
     run = save_run(files, make_run(image_sets={"ours": {}}))
     assert "recover/theirs" in run.scopes
-    assert (read_progress(files, run).damaged, read_progress(files, run).num_others) == ({}, 0)
+    assert read_progress(files, run).damaged == {}
+    assert read_progress(files, run).num_others == {"recover/theirs": 2}
     deep = read_progress(files, run, deep=True)
-    assert deep.num_others == 1
-    assert deep.damaged == {second.id: f"{rotten} has another SHA-256 than its commit says"}
+    assert deep.num_others == {}
+    assert deep.damaged.keys() == {first.id, second.id}
+    assert "not a Parquet file" in deep.damaged[first.id]  # as committed, but no images
+    assert deep.damaged[second.id] == f"{rotten} has another SHA-256 than its commit says"
 
 
 def test_a_commit_of_another_run_is_damaged(

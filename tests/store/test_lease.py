@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,7 @@ import pytest
 
 from prism_ray.errors import LeaseError
 from prism_ray.store import Lease, StoreFiles, layout
-from prism_ray.store.lease import read_holder
+from prism_ray.store.lease import read_driver, read_holder
 
 TTL_S = 0.6
 
@@ -182,3 +183,36 @@ def test_storage_that_is_away_at_the_end_hides_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt), hold(StoreFiles(str(tmp_path / "run"))):
         take_away_and_interrupt()
+
+
+# What `status` shows
+
+
+def test_status_shows_the_driver_only_while_it_holds_the_lease(files: StoreFiles) -> None:
+    """Catches a run that is shown as idle while it works, or as at work when it has ended."""
+    assert read_driver(files) is None
+    with hold(files, 30.0):
+        driver = read_driver(files)
+        assert driver is not None
+        assert (driver.alive, driver.pid, driver.host) == (True, os.getpid(), socket.gethostname())
+        assert driver.beat_s < 20.0
+        assert str(driver).endswith("s ago)")
+        assert datetime.fromisoformat(driver.since) <= datetime.now(UTC)
+    assert read_driver(files) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "alive"),
+    [({"pid": 2**22 + 1}, False), ({"place": "far"}, True), ({"place": "far", "ttl_s": 0.0}, False)],
+)
+def test_status_tells_a_killed_driver_from_one_at_work(
+    files: StoreFiles, changes: dict[str, object], alive: bool
+) -> None:
+    """Catches a killed driver that is shown as at work; here at once, elsewhere when its heartbeat is old."""
+    with hold(files, 30.0):
+        pass
+    pretend(files, released=False, **changes)
+    driver = read_driver(files)
+    assert driver is not None
+    assert driver.alive is alive
+    assert ("has ended without releasing" in str(driver)) is not alive
