@@ -1,6 +1,7 @@
 """Decoding of image files: upright, RGB, square; and the range of values that they use."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,18 +61,25 @@ def _scaled(values: npt.NDArray[np.generic], full_scale: int) -> npt.NDArray[np.
     return np.round(scaled * (255.0 / full_scale)).astype(np.uint8)
 
 
-def largest_value(path: Path, max_megapixels: float) -> tuple[int, int]:
-    """Return the largest value of an image and the largest of its format: 255 or 65535.
+@dataclass(frozen=True)
+class Seen:
+    """What a look at the pixels of an image shows."""
 
-    Large JPEG files are decoded at a reduced size. Raises whatever Pillow raises for a damaged file.
-    """
+    largest: int
+    full: int  # the largest value of its format: 255 or 65535
+    is_transparent: bool  # some pixels are, and their hidden colours would be taken
+
+
+def look_at_pixels(path: Path, max_megapixels: float) -> Seen:
+    """Decode an image, a large JPEG at a reduced size. Raises whatever Pillow raises for a damaged file."""
     with open_image(path, max_megapixels) as image:
         if image.mode.startswith("I;16"):
-            return int(np.asarray(image).max()), _LARGEST[16]
+            return Seen(int(np.asarray(image).max()), _LARGEST[16], False)
         image.draft(None, (_SEEN_SIDE, _SEEN_SIDE))
+        is_transparent = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255
         if image.mode not in ("L", "RGB"):
-            image = image.convert("RGB")
-        return int(np.asarray(image).max()), _LARGEST[8]
+            image = image.convert("RGBA" if is_transparent else "RGB").convert("RGB")
+        return Seen(int(np.asarray(image).max()), _LARGEST[8], bool(is_transparent))
 
 
 def holds_sixteen_bits_of_colour(path: Path, max_megapixels: float) -> bool:

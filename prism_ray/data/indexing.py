@@ -15,7 +15,7 @@ from prism_ray.data.base import Split, held_out
 from prism_ray.data.formats import FileKind, look_at_all
 from prism_ray.data.hashes import Hashes
 from prism_ray.data.index import FolderIndex, LeftOut
-from prism_ray.data.listing import Listing, check_places, list_classes
+from prism_ray.data.listing import Listing, alike, check_places, list_classes
 from prism_ray.data.value_range import check_range
 from prism_ray.errors import DataError
 
@@ -51,10 +51,10 @@ def index_folder(config: DataConfig, known_order: Sequence[str] = ()) -> FolderI
     files: dict[Split, list[FileKind]]
     files = {split: [k for name in class_names for k in kinds[split][name].values()] for split in paths}
     taken_by_class = [[(path, kind.depth) for path, kind in found.items()] for found in train.values()]
-    check_range(config, roots["train"], taken_by_class)
+    range_notes = check_range(config, roots["train"], taken_by_class)
     hashes = Hashes(config, roots, paths, files)
     notes = [f"passed over: {folder}" for folder in passed_over]
-    notes += _animated(paths, files) + hashes.duplicates()
+    notes += alike(class_names) + _deep(paths) + _animated(paths, files) + range_notes + hashes.duplicates()
     splits: tuple[Split, Split] = ("train", "test")
     return FolderIndex(
         class_names=class_names,
@@ -164,6 +164,11 @@ def _name_lost_images(
 def _check_same_classes(config: DataConfig, train: dict[str, _Kinds], test: dict[str, _Kinds]) -> None:
     unknown, missing = sorted(test.keys() - train.keys()), sorted(train.keys() - test.keys())
     if unknown or missing:
+        forms = alike([*train, *unknown])
+        if forms:
+            raise DataError(
+                f"data.test_path: {config.test_path} and {config.path}: {forms[0]}; rename them alike"
+            )
         has = f"the class folders {', '.join(unknown)}, which are not in"
         lacks = f"no class folders {', '.join(missing)}, which are in"
         raise DataError(
@@ -192,6 +197,15 @@ def _hold_out(
 
 def _labels(counts: list[int]) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+
+
+def _deep(paths: dict[Split, tuple[str, ...]]) -> list[str]:
+    """Return a note on images in folders below their class folder, which may be classes of their own."""
+    deep = [path for found in paths.values() for path in found if path.count("/") > 1]
+    if not deep:
+        return []
+    name = deep[0].partition("/")[0]
+    return [f"{len(deep):,} images are in folders below their class folder: {deep[0]} is of class {name}"]
 
 
 def _animated(paths: dict[Split, tuple[str, ...]], files: dict[Split, list[FileKind]]) -> list[str]:

@@ -5,7 +5,8 @@ Folders named like splits (train, val) are no classes.
 """
 
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def list_classes(root: Path, key: str) -> Listing:
     if not classes:
         raise DataError(_no_classes(root, key, loose))
     _refuse_splits(root, key, list(classes))
+    _refuse_level_above(root, key, list(classes))
     files = {name: sorted(_files_of(root, name, top, classes, passed_over)) for name in classes}
     return Listing(files, loose, tuple(passed_over))
 
@@ -115,6 +117,29 @@ def _refuse_splits(root: Path, key: str, names: list[str]) -> None:
     if test is not None and key == "data.path":
         remedy += f" and data.test_path to {root / test}"
     raise DataError(f"{key}: the folders of {root} are splits and no classes ({', '.join(splits)}); {remedy}")
+
+
+def _refuse_level_above(root: Path, key: str, names: list[str]) -> None:
+    """Raise DataError if the only folder has nothing but the class folders in it."""
+    if len(names) > 1:
+        return
+    inside = _visible(root / names[0])
+    if len(inside) > 1 and all(entry.is_dir() for entry in inside):
+        raise DataError(
+            f"{key}: {root} has only one folder, and the class folders seem to be in it; set {key} to "
+            f"{root / names[0]}"
+        )
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Return a note if names differ only in case, blanks or Unicode form."""
+    by_form: dict[str, list[str]] = {}
+    for name in names:
+        by_form.setdefault(unicodedata.normalize("NFKC", name).strip().casefold(), []).append(name)
+    pairs = [" and ".join(map(repr, found)) for found in by_form.values() if len(found) > 1]
+    if not pairs:
+        return []
+    return [f"class folders differ only in case, blanks or Unicode form: {', '.join(pairs[:3])}"]
 
 
 def _visible(folder: Path) -> list["os.DirEntry[str]"]:

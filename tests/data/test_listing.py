@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prism_ray.data.listing import check_places, list_classes
+from prism_ray.data.listing import alike, check_places, list_classes
 from prism_ray.errors import DataError
 from tests.data.folders import save
 
@@ -111,3 +111,17 @@ def test_a_folder_inside_the_other_is_refused(root: Path, tmp_path: Path) -> Non
         check_places(root / "cat" / "test", root)
     (tmp_path / "beside").mkdir()
     check_places(root, tmp_path / "beside")
+
+
+def test_the_level_above_the_class_folders_is_refused(root: Path, tmp_path: Path) -> None:
+    """One class "images" in place of the classes in that folder."""
+    root.rename(tmp_path / "images")
+    with pytest.raises(DataError, match=f"set data.path to {tmp_path / 'images'}"):
+        list_classes(tmp_path, "data.path")
+
+
+def test_names_that_look_alike_are_told() -> None:
+    """One class in two folders: é of a Mac and é of Linux, Cat and cat."""
+    assert alike(["cat", "dog"]) == []
+    for one, other in (("Cat", "cat"), ("e\u0301t\u00e9", "\u00e9te\u0301"), ("cat ", "cat")):
+        assert "differ only in case, blanks or Unicode form" in alike([one, "dog", other])[0]

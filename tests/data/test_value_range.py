@@ -87,3 +87,17 @@ def test_pixels_without_a_range_are_refused_when_listed(tmp_path: Path) -> None:
     """An hour of training before the first float picture is met."""
     with pytest.raises(DataError, match=r"32 bits per channel have no known range; set data.full_scale"):
         index_folder(config_of(deep(tmp_path, 1, np.float32)))
+
+
+def test_transparent_pixels_are_told(tmp_path: Path) -> None:
+    """Stickers on a background that nobody sees in a viewer, and that every network learns."""
+    root = deep(tmp_path, 255, np.uint8)
+    assert index_folder(config_of(root)).notes == ()
+    pixels = np.full((20, 20, 4), 255, np.uint8)
+    Image.fromarray(pixels).save(root / "cat" / "opaque.png")
+    pixels[:5, :, 3] = 0
+    Image.fromarray(pixels).save(root / "cat" / "sticker.png")
+    Image.fromarray(pixels).save(root / "dog" / "sticker.gif")
+    notes = index_folder(config_of(root, fraction=0.1)).notes
+    assert any("have transparent pixels" in note for note in notes)
+    assert "opaque" not in " ".join(notes)
