@@ -3,6 +3,7 @@
 A student's architecture has the same keys, but a student is always trained from scratch.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,7 +20,8 @@ from prism_ray.config.base import (
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-_WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
+# What follows the @ is a path if it has a slash, or one of these endings (before the key of a network).
+_WEIGHT_FILE = re.compile(r"/|\.(safetensors|pth|pt|bin|ckpt|tar)(#|$)")
 
 
 class NetworkConfig(Section):
@@ -64,7 +66,9 @@ class TeacherConfig(NetworkConfig):
     """timm:<arch> or torchvision:<arch>, for example timm:resnet18: the teacher is trained in squeeze. With
     weights it is not trained: torchvision:<arch>@<weights> (for example IMAGENET1K_V1 or DEFAULT),
     timm:<arch>@pretrained or @<tag>, or <library>:<arch>@<path> with the path of a file of weights
-    (safetensors, or a state dict in .pth, .pt or .bin; a path has a slash or one of these endings)."""
+    (safetensors, or a state dict in .pth, .pt, .bin, .ckpt or .tar; a path has a slash or one of these
+    endings). Of several networks in a file the one that timm takes is taken (state_dict_ema, model_ema,
+    state_dict, model); @<path>#<key> chooses another, for example @x.pth#state_dict."""
     weights_by: Literal["name", "position"] = "name"
     """Assignment of the tensors in a file of weights. name: by their names. position: by their order, for
     a file with the names of another library. The shapes are checked in both cases."""
@@ -121,10 +125,9 @@ class TeacherConfig(NetworkConfig):
 
     @property
     def weights_path(self) -> str | None:
-        """Path or URL of the file of weights; None if there is none."""
+        """Path or URL of the file of weights, with #<key> if that was given; None if there is no file."""
         weights = self.weights
-        is_path = weights is not None and ("/" in weights or weights.endswith(_WEIGHT_FILES))
-        return weights if is_path else None
+        return weights if weights is not None and _WEIGHT_FILE.search(weights) else None
 
     def with_weights_path(self, path: str) -> "TeacherConfig":
         """Return the same teacher with another path of its file of weights."""
@@ -159,6 +162,10 @@ class TeachersConfig(Section):
     """The teachers. Those without weights are trained in squeeze."""
     squeeze: SqueezeConfig = SqueezeConfig()
     """The training of the teachers on the real images."""
+    check_accuracy: bool = True
+    """Test teachers that have weights already on a sample of the training images, and end the run if their
+    accuracy is near chance, or if their answers fit the classes in another order. false: use them as they
+    are. The setting changes no result."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

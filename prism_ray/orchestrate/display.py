@@ -93,6 +93,8 @@ class ProgressDisplay:
     def done(self, commit: Commit) -> None:
         """A unit was committed."""
         self._progress.add(commit)
+        if "note" in commit.stats:  # of the work function, for people
+            self.message(f"{commit.unit}: {commit.stats['note']}")
         stage, _, note = commit.unit.partition("/")
         work = self._stages[stage]
         work.num_done += 1

@@ -112,8 +112,8 @@ def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key
     """Check one teacher of the pool, and its weights as far as possible without a download."""
     num_outputs = num_classes
     if config.weights_path:
-        state, _, _ = read_weights(config, key)
         build = partial(build_without_memory, network_of(config), key=key)
+        state = read_weights(config, build(num_classes).state_dict().keys(), key).state
         num_outputs = infer_num_classes(config, state, build, key)
     elif config.weights:
         num_outputs = describe(config, key).num_classes
@@ -132,7 +132,12 @@ def _size_key(config: TeacherConfig, key: str) -> str:
 def check_classes(config: TeacherConfig, num_outputs: int, num_classes: int, key: str) -> None:
     """Raise ConfigError unless each class of the data has one output of the network."""
     indices, problem = config.class_indices, ""
-    if indices is None and num_outputs != num_classes:
+    if indices is None and num_outputs < num_classes:
+        problem = (
+            f"arch = {config.arch!r}: distinguishes {num_outputs} classes, and the data has {num_classes}; "
+            "take weights of these classes"
+        )
+    elif indices is None and num_outputs != num_classes:
         problem = (
             f"arch = {config.arch!r}: distinguishes {num_outputs} classes, and the data has {num_classes}; "
             f"set {key}.class_indices to the network's output for each class of the data: {num_classes} "

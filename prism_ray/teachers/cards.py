@@ -44,10 +44,14 @@ class TeacherCard:
     class_indices: tuple[Count, ...] | None = None  # output for each class of the data; None: the same
     source: str = SQUEEZED  # or `arch` of the config, which names the source of the weights
     source_sha256: str | None = None  # of the file that the weights came from, if there was one
+    source_network: str | None = None  # key of the network in that file; None: the file is one network
     format: int = FORMAT
 
     def to_json(self) -> bytes:
-        values = {key: value for key, value in asdict(self).items() if key != "format"}  # 1 where none stands
+        values = asdict(self)
+        del values["format"]  # 1 where none stands
+        if self.source_network is None:
+            del values["source_network"]
         return json.dumps(values, indent=1).encode()
 
     @classmethod

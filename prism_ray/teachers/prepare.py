@@ -10,14 +10,16 @@ from prism_ray.config import SqueezeConfig, TeacherConfig
 from prism_ray.data import RealImages, Split
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
+from prism_ray.teachers.answers import Indices, check_answers, sample_images
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.build import build_network, count_parameters, input_size
 from prism_ray.teachers.cards import SQUEEZED, TeacherCard, encode_weights
+from prism_ray.teachers.class_order import check_names
 from prism_ray.teachers.library import network_of
 from prism_ray.teachers.pretrained import PretrainedNetwork, load_pretrained
 from prism_ray.teachers.squeeze import measure_preprocessing, train
 from prism_ray.teachers.teacher import Preprocessing
-from prism_ray.teachers.training import measure_accuracy
+from prism_ray.teachers.training import classify, measure_accuracy
 
 _REPORTED = ("test_accuracy", "validation_accuracy", "num_parameters", "num_bn_layers")
 
@@ -28,13 +30,15 @@ class PreparedTeacher:
 
     weights: bytes  # safetensors
     card: TeacherCard
+    note: str = ""  # for the log
 
     @property
     def stats(self) -> dict[str, Any]:
         """Figures for reports."""
         source = self.card.source
         arch = self.card.network["arch"] if source == SQUEEZED else source
-        return {"arch": arch} | {name: getattr(self.card, name) for name in _REPORTED}
+        note = {"note": self.note} if self.note else {}
+        return {"arch": arch} | {name: getattr(self.card, name) for name in _REPORTED} | note
 
 
 def prepare_teacher(
@@ -45,15 +49,19 @@ def prepare_teacher(
     seed: int,
     device: torch.device,
     checkpoints: Checkpoints | None = None,
+    check_accuracy: bool = True,
 ) -> PreparedTeacher:
     """Squeeze a teacher, or load it if it has weights, and test it on the real test and validation images.
 
     The caller has seeded torch's global generator for the initial weights of a squeezed teacher. Raises
-    ConfigError if weights cannot be loaded or do not fit, EngineError if the loss is not finite.
+    ConfigError if weights cannot be loaded or do not fit, or if `check_accuracy` is set and they are of other
+    classes or of another order of the classes; EngineError if the loss is not finite.
     """
     key = f"teacher {config.name}"
     num_classes = len(data.class_names)
     data.check_test_images()
+    indices, note = config.class_indices, ""
+    picked = None if indices is None else torch.tensor(indices, device=device)
     if config.weights is None:
         size = input_size(config, image_size, key)
         mean, std = config.mean, config.std
@@ -65,10 +73,16 @@ def prepare_teacher(
         made = PretrainedNetwork(network, bare, num_classes, Preprocessing(mean, std, size), None)
         train(network, data, made.preprocessing, squeeze, derive_seed(seed, "order"), device, checkpoints)
     else:
+        if check_accuracy:  # before a download
+            check_names(config, data.class_names, key)
         made = load_pretrained(config, num_classes, image_size, key)
         network = made.network.to(device).to(memory_format=torch.channels_last)
-    indices = config.class_indices
-    picked = None if indices is None else torch.tensor(indices, device=device)
+        sample = sample_images(data)
+        labels = data.labels["train"][sample]
+        answers = classify(network, data, made.preprocessing, device, "train", sample, picked).cpu().numpy()
+        if check_accuracy:
+            check_answers(config, labels, answers, data.class_names, key)
+        note = _note(made, labels, answers, len(data.class_names))
     accuracies: dict[Split, float] = {
         split: measure_accuracy(network, data, made.preprocessing, device, split, picked)
         for split, labels in data.labels.items()
@@ -87,6 +101,18 @@ def prepare_teacher(
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         class_indices=indices,
         source=SQUEEZED if config.weights is None else config.arch,
-        source_sha256=made.source_sha256,
+        source_sha256=made.file.sha256 if made.file else None,
+        source_network=(made.file.network or None) if made.file else None,
     )
-    return PreparedTeacher(weights, card)
+    return PreparedTeacher(weights, card, note)
+
+
+def _note(made: PretrainedNetwork, labels: Indices, answers: Indices, num_classes: int) -> str:
+    """Return what a reader of the log should know about weights that were loaded."""
+    right = (labels == answers).mean()
+    note = f"{right:.1%} of {len(labels):,} training images are right, by chance {1 / num_classes:.1%}"
+    if made.file is not None and made.file.network:
+        others = ", ".join(map(repr, made.file.other_networks))
+        also = f" (it has {others} too; #<key> after the path chooses)" if others else ""
+        note = f"takes {made.file.network!r} of the file{also}; {note}"
+    return note

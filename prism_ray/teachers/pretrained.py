@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from prism_ray.config import NetworkConfig, TeacherConfig
-from prism_ray.errors import ConfigError
 from prism_ray.teachers.build import build_network, build_without_memory, check_classes, input_size
 from prism_ray.teachers.library import describe, load_library_weights, network_of
 from prism_ray.teachers.teacher import Preprocessing
-from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
+from prism_ray.teachers.weights import FileWeights, infer_num_classes, match_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class PretrainedNetwork:
     config: NetworkConfig  # the bare network, for `build_network`
     num_outputs: int
     preprocessing: Preprocessing
-    source_sha256: str | None  # of the file of weights; None if there is no such file
+    file: FileWeights | None  # the file that the weights came from; None if there is no such file
 
 
 def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> PretrainedNetwork:
@@ -32,20 +31,20 @@ def load_pretrained(config: TeacherConfig, num_classes: int, image_size: int, ke
     fit the architecture, or distinguish other classes than the data has.
     """
     bare = network_of(config)
-    facts, digest = describe(config, key), None
+    facts, file = describe(config, key), None
     num_outputs, mean, std = facts.num_classes, facts.mean, facts.std
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once
         if config.weights_path:
-            state, digest, figures = read_weights(config, key)
-            num_outputs = infer_num_classes(config, state, partial(build_without_memory, bare, key=key), key)
-            mean, std = figures or (mean, std)
+            build = partial(build_without_memory, bare, key=key)
+            file = read_weights(config, build(num_classes).state_dict().keys(), key)
+            state = file.state
+            num_outputs = infer_num_classes(config, state, build, key)
+            mean, std = file.figures or (mean, std)
         check_classes(config, num_outputs, num_classes, key)  # before a download
         if not config.weights_path:
             state = load_library_weights(config, key)
         network = build_network(bare, num_outputs, key)
     network.load_state_dict(match_weights(config, state, network, key))
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise ConfigError(f"{key}.arch = {config.arch!r}: the weights have values that are not finite")
     size = input_size(config, image_size, key)
     preprocessing = Preprocessing(config.mean or mean, config.std or std, size)
-    return PretrainedNetwork(network.eval(), bare, num_outputs, preprocessing, digest)
+    return PretrainedNetwork(network.eval(), bare, num_outputs, preprocessing, file)

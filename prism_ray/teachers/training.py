@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,29 @@ def split_evenly(count: int, batch_size: int) -> list[slice]:
 
 
 @torch.no_grad()
+def classify(
+    network: nn.Module,
+    data: RealImages,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    split: Split,
+    indices: npt.NDArray[np.int64],
+    class_indices: Tensor | None = None,
+) -> Tensor:
+    """Return the class (N,) that the network takes each of a split's images `indices` (N,) for.
+
+    The network is set to evaluation mode. `class_indices` (C,) are its outputs for the data's classes, if its
+    classes differ: only these are compared.
+    """
+    network.eval()
+    answers = []
+    for batch in split_evenly(len(indices), _BATCH):
+        images = torch.from_numpy(data.read(split, indices[batch])).to(device)
+        logits = network(preprocessing.apply(to_pixels(images)))
+        answers.append((logits if class_indices is None else logits[:, class_indices]).argmax(dim=1))
+    return torch.cat(answers)
+
+
 def measure_accuracy(
     network: nn.Module,
     data: RealImages,
@@ -31,18 +55,11 @@ def measure_accuracy(
     split: Split = "test",
     class_indices: Tensor | None = None,
 ) -> float:
-    """Return the share of a split's real images that the network classifies correctly (evaluation mode).
+    """Return the share of a split's real images that the network classifies correctly.
 
-    `class_indices` (C,) are its outputs for the data's classes, if its classes differ: only these are
-    compared. The split must have images.
+    Arguments as for `classify`. The split must have images.
     """
-    network.eval()
-    labels = torch.from_numpy(data.labels[split]).to(device)
-    num_right = torch.zeros((), dtype=torch.int64, device=device)
-    for batch in split_evenly(len(labels), _BATCH):
-        images = torch.from_numpy(data.read(split, np.arange(batch.start, batch.stop))).to(device)
-        logits = network(preprocessing.apply(to_pixels(images)))
-        if class_indices is not None:
-            logits = logits[:, class_indices]
-        num_right += (logits.argmax(dim=1) == labels[batch]).sum()
-    return int(num_right) / len(labels)
+    labels = data.labels[split]
+    indices = np.arange(len(labels))
+    answers = classify(network, data, preprocessing, device, split, indices, class_indices)
+    return int((answers == torch.from_numpy(labels).to(device)).sum()) / len(labels)

@@ -1,10 +1,15 @@
 """Weights in files: read without trust in them, and matched to a network by name or by position."""
 
+import argparse
 import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -17,13 +22,19 @@ from torch import Tensor, nn
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError, UsageError
 from prism_ray.teachers.library import drop_auxiliary_heads
+from prism_ray.teachers.state_dicts import COUNTER, choose_network
 from prism_ray.teachers.teacher import Triple, triple
-from prism_ray.teachers.weight_files import open_weights
+from prism_ray.teachers.weight_files import (
+    check_format,
+    is_safetensors,
+    open_weights,
+    split_network,
+    unreadable,
+)
 
 METADATA = "prism_ray"  # key in the metadata of safetensors
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel, of torch.compile
-_COUNTER = "num_batches_tracked"  # kept by BatchNorm; has no effect in use, and old files do not have it
+_VARIANCE = "running_var"  # of BatchNorm
+_SAFETENSORS = re.compile(r"\.safetensors(#|$)")
 _DAMAGED = (SafetensorError, RuntimeError, ValueError, EOFError, OSError, LookupError, TypeError, BadZipFile)
 
 _Shapes = dict[str, tuple[int, ...]]
@@ -32,41 +43,95 @@ _Shapes = dict[str, tuple[int, ...]]
 InputFigures = tuple[Triple, Triple]
 
 
-def read_weights(config: TeacherConfig, key: str) -> tuple[dict[str, Tensor], str, InputFigures | None]:
-    """Return the tensors of a teacher's file of weights in the file's order, the SHA-256 of the file, and
-    mean and std of the network's input if the file has them.
+# Keeps the state dicts of a file that is trusted, and nothing else.
+_KEEP_STATE_DICTS = (
+    'import sys, torch; c = torch.load(sys.argv[1], "cpu", weights_only=False); '
+    'c = c if isinstance(c, dict) else {"state_dict": c}; '
+    'c = {k: getattr(v, "state_dict", lambda: v)() for k, v in c.items()}; '
+    "is_state = lambda v: all(map(torch.is_tensor, v.values() if isinstance(v, dict) else [v])); "
+    "torch.save({k: v for k, v in c.items() if is_state(v)}, sys.argv[2])"
+)
+_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # at the start of files of torch.save until torch 1.5
 
-    Only tensors are unpickled. Raises ConfigError if the file cannot be read, or has no weights.
+
+@dataclass(frozen=True)
+class FileWeights:
+    """The weights of one network in a file."""
+
+    state: dict[str, Tensor]  # under the network's names, or those of another library; in the file's order
+    sha256: str  # of the file
+    figures: InputFigures | None  # mean and std of the network's input, if the file has them
+    network: str  # key of the network in the file; "" if the file as a whole is the network
+    other_networks: tuple[str, ...]  # keys of the others in the file
+
+
+def read_weights(config: TeacherConfig, names: Collection[str], key: str) -> FileWeights:
+    """Return the weights in a teacher's file; `names` are the entries of the state dict of its network.
+
+    Only tensors are unpickled. Raises ConfigError if the file cannot be read, has no weights, or does not
+    have the network that the config chooses.
     """
     path = config.weights_path
     assert path is not None
     where = f"{key}.arch = {config.arch!r}"
     try:
+        path, network = split_network(path)
         with open_weights(path) as file:
             data: bytes = file.read()
-    except UsageError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{where}: {path} cannot be read: {error}; the path must lead to the file on every machine of "
-            "the cluster, or be a URL"
-        ) from error
+        check_format(data, path)
+    except (OSError, ValueError, UsageError) as error:
+        raise unreadable(config, key, path, error) from error
     figures = None
     try:
-        if path.endswith(".safetensors"):
-            values: Any = safetensors.torch.load(data)
+        if is_safetensors(data):
+            contents: Any = safetensors.torch.load(data)
             figures = _input_figures(data)
         else:
-            _check_not_packed(data)
-            values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            contents = _load_tensors(data)
     except UnpicklingError as error:
-        raise ConfigError(
-            f"{where}: {path} has more than tensors in it, or is not a file of weights, and is not loaded: "
-            "such a file can run code. Save the state dict alone: torch.save(network.state_dict(), path)"
-        ) from error
+        raise ConfigError(f"{where}: {_more_than_tensors(path, data)}") from error
     except _DAMAGED as error:
-        raise ConfigError(f"{where}: {path} is damaged or not a file of weights: {error}") from error
-    return _unwrap(values, where), hashlib.sha256(data).hexdigest(), figures
+        cause = str(error).partition("\n")[0]
+        raise ConfigError(f"{where}: {path} is damaged or not a file of weights: {cause}") from error
+    try:
+        chosen = choose_network(contents, names, network)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    state = drop_auxiliary_heads(chosen.state)
+    return FileWeights(state, hashlib.sha256(data).hexdigest(), figures, chosen.key, chosen.others)
+
+
+def _load_tensors(data: bytes) -> Any:
+    if data.startswith(b"PK"):
+        with ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+            num_bytes = sum(entry.file_size for entry in archive.infolist())
+        if any(name.endswith("/constants.pkl") for name in names):
+            remedy = "save torch.jit.load(path).state_dict() with torch.save"
+            raise ValueError(f"it is a TorchScript archive; {remedy}")
+        if not any(name.endswith("/data.pkl") for name in names):
+            raise ValueError("it is a zip archive, and not one of torch.save")
+        if num_bytes > len(data):
+            raise ValueError("its entries are packed, which torch never does; save it with torch.save")
+    elif _TORCH_MAGIC not in data[:32]:
+        raise ValueError("it is neither a file of torch.save nor safetensors")
+    # timm allows the arguments of its training script, too; they are plain values.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _more_than_tensors(path: str, data: bytes) -> str:
+    """Return what is wrong with a file that cannot be loaded without running code, and the remedy."""
+    found: list[str] = []
+    with suppress(*_DAMAGED, UnpicklingError):  # known only for files of torch's present format
+        found = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data)))
+    names = f" ({', '.join(found[:3])}{', ...' * (len(found) > 3)})" if found else ""
+    target = f"{path.rpartition('/')[2].rpartition('.')[0] or 'weights'}-weights.pth"
+    command = shlex.join(["python", "-c", _KEEP_STATE_DICTS, path, target])
+    return (
+        f"{path} has more than tensors in it{names}, and is not loaded: such a file can run code. If you "
+        f"trust it, save its state dicts alone, and give the new file: {command}"
+    )
 
 
 def _input_figures(data: bytes) -> InputFigures | None:
@@ -80,47 +145,6 @@ def _input_figures(data: bytes) -> InputFigures | None:
     if not all(map(math.isfinite, mean + std)) or min(std) <= 0.0:
         raise ValueError(f"its metadata have mean = {mean} and std = {std}")
     return mean, std
-
-
-def _check_not_packed(data: bytes) -> None:
-    """Raise ValueError for an archive with compressed entries, which torch never saves."""
-    if data.startswith(b"PK"):
-        with ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > len(data):
-                raise ValueError("its entries are packed; save it with torch.save")
-
-
-def _unwrap(values: Any, where: str) -> dict[str, Tensor]:
-    """Return the state dict in the contents of a file, under the network's own names."""
-    for _ in _WRAPPERS:  # a limited depth, because a mapping may contain itself
-        if isinstance(values, Mapping):
-            inner = (values[name] for name in _WRAPPERS if isinstance(values.get(name), Mapping))
-            values = next(inner, values)
-    expected = "expected a state dict, a mapping of names to tensors"
-    if not isinstance(values, Mapping) or not values:
-        raise ConfigError(f"{where}: the file contains {type(values).__name__}, {expected}")
-    for name, value in values.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ConfigError(
-                f"{where}: entry {name!r} of the file is {type(value).__name__}, {expected}; it may be under "
-                f"the key {' or '.join(map(repr, _WRAPPERS))}"
-            )
-        if not _is_whole(value):
-            raise ConfigError(
-                f"{where}: entry {name!r} of the file is not a plain tensor, or has more values than the "
-                "file; save network.state_dict() of a network on the CPU"
-            )
-    state = dict(values)
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return drop_auxiliary_heads(state)
-
-
-def _is_whole(value: Tensor) -> bool:
-    """Return whether the file has all of a tensor's values: none on a meta device, none used repeatedly."""
-    if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_nested:
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def infer_num_classes(
@@ -149,14 +173,16 @@ def match_weights(
 ) -> dict[str, Tensor]:
     """Return the file's tensors under the network's names.
 
-    Raises ConfigError, which names the first entry without a partner or with another shape.
+    Raises ConfigError, which names the first entry without a partner, with another shape, or with values
+    that no trained network has.
     """
-    ours, theirs = shapes_of(network.state_dict()), shapes_of(state)
+    expected = network.state_dict()
+    ours, theirs = shapes_of(expected), shapes_of(state)
     partners = _partners(config, theirs, ours, key)
     hint = _other_order(config, theirs, ours)
     for name, shape in ours.items():
         partner = partners.get(name)
-        if partner is None and not name.endswith(_COUNTER):
+        if partner is None and not name.endswith(COUNTER):
             raise _misfit(config, f"the file has no {name!r}{hint}", key)
         if partner is not None and theirs[partner] != shape:
             problem = (
@@ -166,8 +192,29 @@ def match_weights(
     extra = next((name for name in _without_counters(theirs) if name not in partners.values()), None)
     if extra is not None:
         raise _misfit(config, f"the file has {extra!r}, and the network does not{hint}", key)
+    for name, partner in partners.items():
+        bad = _bad_values(name, state[partner], expected[name].is_floating_point())
+        if bad is not None:
+            raise ConfigError(
+                f"{key}.arch = {config.arch!r}: entry {partner!r} of the weights {bad}; take another file or "
+                "checkpoint of this network"
+            )
     zero = torch.zeros((), dtype=torch.int64)
     return {name: state[partners[name]] if name in partners else zero for name in ours}
+
+
+def _bad_values(name: str, value: Tensor, is_floating_point: bool) -> str | None:
+    """Return what is wrong with the values for the entry `name` of a network; None if nothing."""
+    if is_floating_point and not value.is_floating_point():
+        return f"is {str(value.dtype).removeprefix('torch.')}: quantised weights are not read"
+    if not torch.isfinite(value).all():
+        return "has values that are not finite"
+    if name.endswith(_VARIANCE) and value.numel() > 0:
+        if value.min() < 0:
+            return f"has negative variances (down to {value.min().item():.3g})"
+        if value.max() == 0:
+            return "is 0 throughout, and the variances of a trained network are not"
+    return None
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> _Shapes:
@@ -179,7 +226,7 @@ def _partners(config: TeacherConfig, theirs: _Shapes, ours: _Shapes, key: str) -
     """Return the file's entry for each entry of the network that has one."""
     if config.weights_by == "name":
         return {name: name for name in ours if name in theirs}
-    if str(config.weights_path).endswith(".safetensors"):
+    if _SAFETENSORS.search(str(config.weights_path)):
         raise ConfigError(
             f"{key}.weights_by = 'position': {config.weights_path} is a safetensors file, which keeps no "
             "order of its tensors; give a state dict (.pth), or rename the tensors and match them by name"
@@ -200,7 +247,7 @@ def _partners(config: TeacherConfig, theirs: _Shapes, ours: _Shapes, key: str) -
 
 
 def _without_counters(shapes: _Shapes) -> list[str]:
-    return [name for name in shapes if not name.endswith(_COUNTER)]
+    return [name for name in shapes if not name.endswith(COUNTER)]
 
 
 def _other_order(config: TeacherConfig, theirs: _Shapes, ours: _Shapes) -> str:
@@ -208,7 +255,7 @@ def _other_order(config: TeacherConfig, theirs: _Shapes, ours: _Shapes) -> str:
     left = [ours[name] for name in _without_counters(ours)]
     right = [theirs[name] for name in _without_counters(theirs)]
     in_order = len(left) == len(right) and all(a in (b, ()) for a, b in zip(left, right, strict=True))
-    if not in_order or str(config.weights_path).endswith(".safetensors"):
+    if not in_order or _SAFETENSORS.search(str(config.weights_path)):
         return ""
     return "; its tensors have the right shapes in the right order, so weights_by: position would take them"
 

@@ -12,11 +12,18 @@ def squeeze(context: WorkContext, unit: SqueezeUnit) -> Finish:
     """Train the unit's teacher, or load its weights, and test it."""
     config = context.config
     teacher = config.teacher(unit.teacher)
-    size, checkpoints = config.data.image_size, context.checkpoints(unit.id)
     prepared = prepare_teacher(
-        teacher, config.teachers.squeeze, context.data, size, unit.seed, context.device, checkpoints
+        teacher,
+        config.teachers.squeeze,
+        context.data,
+        config.data.image_size,
+        unit.seed,
+        context.device,
+        context.checkpoints(unit.id),
+        config.teachers.check_accuracy,
     )
-    if prepared.card.source_sha256 != context.run.weights.get(unit.teacher):
+    begun_with = context.run.weights.get(unit.teacher)  # SHA-256, then # and the key of the network, if given
+    if prepared.card.source_sha256 != (begun_with and begun_with.partition("#")[0]):
         raise DataError(
             f"teacher {unit.teacher}: the file of weights {teacher.weights_path} has changed since the run "
             "began; restore the earlier file, or use another --store"

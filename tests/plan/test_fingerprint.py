@@ -210,6 +210,7 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
         "data.path",
         "data.test_path",
         "data.download",
+        "teachers.check_accuracy",
         "data.num_classes",
         "data.classes",
         "data.allow_left_out",

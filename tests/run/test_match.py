@@ -75,7 +75,7 @@ def test_a_lost_plan_is_restored_from_the_listing_of_the_store(
 def test_weights_are_asked_for_until_the_store_has_their_teacher(digits_config: Path, tmp_path: Path) -> None:
     """Catches a run that cannot go on without a file that it no longer needs, or that starts without one."""
     path = tmp_path / "weights.pth"
-    path.write_bytes(b"some weights")
+    path.write_bytes(b"\x80 some weights")
     pool = f"teachers.pool=[{{name: a, arch: 'timm:test_resnet@{path}'}}]"
     config = load_config(digits_config, [pool, "recover.primary=a"], str(tmp_path / "run"))
     files = StoreFiles(config.store)
@@ -90,7 +90,7 @@ def test_weights_are_asked_for_until_the_store_has_their_teacher(digits_config: 
     again = match(config, files, "config")
     assert again.weights == asked.weights
     assert again.fits
-    path.write_bytes(b"other weights")
+    path.write_bytes(b"\x80 other weights")
     assert not match(config, files, "config").fits
 
 

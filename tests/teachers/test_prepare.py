@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from prism_ray.config import NetworkConfig, SqueezeConfig, TeacherConfig
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
+from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_seed
 from prism_ray.store import Commit, StoreFiles, write_part
 from prism_ray.teachers.build import build_network
@@ -23,9 +25,9 @@ CPU = torch.device("cpu")
 ONE_EPOCH = SqueezeConfig(epochs=1, flip=False)
 
 
-def prepare(config: TeacherConfig, data: RealImages) -> PreparedTeacher:
+def prepare(config: TeacherConfig, data: RealImages, check_accuracy: bool = True) -> PreparedTeacher:
     torch.manual_seed(3)
-    return prepare_teacher(config, ONE_EPOCH, data, 32, 3, CPU)
+    return prepare_teacher(config, ONE_EPOCH, data, 32, 3, CPU, check_accuracy=check_accuracy)
 
 
 def stored(prepared: PreparedTeacher, folder: Path) -> Teacher:
@@ -80,7 +82,7 @@ def test_a_teacher_with_weights_is_not_trained(digits: RealImages, tmp_path: Pat
     torch.save(network.state_dict(), path)
     indices = tuple(range(11, 1, -1))
     config = TeacherConfig(name="x", arch=f"timm:test_resnet@{path}", class_indices=indices)
-    prepared = prepare(config, digits)
+    prepared = prepare(config, digits, check_accuracy=False)
     card = prepared.card
     assert prepared.weights == encode_weights(network, card.preprocessing)
     assert (card.num_classes, card.class_indices) == (12, indices)
@@ -131,3 +133,92 @@ def test_test_images_are_read_before_the_training(
     data = Damaged("damaged", ("a", "b", "c"), images, labels, 32)
     with pytest.raises(DataError):
         prepare(TeacherConfig(name="x", arch="timm:test_resnet"), data)
+
+
+def twelve_classes(digits: RealImages, names: tuple[str, ...]) -> ArrayImages:
+    """Return the digits, and upside-down twos and sevens as 10 and 11, in folders with these names."""
+    images, labels = (
+        digits.read("train", np.arange(len(digits.labels["train"])))[:, 0],
+        digits.labels["train"],
+    )
+    turned = [(number, np.flatnonzero(labels == label)) for number, label in ((10, 2), (11, 7))]
+    images = np.concatenate([images, *(images[index, ::-1] for _, index in turned)])
+    labels = np.concatenate([labels, *(np.full(len(index), number) for number, index in turned)])
+    place = np.asarray([names.index(str(number)) for number in range(12)])  # of each number in the data
+    of_split = {"train": slice(None), "test": slice(0, 100)}
+    return ArrayImages(
+        "twelve",
+        names,
+        {s: images[i] for s, i in of_split.items()},
+        {s: place[labels[i]] for s, i in of_split.items()},
+        32,
+    )
+
+
+NUMBERS = tuple(map(str, range(12)))
+TEXT = tuple(sorted(NUMBERS))
+
+
+@pytest.fixture(scope="module")
+def weights_in_numbers(digits: RealImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights that were trained with the classes 0 to 11 in the order of numbers."""
+    torch.manual_seed(0)
+    config = TeacherConfig(name="x", arch="timm:test_resnet")
+    data = twelve_classes(digits, NUMBERS)
+    prepared = prepare_teacher(config, SqueezeConfig(epochs=3, flip=False), data, 32, 3, CPU)
+    assert prepared.note == ""  # nothing to tell of a teacher that was squeezed
+    path = tmp_path_factory.mktemp("weights") / "x.safetensors"
+    path.write_bytes(prepared.weights)
+    return path
+
+
+def test_weights_of_another_order_of_the_classes_are_refused(
+    digits: RealImages, weights_in_numbers: Path
+) -> None:
+    """Would catch 16.7 % accuracy and exit code 0: folders sort as text, and the weights as numbers."""
+    arch = f"timm:test_resnet@{weights_in_numbers}"
+    right = prepare(TeacherConfig(name="x", arch=arch), twelve_classes(digits, NUMBERS))
+    assert right.card.test_accuracy is not None
+    assert right.card.test_accuracy > 0.8
+    assert "training images are right, by chance 8.3%" in right.stats["note"]
+    in_text = twelve_classes(digits, TEXT)
+    with pytest.raises(
+        ConfigError, match=r"fit the classes in the order of numbers: .*'10' \(class 2\) as class 10"
+    ) as caught:
+        prepare(TeacherConfig(name="x", arch=arch), in_text)
+    remedy = f"class_indices to [{', '.join(TEXT)}]"
+    assert remedy in str(caught.value)
+    assert "data.classes" in str(caught.value)
+    indices = tuple(map(int, TEXT))
+    repaired = prepare(TeacherConfig(name="x", arch=arch, class_indices=indices), in_text)
+    assert repaired.card.test_accuracy == right.card.test_accuracy
+    taken = prepare(TeacherConfig(name="x", arch=arch), in_text, check_accuracy=False)
+    assert taken.card.test_accuracy is not None
+    assert taken.card.test_accuracy < 0.5
+
+
+def test_weights_that_know_nothing_of_the_classes_are_refused(digits: RealImages, tmp_path: Path) -> None:
+    """Would catch labels by a network of other classes, or without any training."""
+    torch.manual_seed(0)
+    path = tmp_path / "x.pth"
+    torch.save(build_network(NetworkConfig(arch="timm:test_resnet"), 10, "key").state_dict(), path)
+    with pytest.raises(
+        ConfigError, match=r"its accuracy is that of chance: .*teachers\.check_accuracy to false"
+    ):
+        prepare(TeacherConfig(name="x", arch=f"timm:test_resnet@{path}"), digits)
+
+
+def test_the_network_that_was_taken_is_in_the_card_and_the_note(
+    digits: RealImages, weights_in_numbers: Path, tmp_path: Path
+) -> None:
+    """Would catch a choice among the networks of a file that nobody is told of."""
+    state = load_file(weights_in_numbers)
+    torch.save({"model": state, "model_ema": state, "epoch": 3}, tmp_path / "x.pth")
+    config = TeacherConfig(name="x", arch=f"timm:test_resnet@{tmp_path / 'x.pth'}")
+    prepared = prepare(config, twelve_classes(digits, NUMBERS))
+    assert prepared.card.source_network == "model_ema"
+    assert prepared.note.startswith("takes 'model_ema' of the file (it has 'model' too; #<key>")
+    assert b'"source_network": "model_ema"' in prepared.card.to_json()
+    chosen = prepare(TeacherConfig(name="x", arch=f"{config.arch}#model"), twelve_classes(digits, NUMBERS))
+    assert chosen.card.source_network == "model"
+    assert chosen.card.source == f"{config.arch}#model"

@@ -45,7 +45,7 @@ def test_a_files_network_answers_as_before(arch: str, tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), random_before)
     assert loaded.num_outputs == 13
     assert loaded.config == NetworkConfig(arch=arch)
-    assert loaded.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not loaded.network.training
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_torchvisions_inception_keeps_its_own_input(monkeypatch: pytest.MonkeyPa
     loaded = load_pretrained(config, 2, 32, KEY)
     assert loaded.config.kwargs["transform_input"] is True
     assert loaded.preprocessing.size == 224
-    assert loaded.source_sha256 is None
+    assert loaded.file is None
     rebuilt = build_network(loaded.config, 1000, "key")
     rebuilt.load_state_dict(loaded.network.state_dict())
     x = torch.rand(1, 3, 64, 64)

@@ -1,12 +1,17 @@
 """Weights from files: what is read, what is refused, and how tensors find their places."""
 
+import argparse
 import io
 import os
 import pickle
+import shlex
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import safetensors.torch
 import torch
@@ -14,7 +19,7 @@ from torch import Tensor, nn
 
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
-from prism_ray.teachers.weights import METADATA, infer_num_classes, match_weights, read_weights
+from prism_ray.teachers.weights import METADATA, FileWeights, infer_num_classes, match_weights, read_weights
 
 KEY = "teachers.pool.3"
 
@@ -33,6 +38,10 @@ def save(value: Any, path: Path) -> TeacherConfig:
     return teacher(path)
 
 
+def read(config: TeacherConfig) -> FileWeights:
+    return read_weights(config, make_network(5).state_dict().keys(), KEY)
+
+
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -43,8 +52,8 @@ def test_state_dicts_are_unwrapped(tmp_path: Path, wrap: str, prefix: str) -> No
     """Would catch checkpoints of common training scripts that are refused, or load under wrong names."""
     state = make_network(5).state_dict()
     held: Any = {prefix + name: value for name, value in state.items()}
-    read, _, _ = read_weights(save({wrap: held, "epoch": 7} if wrap else held, tmp_path / "x.pth"), KEY)
-    assert equal(read, dict(state))
+    found = read(save({wrap: held, "epoch": 7} if wrap else held, tmp_path / "x.pth"))
+    assert equal(found.state, dict(state))
 
 
 def test_safetensors_are_read_with_their_hash(tmp_path: Path) -> None:
@@ -54,9 +63,9 @@ def test_safetensors_are_read_with_their_hash(tmp_path: Path) -> None:
     state = make_network(5).state_dict()
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file(state, path)
-    read, digest, _ = read_weights(teacher(path), KEY)
-    assert equal({name: read[name] for name in state}, dict(state))
-    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    found = read(teacher(path))
+    assert equal({name: found.state[name] for name in state}, dict(state))
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +85,7 @@ def test_metadata_that_make_no_sense_are_refused(tmp_path: Path, metadata: str) 
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file(make_network(5).state_dict(), path, {METADATA: metadata})
     with pytest.raises(ConfigError, match=r"x\.safetensors is damaged"):
-        read_weights(teacher(path), KEY)
+        read(teacher(path))
 
 
 class Bomb:
@@ -92,10 +101,10 @@ def test_files_that_run_code_are_not_loaded(tmp_path: Path) -> None:
 
     config = save({"state_dict": make_network(5).state_dict(), "arguments": Bomb()}, tmp_path / "x.pth")
     with pytest.raises(ConfigError, match=r"can run code.*state_dict"):
-        read_weights(config, KEY)
+        read(config)
     (tmp_path / "y.bin").write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(ConfigError, match=KEY):
-        read_weights(teacher(tmp_path / "y.bin"), KEY)
+        read(teacher(tmp_path / "y.bin"))
     assert not hasattr(builtins, "bomb_went_off")
 
 
@@ -112,11 +121,11 @@ def repacked(path: Path, compression: int, pickled: bytes | None = None) -> Teac
 def test_an_archive_that_grows_is_not_unpacked(tmp_path: Path) -> None:
     """Catches 200 kB that unpack to 200 MB, or to terabytes."""
     save({"a": torch.zeros(2_000_000)}, tmp_path / "x.pth")
-    read_weights(repacked(tmp_path / "x.pth", zipfile.ZIP_STORED), KEY)
+    read(repacked(tmp_path / "x.pth", zipfile.ZIP_STORED))
     with pytest.raises(
-        ConfigError, match=r"x\.pth is damaged .*: its entries are packed; save it with torch\.save"
+        ConfigError, match=r"x\.pth is damaged .*: its entries are packed, .*save it with torch\.save"
     ):
-        read_weights(repacked(tmp_path / "x.pth", zipfile.ZIP_DEFLATED), KEY)
+        read(repacked(tmp_path / "x.pth", zipfile.ZIP_DEFLATED))
 
 
 def test_a_mapping_that_holds_itself_ends(tmp_path: Path) -> None:
@@ -124,8 +133,8 @@ def test_a_mapping_that_holds_itself_ends(tmp_path: Path) -> None:
     save({"a": 1}, tmp_path / "x.pth")
     itself = b"\x80\x02}q\x00X\n\x00\x00\x00state_dictq\x01h\x00s."
     assert list(pickle.loads(itself)) == ["state_dict"]
-    with pytest.raises(ConfigError, match=r"entry 'state_dict' of the file is dict, expected a state dict"):
-        read_weights(repacked(tmp_path / "x.pth", zipfile.ZIP_STORED, itself), KEY)
+    with pytest.raises(ConfigError, match=r"no tensors in 'state_dict', expected a state dict"):
+        read(repacked(tmp_path / "x.pth", zipfile.ZIP_STORED, itself))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +154,7 @@ def test_tensors_without_their_values_are_refused(tmp_path: Path, value: Tensor)
     with pytest.raises(
         ConfigError, match=r"entry '3\.weight' of the file is not a plain tensor, or has more values"
     ):
-        read_weights(save(state, tmp_path / "x.pth"), KEY)
+        read(save(state, tmp_path / "x.pth"))
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "{folder}/pipe.pth", "{folder}"])
@@ -154,10 +163,10 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, path: str) -> None:
     os.mkfifo(tmp_path / "pipe.pth")
     (tmp_path / "holes.pth").touch()
     os.truncate(tmp_path / "holes.pth", 2**40)
-    with pytest.raises(ConfigError, match="cannot be read: not a regular file"):
-        read_weights(teacher(path.format(folder=tmp_path)), KEY)
+    with pytest.raises(ConfigError, match=r"cannot be read: (not a regular file|it is a folder)"):
+        read(teacher(path.format(folder=tmp_path)))
     with pytest.raises(ConfigError, match=r"cannot be read: 1,099,511,627,776 bytes, and weights can have"):
-        read_weights(teacher(tmp_path / "holes.pth"), KEY)
+        read(teacher(tmp_path / "holes.pth"))
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
@@ -172,7 +181,7 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, ending: str, keep: in
         safetensors.torch.save_file(state, path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ConfigError) as caught:
-        read_weights(teacher(path), KEY)
+        read(teacher(path))
     assert KEY in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -181,26 +190,25 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, ending: str, keep: in
 def test_files_of_other_things_are_refused(tmp_path: Path, value: Any) -> None:
     """Would catch an optimiser's state, or a single tensor, ending in a traceback."""
     with pytest.raises(ConfigError, match="state dict"):
-        read_weights(save(value, tmp_path / "x.pt"), KEY)
+        read(save(value, tmp_path / "x.pt"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Would catch a path that exists on the driver alone, reported without saying so."""
     with pytest.raises(ConfigError, match=r"none\.pth cannot be read.*every machine"):
-        read_weights(teacher(tmp_path / "none.pth"), KEY)
+        read(teacher(tmp_path / "none.pth"))
 
 
 def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
     """Would catch torchvision's own inception weights being refused for the heads that we drop."""
     state = dict(make_network(5).state_dict())
     heads = {"AuxLogits.fc.weight": torch.zeros(2), "aux1.fc.bias": torch.zeros(2)}
-    read, _, _ = read_weights(save({**state, **heads}, tmp_path / "x.pth"), KEY)
-    assert equal(read, state)
+    assert equal(read(save({**state, **heads}, tmp_path / "x.pth")).state, state)
 
 
 def test_the_number_of_classes_is_the_files(tmp_path: Path) -> None:
     """Would catch a network built with the data's class count, into which the weights cannot go."""
-    state, _, _ = read_weights(save(make_network(17).state_dict(), tmp_path / "x.pth"), KEY)
+    state = read(save(make_network(17).state_dict(), tmp_path / "x.pth")).state
     assert infer_num_classes(teacher(tmp_path / "x.pth"), state, make_network, KEY) == 17
     without_counter = [value for value in state.values() if value.dim()]
     renamed = {f"other{number}": value for number, value in enumerate(without_counter)}
@@ -256,3 +264,81 @@ def test_positions_in_safetensors_are_refused(tmp_path: Path) -> None:
     config = teacher(tmp_path / "x.safetensors", weights_by="position")
     with pytest.raises(ConfigError, match=r"keeps no order"):
         match_weights(config, make_network(5).state_dict(), make_network(5), KEY)
+
+
+@pytest.mark.parametrize("by", ["name", "position"])
+@pytest.mark.parametrize(
+    ("entry", "change", "message"),
+    [
+        ("1.running_var", lambda value: -value, r"has negative variances \(down to -1\)"),
+        ("1.running_var", torch.zeros_like, "is 0 throughout"),
+        ("1.running_var", lambda value: value * float("nan"), "has values that are not finite"),
+        ("1.running_mean", lambda value: value + float("inf"), "has values that are not finite"),
+        ("3.weight", lambda value: value * float("nan"), "has values that are not finite"),
+        ("0.weight", lambda value: value.to(torch.int8), "is int8: quantised weights are not read"),
+    ],
+)
+def test_values_of_no_trained_network_are_refused(by: str, entry: str, change: Any, message: str) -> None:
+    """Would catch a file's negative variances told an hour later as "lower the learning rate"."""
+    network = make_network(5)
+    state = dict(network.state_dict())
+    state[entry] = change(state[entry])
+    if by == "position":
+        entry, state = f"x{entry}", {f"x{name}": value for name, value in state.items()}
+    with pytest.raises(ConfigError, match=f"entry '{entry}' of the weights {message}"):
+        match_weights(teacher("x.pth", weights_by=by), state, network, KEY)
+
+
+def test_a_variance_that_is_0_in_part_is_taken() -> None:
+    """Would catch networks with dead channels being refused."""
+    network = make_network(5)
+    network.state_dict()["1.running_var"][1:] = 0.0
+    match_weights(teacher("x.pth"), network.state_dict(), network, KEY)
+
+
+def test_the_network_of_a_key_is_read(tmp_path: Path) -> None:
+    """Would catch a key that belongs to the fingerprint, while the weights are those of another network."""
+    first, second = (make_network(5).state_dict() for _ in range(2))
+    second["0.weight"] = second["0.weight"] + 1
+    save({"model": first, "model_ema": second}, tmp_path / "x.pth")
+    taken = read(teacher(tmp_path / "x.pth"))
+    assert equal(taken.state, dict(second))
+    assert (taken.network, taken.other_networks) == ("model_ema", ("model",))
+    assert equal(read(teacher(f"{tmp_path / 'x.pth'}#model")).state, dict(first))
+    with pytest.raises(ConfigError, match=r"no network 'ema': it has 'model', 'model_ema'"):
+        read(teacher(f"{tmp_path / 'x.pth'}#ema"))
+
+
+def test_arguments_of_a_training_script_do_no_harm(tmp_path: Path) -> None:
+    """Would catch timm's own checkpoints, which have an argparse.Namespace, being refused."""
+    state = make_network(5).state_dict()
+    values = {"state_dict": state, "args": argparse.Namespace(lr=0.1), "arch": "resnet"}
+    assert equal(read(save(values, tmp_path / "x.pth")).state, dict(state))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_remedy_for_a_file_with_more_than_tensors_works(tmp_path: Path, whole: bool) -> None:
+    """Would catch a printed command that does not run, or whose file is refused again."""
+    network = make_network(5)
+    values = network if whole else {"model": network.state_dict(), "epoch": 3, "best": Path("x")}
+    with pytest.raises(ConfigError, match=r"If you trust it, .*: python -c") as caught:
+        read(save(values, tmp_path / "it's.pth"))
+    command = str(caught.value).rpartition("give the new file: ")[2]
+    command = command.replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, timeout=100)
+    assert equal(read(teacher(tmp_path / "it's-weights.pth")).state, dict(network.state_dict()))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
+def test_other_archives_are_told_by_what_they_are(tmp_path: Path) -> None:
+    """Would catch a TorchScript file, or arrays of numpy, as "damaged" and nothing else."""
+    torch.jit.save(torch.jit.trace(make_network(5).eval(), torch.rand(1, 3, 4, 4)), tmp_path / "jit.pth")
+    with pytest.raises(ConfigError, match=r"it is a TorchScript archive; save torch\.jit\.load"):
+        read(teacher(tmp_path / "jit.pth"))
+    numpy.savez(tmp_path / "arrays.npz", x=numpy.zeros(3))
+    (tmp_path / "arrays.npz").rename(tmp_path / "arrays.pth")
+    with pytest.raises(ConfigError, match=r"it is a zip archive, and not one of torch\.save"):
+        read(teacher(tmp_path / "arrays.pth"))
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ConfigError, match=r"neither a file of torch\.save nor safetensors"):
+        read(teacher(tmp_path / "plain.pth"))
