@@ -30,6 +30,7 @@ from prism_ray.store import (
     layout,
     retry_after_store_errors,
     revoke,
+    store_errors_set_aside,
     units_set_aside,
 )
 from prism_ray.store.commits import list_commits
@@ -218,10 +219,22 @@ def _check_none_left_out(files: StoreFiles, names: Collection[str], left_out: Co
     failed = sorted(unit_id for unit_id in left_out if stage_of(unit_id) in names)
     if not failed:
         return
-    named = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
-    units = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
-    raise IncompleteError(
-        f"{units} failed permanently ({named}) and what builds on them was not begun; all else is committed. "
-        f"`{command('failures', files.location)}` shows why; correct the cause, set them back with "
-        f"`{command('retry', '--failed', files.location)}`, and run the same command again"
-    )
+    problems = store_errors_set_aside(files)
+    of_store = [unit_id for unit_id in failed if unit_id in problems]
+    others = [unit_id for unit_id in failed if unit_id not in problems]
+    lines = []
+    if of_store:  # the next call tries them by itself, so the remedy in the problem is the only one
+        lines.append(f"{_named(of_store)} could not be done because of the store: {problems[of_store[0]]}")
+    if others:
+        lines.append(
+            f"{_named(others)} failed permanently; `{command('failures', files.location)}` shows why; "
+            "correct the cause, set back what failed with "
+            f"`{command('retry', '--failed', files.location)}`, and run the same command again"
+        )
+    lines.append("What builds on them was not begun; all else is committed")
+    raise IncompleteError("\n".join(lines))
+
+
+def _named(unit_ids: Sequence[str]) -> str:
+    names = ", ".join(unit_ids[:5]) + (", ..." if len(unit_ids) > 5 else "")
+    return f"{'1 unit' if len(unit_ids) == 1 else f'{len(unit_ids)} units'} ({names})"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from prism_ray.errors import IncompleteError
+from prism_ray.pipeline import _check_none_left_out as check_none_left_out
 from prism_ray.store import Failure, StoreFiles, set_aside
 from tests.stores import committed
 
@@ -42,3 +44,20 @@ def test_what_does_not_build_on_it_is_done_and_retry_completes_the_run(
     result = cli(*arguments)
     assert result.returncode == 0, result.stderr
     assert "evaluate/distilled/student/s000" in committed(store)
+
+
+@pytest.mark.parametrize(
+    ("errors", "retries"),
+    [(["StoreError"] * 2, 0), (["EngineError"] * 2, 1), (["StoreError", "EngineError"], 1)],
+)
+def test_a_full_disk_has_one_remedy(tmp_path: Path, errors: list[str], retries: int) -> None:
+    """Catches `retry --failed` beside `free some space`: the next call tries these units by itself."""
+    files = StoreFiles(str(tmp_path / "run"))
+    problem = "part cannot be written: no space; free some space, then run the same command again"
+    for number, error in enumerate(errors):
+        set_aside(files, Failure(f"recover/x/{number}", error, problem, "Traceback", "here"))
+    with pytest.raises(IncompleteError) as caught:
+        check_none_left_out(files, ["recover"], ["recover/x/0", "recover/x/1"])
+    message = str(caught.value)
+    assert message.count("retry --failed") == retries
+    assert message.count("free some space") == ("StoreError" in errors)

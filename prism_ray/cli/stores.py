@@ -92,7 +92,7 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
 @json_option
 def failures(store: str, as_json: bool) -> None:
     """List the failed attempts in STORE, and the units that were set aside because of them."""
-    from prism_ray.store import layout, read_failures, units_set_aside
+    from prism_ray.store import layout, read_failures, store_errors_set_aside, units_set_aside
 
     files, _ = existing_run(store)
     found, aside = list(read_failures(files)), units_set_aside(files)
@@ -109,7 +109,10 @@ def failures(store: str, as_json: bool) -> None:
         say(f"{len(found)} {noun} failed; tracebacks are in {files.location}/{layout.FAILURES}")
     else:
         click.echo("No attempt failed.")
-    click.echo(f"Next: {command('retry', '--failed', files.location) if aside else resume_command(files)}")
+    needs_retry = any(unit_id not in store_errors_set_aside(files) for unit_id in aside)
+    click.echo(
+        f"Next: {command('retry', '--failed', files.location) if needs_retry else resume_command(files)}"
+    )
 
 
 @main.command()

@@ -10,7 +10,8 @@ from contextlib import contextmanager, nullcontext
 import ray
 
 from prism_ray.config import Config, ElasticActors
-from prism_ray.errors import OrchestrateError
+from prism_ray.errors import OrchestrateError, UsageError
+from prism_ray.orchestrate.fitting import check_fit
 from prism_ray.orchestrate.guard import guarded_local_ray
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.signals import answer_to_sigterm_kept, interrupts_held_back
@@ -25,7 +26,8 @@ def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
     """Join the cluster of RAY_ADDRESS, or start a local Ray that ends with the context.
 
     `num_threads` per actor comes from the config or from the run that is resumed; None: cores / actors.
-    Raises OrchestrateError if the cluster cannot be reached or is too small.
+    Raises OrchestrateError if the cluster cannot be reached, and UsageError if no machine fits an actor and
+    no autoscaler can bring one.
     """
     address = os.environ.get("RAY_ADDRESS")
     try:
@@ -79,7 +81,7 @@ def _shape(config: Config, num_threads: int | None) -> Shape:
     if num_gpus == "auto":
         num_gpus = 1.0 if cluster_gpus else 0.0
     if not os.environ.get("RAY_ADDRESS") and num_gpus > cluster_gpus:
-        raise OrchestrateError(
+        raise UsageError(
             f"orchestrate.gpus_per_actor = {num_gpus:g}: this machine has {cluster_gpus:g} GPUs that Ray can "
             "see; set it to auto or 0, or set RAY_ADDRESS to a cluster that has them"
         )
@@ -90,7 +92,9 @@ def _shape(config: Config, num_threads: int | None) -> Shape:
     if num_threads is None:
         cpus = [node.get("CPU", 0.0) for node in nodes]
         num_threads = max(1, int(min(sum(cpus) / most, max(cpus, default=1.0))))
-    return Shape(fewest, most, num_threads, num_gpus)
+    shape = Shape(fewest, most, num_threads, num_gpus)
+    check_fit(orchestrate, shape)
+    return shape
 
 
 def _bounds(actors: int | ElasticActors) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from prism_ray.store.failures import (
     retry,
     retry_after_store_errors,
     set_aside,
+    store_errors_set_aside,
     units_set_aside,
 )
 from prism_ray.store.files import StoreFiles
@@ -29,6 +30,7 @@ __all__ = [
     "retry_after_store_errors",
     "revoke",
     "set_aside",
+    "store_errors_set_aside",
     "units_set_aside",
     "write_commit",
     "write_part",

@@ -50,16 +50,23 @@ def units_set_aside(files: StoreFiles) -> list[str]:
 
 def retry_after_store_errors(files: StoreFiles) -> list[str]:
     """Set the units that were set aside because of the store back to pending; return their ids."""
-    unit_ids = []
-    for unit_id in units_set_aside(files):
-        try:
-            is_of_store = read_record(files, layout.aside(unit_id), Failure).error == StoreError.__name__
-        except StoreError:  # its record is damaged
-            is_of_store = True
-        if is_of_store:
-            unit_ids.append(unit_id)
+    unit_ids = list(store_errors_set_aside(files))
     retry(files, unit_ids)
     return unit_ids
+
+
+def store_errors_set_aside(files: StoreFiles) -> dict[str, str]:
+    """Return the units that were set aside because of the store, with the cause; the next call tries them."""
+    found = {}
+    for unit_id in units_set_aside(files):
+        try:
+            record = read_record(files, layout.aside(unit_id), Failure)
+        except StoreError as error:  # its record is damaged
+            found[unit_id] = error.problem
+        else:
+            if record.error == StoreError.__name__:
+                found[unit_id] = record.message
+    return found
 
 
 def retry(files: StoreFiles, unit_ids: Iterable[str]) -> None:

@@ -32,8 +32,18 @@ def test_a_cluster_too_small_is_an_error_not_a_wait(
     """Catches waiting for a GPU that this machine has not and will never have."""
     overrides = ["orchestrate.gpus_per_actor=1", "orchestrate.actor_start_timeout_s=3"]
     result = run_fault("start", tmp_path / "run", digits_config, overrides, environment)
-    assert result["error"] == "OrchestrateError"
+    assert result["error"] == "UsageError"
     assert "orchestrate.gpus_per_actor = 1: this machine has 0 GPUs" in str(result["message"])
+
+
+def test_an_accelerator_that_this_machine_has_not_is_told_at_once(
+    tmp_path: Path, digits_config: Path, environment: dict[str, str]
+) -> None:
+    """Catches five minutes of waiting for an H100 on a laptop."""
+    overrides = ["orchestrate.accelerator_type=H100"]
+    result = run_fault("start", tmp_path / "run", digits_config, overrides, environment)
+    assert result["error"] == "UsageError"
+    assert "orchestrate.accelerator_type = 'H100': none of the cluster's 1 machine" in str(result["message"])
 
 
 def test_actors_that_stay_pending_are_an_error_in_time(
