@@ -1,4 +1,4 @@
-"""The results of a run, from its commits alone: its students, and the measures of its images."""
+"""The results of a run, from its commits alone: teachers, students, and the measures of the images."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,11 +9,24 @@ from pydantic import ConfigDict
 
 from prism_ray.run import Run, RunProgress
 from prism_ray.stages.evaluate import students
+from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import Commit, StoreFiles
 from prism_ray.store.records import FINITE, record_of
 from prism_ray.store.remedy import unfit
 
 Figures = TypeVar("Figures")
+
+
+@dataclass(frozen=True)
+class TeacherFigures:
+    """A teacher in the store."""
+
+    name: str
+    arch: str
+    num_parameters: int
+    num_bn_layers: int
+    test_accuracy: float | None  # share in [0, 1] of the real test images, if there are any
+    validation_accuracy: float | None  # the same for the validation images
 
 
 @dataclass(frozen=True)
@@ -147,3 +160,15 @@ def read_other_results(files: StoreFiles, run: Run, progress: RunProgress) -> Re
             if figures.name not in run.config.image_sets:
                 sets.setdefault(figures.name, figures)
     return Results(tuple(rows.values()), tuple(sets.values()))
+
+
+def read_teachers(files: StoreFiles, run: Run, progress: RunProgress) -> tuple[TeacherFigures, ...]:
+    """Read the figures of the teachers in the store, in the order of the pool.
+
+    Raises StoreError if a commit does not have the figures of its teacher.
+    """
+    return tuple(
+        figures_of(files, progress.commits[unit_id], TeacherFigures, name=teacher.name)
+        for teacher in run.config.teachers.pool
+        if (unit_id := scope_of_teacher(teacher.name)) in progress.commits
+    )

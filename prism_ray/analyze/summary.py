@@ -8,27 +8,22 @@ from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 
-from prism_ray.analyze.results import Results, figures_of, number_text, read_other_results, read_results
+from prism_ray.analyze.results import (
+    Results,
+    TeacherFigures,
+    number_text,
+    read_other_results,
+    read_results,
+    read_teachers,
+)
 from prism_ray.analyze.states import stage_states
+from prism_ray.analyze.verdict import Verdict, judge, observe
 from prism_ray.config.resolve import STUDENT
 from prism_ray.run import NOT_IN_CONFIG, Run, RunProgress
 from prism_ray.stages import Within, stages
-from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import Driver, StoreFiles, read_driver
 
 _IMAGES = "Images (intra-class cosine similarity: lower is more diverse)"
-
-
-@dataclass(frozen=True)
-class TeacherFigures:
-    """A teacher in the store."""
-
-    name: str
-    arch: str
-    num_parameters: int
-    num_bn_layers: int
-    test_accuracy: float | None  # share in [0, 1] of the real test images, if there are any
-    validation_accuracy: float | None  # the same for the validation images
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,7 @@ class Summary:
     stages: tuple[StageFigures, ...]
     teachers: tuple[TeacherFigures, ...]
     results: Results
+    verdict: Verdict
     damaged: dict[str, str]
     driver: Driver | None
     other_sets: tuple[OtherSet, ...]
@@ -80,13 +76,16 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
-        results = {"results": self.results.to_json(), "other_results": self.other_results.to_json()}
-        return asdict(self) | results
+        return asdict(self) | {
+            "results": self.results.to_json(),
+            "other_results": self.other_results.to_json(),
+            "verdict": self.verdict.to_json(),
+        }
 
 
 def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
     """Read the figures from the commits; raises StoreError if one does not have the figures of its unit."""
-    commits, driver = progress.commits, read_driver(files)
+    driver = read_driver(files)
     states = stage_states(progress, driver is not None and driver.alive)
     figures = []
     for stage in progress.stages:
@@ -101,17 +100,13 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
                 state=states[stage.stage],
             )
         )
-    teachers = [
-        figures_of(files, commits[unit_id], TeacherFigures, name=teacher.name)
-        for teacher in run.config.teachers.pool
-        if (unit_id := scope_of_teacher(teacher.name)) in commits
-    ]
     return Summary(
         store=files.location,
         complete=progress.complete,
         stages=tuple(figures),
-        teachers=tuple(teachers),
+        teachers=read_teachers(files, run, progress),
         results=read_results(files, run, progress),
+        verdict=judge(run, [observe(files, run, progress)]),
         damaged=progress.damaged,
         driver=driver,
         other_sets=tuple(_other_sets(run, progress)),

@@ -74,6 +74,7 @@ def _do_and_report(
         f"Bytes         {sum(outcome.stage_bytes.values()):,} in this call, {summary.num_bytes:,} in all"
     )
     click.echo(f"Store         {files.location}")
+    say(f"Verdict: {summary.verdict.text}")
     if summary.complete:
         click.echo(f"Next: look at the images with\n  {command('show', files.location)}")
     else:

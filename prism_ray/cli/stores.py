@@ -40,6 +40,7 @@ def status(store: str, as_json: bool) -> None:
             say(f"damaged: {unit_id}: {problem}")
         if summary.driver is not None:
             say(f"Driver        {summary.driver}")
+        say(f"Verdict: {summary.verdict.text}")
         if summary.complete:
             click.echo(f"Complete. Next: {command('show', files.location)}")
         else:
@@ -261,22 +262,28 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
 @click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Set to compare with.")
 @json_option
 def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
-    """Print one table (Markdown) of the runs in STOREs: the same config with different seeds."""
-    from prism_ray.analyze.compare import check_comparable, comparable_results, shared_rows, to_markdown
+    """Print a table (Markdown) and a verdict on the runs in STOREs: one config with different seeds."""
+    from prism_ray.analyze.compare import check_comparable, shared_rows, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
+    from prism_ray.analyze.verdict import judge, observe
     from prism_ray.run import NOT_IN_CONFIG, read_progress
 
-    runs, results = {}, []
+    runs, observed = {}, []
     for store in stores:
         files, run = existing_run(store)
         if files.location in runs:
             raise UsageError(f"{store!r} is given twice; remove one")
         runs[files.location] = run, read_progress(files, run)
-        results.append(comparable_results(files, *runs[files.location]))
+        observed.append(observe(files, *runs[files.location]))
     check_comparable(runs)
-    shared, left_out = shared_rows(results)
+    shared, left_out = shared_rows([each.results for each in observed])
     if left_out:
         names = ", ".join(left_out)
         say(f"note: {names}: left out, because not all runs have it ({NOT_IN_CONFIG})", err=True)
     comparison = compare_runs(shared, baseline)
-    click.echo(json.dumps(comparison.to_json()) if as_json else to_markdown(comparison))
+    verdict = judge(run, observed)
+    if as_json:
+        click.echo(json.dumps(comparison.to_json() | {"verdict": verdict.to_json()}))
+        return
+    click.echo(to_markdown(comparison))
+    say(f"\nVerdict: {verdict.text}")
