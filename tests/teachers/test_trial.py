@@ -4,15 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from torchvision.models import get_model_weights
+
+from prism_ray.config import load_config
+from prism_ray.errors import ConfigError
+from prism_ray.teachers.trial import try_networks
+
 CODE = """
 import sys
 from prism_ray.config import load_config
 from prism_ray.errors import PrismRayError
 from prism_ray.teachers.trial import try_networks
+NAMES = [str(number) for number in range(10)]
 for override in sys.argv[2:]:
     config = load_config(__import__("pathlib").Path(sys.argv[1]), [override], "/nowhere")
     try:
-        try_networks(config, 10, set())
+        try_networks(config, NAMES, set())
         print("fine")
     except PrismRayError as error:
         print(type(error).__name__, error)
@@ -29,3 +37,14 @@ def test_networks_are_tried_without_torch_in_this_process(digits_config: Path) -
     first, second = answer.stdout.splitlines()
     assert first == "fine"
     assert second.startswith("ConfigError teachers.pool.0.arch = 'timm:test_resnett'")
+
+
+def test_a_wrong_order_of_library_weights_is_known_before_a_download(digits_config: Path) -> None:
+    """A `plan` that passes ImageNet weights for class folders in another order."""
+    names = list(get_model_weights("resnet18")["IMAGENET1K_V1"].meta["categories"])
+    arch = "torchvision:resnet18@IMAGENET1K_V1"
+    overrides = [f"teachers.pool.0.arch={arch}", "teachers.pool.0.kwargs={}", "data.image_size=32"]
+    config = load_config(digits_config, overrides, "/nowhere")
+    try_networks(config, names, set())
+    with pytest.raises(ConfigError, match=r"its classes have another order than the data"):
+        try_networks(config, sorted(names), set())
