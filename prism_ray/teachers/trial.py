@@ -20,8 +20,7 @@ _TIMEOUT_S = 600.0
 def try_networks(config: Config, class_names: Sequence[str], in_store: Set[str]) -> None:
     """Build the config's networks elsewhere, and compare the names of library weights with the data's.
 
-    Raises ConfigError for what is wrong with them, PrismRayError if the trial itself fails, for example because
-    torch cannot be loaded.
+    Raises ConfigError for what is wrong with them, PrismRayError if the trial itself fails (no torch).
     """
     if "torch" in sys.modules:
         _try(config, class_names, in_store)
