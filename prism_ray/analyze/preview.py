@@ -136,7 +136,7 @@ def _check_networks(asked: Asked, progress: RunProgress | None) -> None:
             return
     pool = (teacher.name for teacher in config.teachers.pool)
     in_store = {name for name in pool if progress and scope_of_teacher(name) in progress.done}
-    try_networks(config, asked.facts.num_classes, in_store)
+    try_networks(config, asked.facts.class_names, in_store)
 
 
 def _preview_classes(data: RealImages) -> tuple[ClassPreview, ...]:

@@ -2,14 +2,14 @@
 
     python -m prism_ray.teachers.trial < request.json
 
-The request has the config, the number of classes and the teachers in the store. The answer is one line of
+The request has the config, the classes of the data and the teachers in the store. The answer is one line of
 JSON: null, or the error's name and message.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from prism_ray.config import Config, parse_stored_config
 from prism_ray.errors import BY_NAME, PrismRayError
@@ -17,7 +17,7 @@ from prism_ray.errors import BY_NAME, PrismRayError
 _TIMEOUT_S = 600.0
 
 
-def try_networks(config: Config, num_classes: int, in_store: Set[str]) -> None:
+def try_networks(config: Config, class_names: Sequence[str], in_store: Set[str]) -> None:
     """Build the config's networks elsewhere; raises as `check_networks` does.
 
     Raises PrismRayError if the trial itself fails, for example because torch cannot be loaded.
@@ -25,11 +25,11 @@ def try_networks(config: Config, num_classes: int, in_store: Set[str]) -> None:
     if "torch" in sys.modules:
         from prism_ray.teachers.build import check_networks
 
-        check_networks(config, num_classes, in_store)
+        check_networks(config, class_names, in_store)
         return
     request = {
         "config": config.model_dump(mode="json"),
-        "num_classes": num_classes,
+        "class_names": list(class_names),
         "in_store": sorted(in_store),
     }
     command = [sys.executable, "-m", __name__]
@@ -61,7 +61,7 @@ def _main() -> None:
     config = parse_stored_config(request["config"], "the config")
     answer = None
     try:
-        check_networks(config, request["num_classes"], set(request["in_store"]))
+        check_networks(config, request["class_names"], set(request["in_store"]))
     except PrismRayError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
     print(json.dumps(answer))

@@ -12,7 +12,7 @@ from prism_ray.teachers.trial import try_networks
 for override in sys.argv[2:]:
     config = load_config(__import__("pathlib").Path(sys.argv[1]), [override], "/nowhere")
     try:
-        try_networks(config, 10, set())
+        try_networks(config, list('abcdefghij'), set())
         print("fine")
     except PrismRayError as error:
         print(type(error).__name__, error)
