@@ -111,7 +111,7 @@ def distill(
         ):
             pool = (teacher.name for teacher in config.teachers.pool)
             in_store = {name for name in pool if progress and scope_of_teacher(name) in progress.done}
-            dispatcher.check_networks(asked.facts.num_classes, in_store)
+            dispatcher.check_networks(asked.facts.class_names, in_store)
             start_seconds = time.monotonic() - started
             committed, bound = asked.committed, asked.bound
             if not is_alone or lease.followed != holder:  # another driver has worked since they were listed

@@ -8,7 +8,7 @@ import resource
 import socket
 import threading
 import traceback
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,12 +80,14 @@ class WorkerActor:
         """Return where the actor runs, as soon as it lives."""
         return ActorInfo(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id())
 
-    def check_networks(self, config: Config, num_classes: int, in_store: Set[str]) -> Failure | None:
+    def check_networks(
+        self, config: Config, class_names: Sequence[str], in_store: Set[str]
+    ) -> Failure | None:
         """Build the config's networks without memory; return what is wrong with them, if anything."""
         from prism_ray.teachers.build import check_networks
 
         try:
-            check_networks(config, num_classes, in_store)
+            check_networks(config, class_names, in_store)
         except Exception as error:
             return _describe("check_networks", error)
         return None

@@ -6,7 +6,7 @@ Other modules decide what an actor works on, and what follows when it dies.
 
 import time
 import uuid
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -198,9 +198,11 @@ class Actors:
             ray.wait(calls, num_returns=len(calls), timeout=_STOP_TIMEOUT_S)
         self.remove(*self._actors)
 
-    def check_networks(self, name: str, num_classes: int, in_store: Set[str]) -> Failure | Death | None:
+    def check_networks(
+        self, name: str, class_names: Sequence[str], in_store: Set[str]
+    ) -> Failure | Death | None:
         """Lets an actor build the config's networks; returns what is wrong with them, or that it died."""
-        call = self._actors[name].handle.check_networks.remote(self._config, num_classes, in_store)
+        call = self._actors[name].handle.check_networks.remote(self._config, class_names, in_store)
         try:
             problem: Failure | None = ray.get(call, timeout=_ANSWER_TIMEOUT_S)
         except RayActorError as error:

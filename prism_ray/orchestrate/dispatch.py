@@ -5,7 +5,7 @@ pass through here; pixels never do.
 """
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Self
 
 from prism_ray.config import Config
@@ -45,14 +45,14 @@ class Dispatcher:
         self._ledger = ledger
         self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
 
-    def check_networks(self, num_classes: int, in_store: Set[str]) -> None:
+    def check_networks(self, class_names: Sequence[str], in_store: Set[str]) -> None:
         """Lets the first actor that starts build the config's networks; raises what is wrong with them.
 
         The files of weights of the teachers `in_store` are not needed.
         """
         while True:
             name = self._first_actor()
-            problem = self.actors.check_networks(name, num_classes, in_store)
+            problem = self.actors.check_networks(name, class_names, in_store)
             if not isinstance(problem, Death):
                 break
             self._take_death(name, problem)

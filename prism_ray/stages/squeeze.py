@@ -35,7 +35,8 @@ class SqueezeStage(Stage):
     checkpoints = True
 
     def units(self, basis: Basis, within: Within = ALL) -> Iterator[SqueezeUnit]:
-        for teacher in basis.config.teachers.pool:
+        # Those with weights first: what is wrong with them is known before hours of training.
+        for teacher in sorted(basis.config.teachers.pool, key=lambda teacher: teacher.weights is None):
             yield SqueezeUnit(teacher.name, derive_seed(basis.config.seed, "squeeze", teacher.name))
 
     def scopes(self, basis: Basis, view: SettingsView, weights: dict[str, str]) -> Iterator[Scope]:

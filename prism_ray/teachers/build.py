@@ -3,7 +3,7 @@
 Also the check, before any work is done, that every network of a config fits its purpose.
 """
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from prism_ray.config import Config, NetworkConfig, TeacherConfig
 from prism_ray.config.resolve import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.teachers.class_order import check_names
 from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of
 from prism_ray.teachers.pooling import make_pooling_deterministic
 from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
@@ -80,18 +81,21 @@ def input_size(config: TeacherConfig, image_size: int, key: str) -> int:
     return image_size if config.input_size == "run" else config.input_size
 
 
-def check_networks(config: Config, num_classes: int, in_store: Set[str] = frozenset()) -> None:
+def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str] = frozenset()) -> None:
     """Build every network of the config, without memory if possible, and pass two images through it.
 
     Raises ConfigError for a network that cannot be built, has no BatchNorm layer (a BN teacher needs one),
-    does not take images of its size, or does not return logits; for weights that are missing, do not fit, or
-    distinguish other classes than the data has. Weights of the teachers `in_store` were checked when they
-    were stored, and their files may be gone.
+    does not take images of its size, or does not return logits; for weights that are missing, do not fit,
+    distinguish other classes than the data has, or have their names in another order. Weights of the teachers
+    `in_store` were checked when they were stored, and their files may be gone.
     """
+    num_classes = len(class_names)
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
         if teacher.weights_path and teacher.name in in_store:
             continue
+        if config.teachers.check_accuracy:
+            check_names(teacher, class_names, key)
         network = _check_teacher(teacher, num_classes, config.data.image_size, key)
         if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(

@@ -17,9 +17,10 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
+from prism_ray.teachers.library import describe
 
 _SYNSET = re.compile(r"n\d{8}")
-_LISTED = 24  # numbers of class_indices in a message
+_LISTED = 128  # numbers of class_indices in a message
 _SHOWN_PAIRS = 3
 
 Order = tuple[int, ...]  # for each class of the data, its index in the order
@@ -84,10 +85,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
-def outputs_by_name(config: TeacherConfig) -> dict[str, set[int]]:
+def _outputs_by_name(config: TeacherConfig) -> dict[str, set[int]]:
     """Return the outputs of library weights under each name that the library knows for them; {} if none."""
-    if config.weights is None or config.weights_path is not None:
-        return {}
+    assert config.weights is not None
     names: list[list[str]] = []
     subset = None
     if config.library == "torchvision":
@@ -113,29 +113,42 @@ def outputs_by_name(config: TeacherConfig) -> dict[str, set[int]]:
 
 
 def indices_by_name(config: TeacherConfig, class_names: Sequence[str]) -> tuple[set[int], ...] | None:
-    """Return the outputs that have the name of each class of the data; None if a class is not known there."""
-    outputs = outputs_by_name(config)
+    """Return the outputs that have the name of each class of the data, in the weights of a library.
+
+    None if a class is not known there.
+    """
+    outputs = _outputs_by_name(config)
     found = tuple(outputs.get(_plain(name), set()) for name in class_names)
     return found if outputs and all(found) else None
 
 
 def check_names(config: TeacherConfig, class_names: Sequence[str], key: str) -> None:
-    """Raise ConfigError if library weights know all classes of the data by name, at other outputs."""
+    """Raise ConfigError if library weights know all classes of the data by name, at other outputs.
+
+    Also raises ConfigError if the library has no such weights. Weights in a file have no names.
+    """
+    if config.weights is None or config.weights_path is not None:
+        return
+    num_outputs = describe(config, key).num_classes
     known = indices_by_name(config, class_names)
     if known is None:
         return
+    remedy = f"set {key}.class_indices to {shown_indices([min(named) for named in known])}"
+    if config.class_indices is None and num_outputs != len(class_names):
+        raise ConfigError(
+            f"{key}.arch = {config.arch!r}: distinguishes {num_outputs} classes, among them by name the "
+            f"{len(class_names)} of the data; {remedy}"
+        )
     used = config.class_indices or range(len(class_names))
     wrong = [k for k, (output, named) in enumerate(zip(used, known, strict=False)) if output not in named]
-    if not wrong:
-        return
-    k = wrong[0]
-    raise ConfigError(
-        f"{key}.arch = {config.arch!r}: its classes have another order than the data: class "
-        f"{class_names[k]!r} is output {min(known[k])} by its name, and {used[k]} would be used "
-        f"({len(wrong)} of {len(class_names)} classes differ); set {key}.class_indices to "
-        f"{shown_indices([min(named) for named in known])}, or teachers.check_accuracy to false to use the "
-        "teacher as it is"
-    )
+    if wrong:
+        k = wrong[0]
+        raise ConfigError(
+            f"{key}.arch = {config.arch!r}: its classes have another order than the data: class "
+            f"{class_names[k]!r} is output {min(known[k])} by its name, and {used[k]} would be used "
+            f"({len(wrong)} of {len(class_names)} classes differ); {remedy}, or teachers.check_accuracy to "
+            "false to use the teacher as it is"
+        )
 
 
 def shown_indices(indices: Sequence[int]) -> str:

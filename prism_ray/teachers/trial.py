@@ -2,7 +2,7 @@
 
     python -m prism_ray.teachers.trial < request.json
 
-The request has the config, the names of the classes and the teachers in the store. The answer is one line of
+The request has the config, the classes of the data and the teachers in the store. The answer is one line of
 JSON: null, or the error's name and message.
 """
 
@@ -18,16 +18,18 @@ _TIMEOUT_S = 600.0
 
 
 def try_networks(config: Config, class_names: Sequence[str], in_store: Set[str]) -> None:
-    """Build the config's networks elsewhere, and compare the names of library weights with the data's.
+    """Build the config's networks elsewhere; raises as `check_networks` does.
 
     Raises ConfigError for what is wrong with them, PrismRayError if the trial itself fails (no torch).
     """
     if "torch" in sys.modules:
-        _try(config, class_names, in_store)
+        from prism_ray.teachers.build import check_networks
+
+        check_networks(config, class_names, in_store)
         return
     request = {
         "config": config.model_dump(mode="json"),
-        "class_names": class_names,
+        "class_names": list(class_names),
         "in_store": sorted(in_store),
     }
     command = [sys.executable, "-m", __name__]
@@ -52,22 +54,12 @@ def try_networks(config: Config, class_names: Sequence[str], in_store: Set[str])
     raise BY_NAME.get(answer["error"], PrismRayError)(answer["message"])
 
 
-def _try(config: Config, class_names: Sequence[str], in_store: Set[str]) -> None:
-    from prism_ray.teachers.build import check_networks
-    from prism_ray.teachers.class_order import check_names
-
-    check_networks(config, len(class_names), in_store)
-    for number, teacher in enumerate(config.teachers.pool):
-        if teacher.weights is not None and config.teachers.check_accuracy and teacher.name not in in_store:
-            check_names(teacher, class_names, f"teachers.pool.{number}")
-
-
 def _main() -> None:
     request = json.load(sys.stdin)
     config = parse_stored_config(request["config"], "the config")
     answer = None
     try:
-        _try(config, request["class_names"], set(request["in_store"]))
+        check_networks(config, request["class_names"], set(request["in_store"]))
     except PrismRayError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
     print(json.dumps(answer))

@@ -68,10 +68,10 @@ try:
         with Dispatcher(config, files, shape, Listener(), Ledger(files)) as dispatcher:
             if fault == "early":
                 threading.Thread(target=kill_first_actor, daemon=True).start()
-                dispatcher.check_networks(10, frozenset())
+                dispatcher.check_networks(list(map(str, range(10))), frozenset())
                 print(json.dumps({"deaths": dispatcher.losses.num_deaths_in_a_row}))
             elif fault == "arch":
-                dispatcher.check_networks(10, frozenset())
+                dispatcher.check_networks(list(map(str, range(10))), frozenset())
             elif fault == "unit":
                 bad = RecoverUnit("distilled", "bad", (Slot(0, 0),), (5,), (("resnet",),), 1)
                 good = next(u for u in run.plan.units("recover", "random-real"))

@@ -1,6 +1,7 @@
 """What a run says of itself while it goes on."""
 
 import io
+from dataclasses import replace
 
 from prism_ray.orchestrate.display import ProgressDisplay
 from prism_ray.plan import Plan
@@ -66,3 +67,14 @@ def test_bars_on_a_terminal() -> None:
     text = play(Terminal(), interval=0.0)
     assert "4/4" in text
     assert "event=" not in text
+
+
+def test_a_note_of_a_unit_is_told() -> None:
+    """Catches a choice that a unit made, for example among the networks of a file, that nobody is told of."""
+    stream = io.StringIO()
+    with ProgressDisplay(0.0, stream) as display:
+        display.expect(progress())
+        display.began(RecoverUnit("distilled", "i00002-c00000", (), (), (), 0))
+        noted = replace(commit("recover/distilled/i00002-c00000"), stats={"note": "takes 'model_ema'"})
+        display.done(noted)
+    assert "recover/distilled/i00002-c00000: takes 'model_ema'\n" in stream.getvalue()

@@ -16,7 +16,7 @@ from prism_ray.config.resolve import CONTROL, STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.plan import Plan
 from prism_ray.plan.fingerprint import PLAN_VERSION, RUN, run_scopes
-from prism_ray.stages import Unit, scope_of, stage_names
+from prism_ray.stages import Unit, find_stage, scope_of, stage_names
 from prism_ray.stages.collect import CollectUnit, collection, collections
 from prism_ray.stages.evaluate import students
 from prism_ray.stages.formation import Slot
@@ -405,3 +405,12 @@ def test_a_plan_without_end_is_refused(change: dict[str, Any], stage: str) -> No
     ):
         plan.check_size("c.yaml")
     Plan(config_of(recover__ipc=1000), facts_of(1000)).check_size("c.yaml")
+
+
+def test_teachers_with_weights_come_first() -> None:
+    """Catches weights of another order of the classes, found out after hours of training the others."""
+    pool = [{"name": "t0", "arch": "timm:x"}, {"name": "t1", "arch": "timm:x@x.pth"}]
+    units = [
+        unit.id for unit in find_stage("squeeze").units(Plan(config_of(teachers__pool=pool), facts_of()))
+    ]
+    assert units == ["squeeze/t1", "squeeze/t0"]

@@ -13,6 +13,8 @@ from prism_ray.config.networks import TeacherConfig
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.build import build_network, check_networks, count_parameters, input_size
 
+TEN, TWELVE = (tuple(map(str, range(count))) for count in (10, 12))  # names of classes
+
 
 def save_weights(arch: str, num_classes: int, path: Path) -> str:
     """Save the first weights of a network; return the architecture with its file."""
@@ -168,7 +170,7 @@ def test_good_networks_pass() -> None:
         "stem": "small",
         "kwargs": {"growth_rate": 8, "block_config": [2, 2, 2, 2]},
     }
-    check_networks(make_config(teacher=teacher, student={"arch": "torchvision:vgg11_bn"}), 10)
+    check_networks(make_config(teacher=teacher, student={"arch": "torchvision:vgg11_bn"}), TEN)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +183,10 @@ def test_good_networks_pass() -> None:
 def test_networks_without_batchnorm_are_students_only(network: dict[str, Any]) -> None:
     """Would catch a BN teacher without BatchNorm, which counts in 1/|S| and adds nothing."""
     with pytest.raises(ConfigError) as caught:
-        check_networks(make_config(teacher=network), 10)
+        check_networks(make_config(teacher=network), TEN)
     assert "teachers.pool.1.arch" in str(caught.value)
     assert "BatchNorm" in str(caught.value)
-    check_networks(make_config(student=network), 10)
+    check_networks(make_config(student=network), TEN)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_networks_without_batchnorm_are_students_only(network: dict[str, Any]) -
 def test_impossible_image_sizes_are_refused(arch: str, size: int) -> None:
     """Would catch a student that is first tried, and fails, after hours of recover."""
     with pytest.raises(ConfigError) as caught:
-        check_networks(make_config(student={"arch": arch}, image_size=size), 10)
+        check_networks(make_config(student={"arch": arch}, image_size=size), TEN)
     message = str(caught.value)
     assert "evaluate.student.arch" in message
     assert f"{size} x {size}" in message
@@ -211,14 +213,14 @@ def test_impossible_image_sizes_are_refused(arch: str, size: int) -> None:
 def test_networks_that_do_not_classify_are_refused(network: dict[str, Any]) -> None:
     """Would catch a traceback about lists or dicts for networks of the libraries that give no logits."""
     with pytest.raises(ConfigError, match=r"evaluate\.student"):
-        check_networks(make_config(student=network), 10)
+        check_networks(make_config(student=network), TEN)
 
 
 @pytest.mark.parametrize("arch", ["torchvision:googlenet", "torchvision:inception_v3"])
 def test_auxiliary_heads_are_left_out(arch: str) -> None:
     """Would catch these families being refused, or heads whose BatchNorm no image reaches."""
     config = make_config(teacher={"arch": arch}, student={"arch": arch}, image_size=96)
-    check_networks(config, 10)
+    check_networks(config, TEN)
     with torch.device("meta"):
         names = [name for name, _ in build(arch).named_modules()]
     assert not any(name.startswith(("aux", "Aux")) for name in names)
@@ -228,12 +230,12 @@ def test_auxiliary_heads_that_are_asked_for_are_refused() -> None:
     """Would catch a squeeze that fails on a tuple of logits."""
     googlenet = {"arch": "torchvision:googlenet", "kwargs": {"aux_logits": True}}
     with pytest.raises(ConfigError, match=r"evaluate\.student.*aux_logits"):
-        check_networks(make_config(student=googlenet), 10)
+        check_networks(make_config(student=googlenet), TEN)
 
 
 def test_networks_that_look_at_values_while_they_are_built_pass() -> None:
     """Would catch a good network refused because its constructor reads numbers from tensors (RegNet)."""
-    check_networks(make_config(teacher={"arch": "torchvision:regnet_y_400mf"}), 10)
+    check_networks(make_config(teacher={"arch": "torchvision:regnet_y_400mf"}), TEN)
 
 
 def test_check_takes_no_memory_and_no_random_number() -> None:
@@ -241,7 +243,7 @@ def test_check_takes_no_memory_and_no_random_number() -> None:
     large = {"arch": "timm:vit_giant_patch14_224", "kwargs": {"img_size": 28}}  # 4 GB of weights
     random_before = torch.get_rng_state()
     peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    check_networks(make_config(student=large, image_size=28), 10)
+    check_networks(make_config(student=large, image_size=28), TEN)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before < 1_000_000  # kB
     assert torch.equal(random_before, torch.get_rng_state())
 
@@ -250,7 +252,7 @@ def test_students_are_tried_at_the_size_that_the_primary_sees() -> None:
     """Would catch a student refused for the store's 16 pixels though it trains on the primary's 64."""
     teacher = {"arch": "timm:test_resnet", "input_size": 64}
     student = {"arch": "torchvision:vgg11_bn"}
-    check_networks(make_config(teacher, student, image_size=16, primary="second"), 10)
+    check_networks(make_config(teacher, student, image_size=16, primary="second"), TEN)
 
 
 def test_a_file_of_weights_may_be_gone_once_the_store_has_the_teacher(tmp_path: Path) -> None:
@@ -259,26 +261,26 @@ def test_a_file_of_weights_may_be_gone_once_the_store_has_the_teacher(tmp_path: 
     config = make_config(teacher={"arch": arch})
     (tmp_path / "x.pth").unlink()
     with pytest.raises(ConfigError, match=r"x\.pth"):
-        check_networks(config, 10)
-    check_networks(config, 10, in_store={config.teachers.pool[1].name})
+        check_networks(config, TEN)
+    check_networks(config, TEN, in_store={config.teachers.pool[1].name})
 
 
 def test_good_weights_pass(tmp_path: Path) -> None:
     """Would catch weights of more classes than the data has being refused, or their file not being found."""
     arch = save_weights("timm:test_resnet", 12, tmp_path / "x.pth")
-    check_networks(make_config(teacher={"arch": arch}), 12)
-    check_networks(make_config(teacher={"arch": arch, "class_indices": list(range(10))}), 10)
+    check_networks(make_config(teacher={"arch": arch}), TWELVE)
+    check_networks(make_config(teacher={"arch": arch, "class_indices": list(range(10))}), TEN)
     own = {"arch": arch, "class_indices": list(range(10)), "input_size": "own"}
-    check_networks(make_config(teacher=own), 10)
+    check_networks(make_config(teacher=own), TEN)
 
 
 def test_weights_of_a_library_are_checked_without_a_download() -> None:
     """Would catch a check that downloads gigabytes on every actor, or that lets other classes pass."""
     indices = list(range(10))
     for arch in ("torchvision:mobilenet_v2@DEFAULT", "timm:resnet18@a1_in1k", "timm:resnet18@pretrained"):
-        check_networks(make_config(teacher={"arch": arch, "class_indices": indices}), 10)
+        check_networks(make_config(teacher={"arch": arch, "class_indices": indices}), TEN)
         with pytest.raises(ConfigError, match=r"teachers\.pool\.1\.class_indices"):
-            check_networks(make_config(teacher={"arch": arch}), 10)
+            check_networks(make_config(teacher={"arch": arch}), TEN)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,7 @@ def test_unclear_classes_are_refused(tmp_path: Path, indices: list[int] | None, 
     """Would catch labels that silently mean another class to one teacher than to the others."""
     arch = save_weights("timm:test_resnet", 12, tmp_path / "x.pth")
     with pytest.raises(ConfigError) as caught:
-        check_networks(make_config(teacher={"arch": arch, "class_indices": indices}), 10)
+        check_networks(make_config(teacher={"arch": arch, "class_indices": indices}), TEN)
     assert "teachers.pool.1" in str(caught.value)
     assert "class_indices" in str(caught.value)
     assert word in str(caught.value)
@@ -299,15 +301,15 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     save_weights("timm:test_byobnet", 10, path)
     with pytest.raises(ConfigError, match=r"teachers\.pool\.1\.arch.*do not fit test_resnet"):
-        check_networks(make_config(teacher={"arch": f"timm:test_resnet@{path}"}), 10)
+        check_networks(make_config(teacher={"arch": f"timm:test_resnet@{path}"}), TEN)
 
 
 def test_a_teacher_is_tried_at_its_own_size(tmp_path: Path) -> None:
     """Would catch a network that cannot take its own input size, blamed on data.image_size."""
     teacher = {"arch": "torchvision:vgg11_bn", "input_size": 16}
     with pytest.raises(ConfigError, match=r"16 x 16 \(teachers\.pool\.1\.input_size\)"):
-        check_networks(make_config(teacher=teacher), 10)
-    check_networks(make_config(teacher={**teacher, "input_size": 48}, image_size=16), 10)
+        check_networks(make_config(teacher=teacher), TEN)
+    check_networks(make_config(teacher={**teacher, "input_size": 48}, image_size=16), TEN)
     arch = save_weights("timm:test_resnet", 10, tmp_path / "x.pth")
     assert input_size(TeacherConfig(name="x", arch=arch, input_size="own"), 32, "key") == 160
 
@@ -319,4 +321,4 @@ def test_heads_of_training_do_not_matter_to_a_network_with_weights(tmp_path: Pat
         NetworkConfig(arch="torchvision:googlenet", kwargs={"aux_logits": True}), 10, "key"
     )
     torch.save(network.state_dict(), tmp_path / "x.pth")
-    check_networks(make_config(teacher={"arch": arch}, image_size=64), 10)
+    check_networks(make_config(teacher={"arch": arch}, image_size=64), TEN)

@@ -48,8 +48,21 @@ def test_classes_are_found_by_the_names_of_the_library(arch: str, names: tuple[s
 def test_only_known_names_are_compared() -> None:
     """Would catch a refusal of classes that the library's names say nothing about."""
     assert indices_by_name(teacher(), ("tench", "my own fish")) is None
-    assert indices_by_name(teacher("timm:resnet18"), ("tench", "goldfish")) is None
-    assert indices_by_name(teacher("timm:resnet18@x.pth"), ("tench", "goldfish")) is None
+    for arch in ("timm:resnet18", "timm:resnet18@x.pth"):
+        check_names(teacher(arch), ("goldfish", "tench"), "key")
+
+
+@pytest.mark.parametrize("names", [("goldfish", "tench"), ("tench", "goldfish")])
+def test_missing_class_indices_are_given_by_name(names: tuple[str, ...]) -> None:
+    """Would catch a user who has to look up 100 classes of ImageNet that the library knows."""
+    indices = [("tench", "goldfish").index(name) for name in names]
+    message = (
+        rf"distinguishes 1000 classes, among them by name the 2 of the data; .*class_indices to \{indices}"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_names(teacher(), names, "key")
+    with pytest.raises(ConfigError, match="torchvision has no weights 'IMAGENET'"):
+        check_names(teacher("torchvision:resnet18@IMAGENET"), names, "key")
 
 
 def test_outputs_of_other_names_are_refused() -> None:
@@ -70,4 +83,4 @@ def test_outputs_of_other_names_are_refused() -> None:
 def test_long_lists_are_cut() -> None:
     """Would catch an error of a thousand numbers."""
     assert shown_indices(range(3)) == "[0, 1, 2]"
-    assert shown_indices(range(1000)).endswith("22, 23, ...]")
+    assert shown_indices(range(1000)).endswith("126, 127, ...]")
