@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
-from prism_ray.errors import IncompleteError, StoreError
+from prism_ray.errors import IncompleteError, UsageError
 from prism_ray.run import (
     Asked,
     Ledger,
@@ -186,18 +186,18 @@ def _command_for(config: Config, origin: str, name: str) -> str:
 def _check_stages_before(
     name: str, progress: RunProgress | None, location: str, command_for: Callable[[str], str]
 ) -> None:
-    """Raise StoreError if a stage that `name` builds on is not complete; no `progress`: nothing is done."""
+    """Raise UsageError if a stage that `name` builds on is not complete; no `progress`: nothing is done."""
     stages = {stage.stage: stage for stage in progress.stages} if progress else {}
     before = find_stage(name).after
     if before is not None and progress is None:
-        raise StoreError(
+        raise UsageError(
             f"{name} needs the results of earlier stages, and {location} contains nothing yet; run "
             f"`{command_for('squeeze')}` or `{command_for('distill')}` first"
         )
     while before is not None:
         stage = stages[before]
         if not stage.complete:
-            raise StoreError(
+            raise UsageError(
                 f"{name} needs a complete {before} stage, of which {stage.num_done} of {stage.num_units} "
                 f"units are done; run `{command_for(before)}` or `{command_for('distill')}` first"
             )

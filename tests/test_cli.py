@@ -65,7 +65,7 @@ def test_wrong_input_exits_2_and_names_it(
 def test_status_of_nothing_says_how_to_start(tmp_path: Path) -> None:
     """Catches reporting an empty folder as a complete run."""
     code, output = invoke("status", tmp_path / "nothing")
-    assert code == 1
+    assert code == 2
     assert "prism-ray distill" in output
 
 
@@ -130,7 +130,7 @@ def test_another_runs_store_is_refused_before_ray_starts(digits_config: Path, tm
 def test_a_stage_needs_the_stages_before_it(digits_config: Path, tmp_path: Path) -> None:
     """Catches `recover` on an empty store starting Ray only to fail in every unit."""
     code, output = invoke("recover", digits_config, "--store", tmp_path / "run")
-    assert code == 1
+    assert code == 2
     assert "prism-ray squeeze" in output
 
 
@@ -234,7 +234,7 @@ def begun(config_path: Path, store: Path) -> StoreFiles:
 def test_commands_on_a_store_that_is_not_there(command: str, tmp_path: Path) -> None:
     """Catches `0 failures` for a misspelt path, and files written into it."""
     code, output = invoke(command, tmp_path / "nowhere")
-    assert code == 1
+    assert code == 2
     assert "nowhere" in output
     assert not (tmp_path / "nowhere").exists()
 

@@ -17,7 +17,11 @@ from prism_ray.config.base import (
     Section,
 )
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+# config/complaints.py has a sentence for each pattern.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
+ARCH_PATTERN = r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 # What follows the @ is a path if it has a slash, or one of these endings (before the key of a network).
@@ -27,7 +31,7 @@ _WEIGHT_FILE = re.compile(r"/|\.(safetensors|pth|pt|bin|ckpt|tar)(#|$)")
 class NetworkConfig(Section):
     """An architecture of timm or torchvision, built with the number of classes of the data."""
 
-    arch: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$")
+    arch: str = Field(pattern=ARCH_PATTERN)
     """timm:<arch> or torchvision:<arch>, for example timm:resnet18."""
     kwargs: dict[str, int | float | bool | str | list[int] | None] = Field(default={})
     """Arguments of the architecture's constructor, for example {width_mult: 0.5}."""
@@ -62,7 +66,7 @@ class TeacherConfig(NetworkConfig):
 
     name: Name
     """Name of the teacher in this run, and of its folder in the store."""
-    arch: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(@.*)?$")
+    arch: str = Field(pattern=ARCH_PATTERN)
     """timm:<arch> or torchvision:<arch>, for example timm:resnet18: the teacher is trained in squeeze. With
     weights it is not trained: torchvision:<arch>@<weights> (for example IMAGENET1K_V1 or DEFAULT),
     timm:<arch>@pretrained or @<tag>, or <library>:<arch>@<path> with the path of a file of weights

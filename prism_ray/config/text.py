@@ -86,6 +86,12 @@ def to_yaml(values: Any) -> str:
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def to_flow(value: Any) -> str:
+    """Return plain data as YAML in one line, for an example in an error."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=10**6)
+    return text.removesuffix("...\n").strip()
+
+
 def shown(value: Any) -> str:
     """Return a value as text for an error; of a long value only the beginning."""
     text = repr(value)

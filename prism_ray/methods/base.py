@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from prism_ray.wording import problem_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -66,8 +68,8 @@ class Method:
         try:
             cls.options.model_validate(dict(options))
         except ValidationError as error:  # passed on by another model, it would lose its location
-            complaints = [
-                f"{'.'.join(map(str, ('options', *detail['loc'])))} = {detail['input']!r}: {detail['msg']}"
-                for detail in error.errors(include_url=False)
-            ]
+            complaints = []
+            for detail in error.errors(include_url=False):
+                key = ".".join(map(str, ("options", *detail["loc"])))
+                complaints.append(f"{key} = {detail['input']!r}: {problem_of(detail)}")
             raise ValueError(f"method {cls.name}: {'; '.join(complaints)}") from None

@@ -246,12 +246,13 @@ def _to_json(run: Run) -> bytes:
 def load_run(files: StoreFiles) -> Run:
     """Read plan.json. Its scopes are used as they are: a later version may derive others from its config.
 
-    Raises StoreError if it is missing or damaged, and NewerStoreError if a newer version made it.
+    Raises StoreError if it is damaged or lost, UsageError if the store contains no run, and NewerStoreError
+    if a newer version made it.
     """
     if not files.exists(layout.PLAN):
         if next(files.list(layout.COMMITS), None) is not None:
             raise lost_plan(files, "is missing, but the store has finished units")
-        raise StoreError(
+        raise UsageError(
             f"{files.location} contains no run (no {layout.PLAN}); start one with "
             f"`{command('distill', 'CONFIG', '--store', files.location)}`"
         )

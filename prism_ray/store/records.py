@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from prism_ray.errors import NewerStoreError
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
+from prism_ray.wording import problem_of
 
 # A commit of 10,000 files and 100 teachers has 2.2 MB; all other records are smaller.
 MAX_RECORD_BYTES = 2**22
@@ -107,6 +108,6 @@ def _checked(kind: type[Record], validate: Callable[[TypeAdapter[Any]], Record])
     try:
         return validate(_ADAPTERS[kind])
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        first = error.errors(include_url=False)[0]
+        problem, where = problem_of(first), ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {problem}" if where else f"it {problem}") from None

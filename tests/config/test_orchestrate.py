@@ -34,7 +34,7 @@ def test_a_misspelt_auto_is_one_complaint_with_a_suggestion(config_path: Path) -
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith("--set orchestrate.actors=auot: orchestrate.actors = 'auot': ")
-    assert "integer" in message
+    assert "whole number" in message
     assert "did you mean 'auto'?" in message
 
 

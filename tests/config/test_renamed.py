@@ -96,9 +96,9 @@ def test_both_names_of_a_key_are_refused(config_path: Path, minimal: str, names:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("evaluate.seeds=0", "evaluate.num_students = 0: should be greater than or equal to 1"),
-        ("evaluations.a.seeds=0", "evaluations.a.num_students = 0: should be greater"),
-        ("store.images=jpeg", "store.image_format = 'jpeg': should be 'parquet' or 'png'"),
+        ("evaluate.seeds=0", "evaluate.num_students = 0: must be 1 or more"),
+        ("evaluations.a.seeds=0", "evaluations.a.num_students = 0: must be 1 or more"),
+        ("store.images=jpeg", "store.image_format = 'jpeg': must be 'parquet' or 'png'"),
         ("image_sets={x: {patch_shuffle: true, init: noise}}", "init_patch_shuffle = True shuffles"),
         (
             "image_sets={r: {method: rded, patch_shuffle: true}}",

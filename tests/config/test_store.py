@@ -53,15 +53,15 @@ def test_a_batch_has_no_more_files_than_a_commit_can_name(config_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("store.image_format=jpeg", "store.image_format = 'jpeg': should be 'parquet' or 'png'"),
+        ("store.image_format=jpeg", "store.image_format = 'jpeg': must be 'parquet' or 'png'"),
         ("store.image=png", "store.image = 'png': unknown key; did you mean store.image_format?"),
         (
             "store={image_format: png}",
             "store.url is missing (Folder or URL of the run's store, for example s3://bucket/run.)",
         ),
-        ("store={url: true}", "store.url = True: should be a valid string; put text in quotes"),
-        ("store=null", "store = None: should be a valid string; put text in quotes"),
-        ("store=[a]", "store = ['a']: should be a valid string; put text in quotes"),
+        ("store={url: true}", "store.url = True: must be text; put text in quotes"),
+        ("store=null", "store = None: must be text; put text in quotes"),
+        ("store=[a]", "store = ['a']: must be text; put text in quotes"),
     ],
 )
 def test_what_is_wrong_with_a_store_is_said_once(config_path: Path, override: str, problem: str) -> None:

@@ -251,11 +251,11 @@ def test_a_number_where_text_is_due_is_taken_as_written(config_path: Path, minim
 @pytest.mark.parametrize(
     ("override", "hint"),
     [
-        ("data.download=yes", "data.download = 'yes': should be a valid boolean; use true or false"),
-        ("data.download=Off", "data.download = 'Off': should be a valid boolean; use true or false"),
-        ("seed=1_000", "seed = '1_000': should be a valid integer; write a number such as 1000"),
-        ("seed=12:30:45", "seed = '12:30:45': should be a valid integer; write a number such as 1000"),
-        ("seed=0b11", "seed = '0b11': should be a valid integer; write a number such as 1000"),
+        ("data.download=yes", "data.download = 'yes': must be true or false; use true or false"),
+        ("data.download=Off", "data.download = 'Off': must be true or false; use true or false"),
+        ("seed=1_000", "seed = '1_000': must be a whole number; write a number such as 1000"),
+        ("seed=12:30:45", "seed = '12:30:45': must be a whole number; write a number such as 1000"),
+        ("seed=0b11", "seed = '0b11': must be a whole number; write a number such as 1000"),
         (
             "teachers.pool.1.kwargs.bias=no",
             "teachers.pool.1.kwargs.bias = no: is text in YAML 1.2; use true or",

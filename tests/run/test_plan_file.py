@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prism_ray.config import load_config
-from prism_ray.errors import FingerprintError, NewerStoreError, StoreError
+from prism_ray.errors import FingerprintError, NewerStoreError, StoreError, UsageError
 from prism_ray.run import Run, load_run, save_run
 from prism_ray.run.plan_file import bound_scopes, package_versions, refusal
 from prism_ray.store import Commit, StoreFiles, layout, write_commit
@@ -48,7 +48,7 @@ def test_the_resolved_config_loads_from_the_store(local: StoreFiles, make_run: C
 
 def test_a_store_without_a_run_says_how_to_start_one(files: StoreFiles) -> None:
     """`status` on a wrong folder: FileNotFoundError."""
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_run(files)
     assert str(caught.value).startswith(f"{files.location} contains no run (no plan.json)")
     assert f"prism-ray distill CONFIG --store {files.location}" in str(caught.value)
