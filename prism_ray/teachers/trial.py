@@ -55,6 +55,8 @@ def try_networks(config: Config, class_names: Sequence[str], in_store: Set[str])
 
 
 def _main() -> None:
+    from prism_ray.teachers.build import check_networks
+
     request = json.load(sys.stdin)
     config = parse_stored_config(request["config"], "the config")
     answer = None
