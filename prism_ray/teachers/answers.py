@@ -5,7 +5,7 @@ accuracy is near chance only if it is surely low, and an order of classes is fou
 and tested on the other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ _PER_CLASS = 4  # as many of each class at least,
 _MAX_CLASSES = 1024  # and of so many classes at most
 _SURE = 0.99
 _BY_CHANCE = 0.001  # largest probability that a better order is an accident
+_GOOD = 0.5  # smallest accuracy of an order that was fitted
 _USELESS = 0.1  # of the way from chance to 100 %: a teacher that is surely worse is not believed
 
 Indices = npt.NDArray[np.int64]
@@ -104,20 +105,22 @@ def _fitted_order(labels: Indices, answers: Indices, num_classes: int) -> Order 
     which is mostly the answer to them. The other images show whether the order is better.
     """
     half = np.arange(len(labels)) % 2 == 0
-    counts = np.zeros((num_classes, num_classes), dtype=np.int64)  # of answers, by label
-    np.add.at(counts, (labels[half], answers[half]), 1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    hits = counts[rows, columns]
+    present, rows = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(present), num_classes), dtype=np.int64)  # of answers, by label
+    np.add.at(counts, (rows[half], answers[half]), 1)
+    columns = linear_sum_assignment(counts, maximize=True)[1]
+    hits = counts[np.arange(len(present)), columns]
     is_clear = (2 * hits > counts.sum(axis=1)) & (2 * hits > counts.sum(axis=0)[columns])
     order = np.arange(num_classes)
-    order[is_clear] = columns[is_clear]
+    order[present[is_clear]] = columns[is_clear]
     ours, theirs = _right_if_moved(labels[~half], answers[~half], order)
     moved = (order != np.arange(num_classes))[labels[~half]]
     explains = theirs >= 4 * ours and 2 * theirs >= moved.sum() and _is_better(ours, theirs)
     then = (order[labels] == answers).mean()
-    if not explains or then < 0.5:
+    if not explains or then < _GOOD:
         return None
-    return tuple(int(index) for index in columns)
+    order[present] = columns  # unclear classes get what is left: no output is used twice
+    return tuple(int(index) for index in order)
 
 
 def _right_if_moved(labels: Indices, answers: Indices, order: Indices) -> tuple[int, int]:
@@ -133,25 +136,50 @@ def _is_better(ours: int, theirs: int) -> bool:
     return bool(binomtest(theirs, ours + theirs, 0.5, alternative="greater").pvalue < _BY_CHANCE)
 
 
+def find_outputs(labels: Indices, outputs: Indices, indices: Sequence[int]) -> tuple[str, Order | None]:
+    """Return what speaks against `indices`, the outputs for the classes; "" if nothing.
+
+    With it come the indices that fit. `outputs` (N,) are the largest of all outputs for the images of the
+    classes `labels` (N,).
+    """
+    expected = np.asarray(indices)[labels]
+    order = _fitted_order(expected, outputs, int(max(outputs.max(), *indices)) + 1)
+    if order is None:
+        return "", None
+    fitting = tuple(order[index] for index in indices)
+    then = _share(np.asarray(fitting)[labels] == outputs)
+    return f"its class_indices are those of other classes: with the right ones {then} would be right", fitting
+
+
 def check_answers(
-    config: TeacherConfig, labels: Indices, answers: Indices, class_names: Sequence[str], key: str
+    config: TeacherConfig,
+    labels: Indices,
+    answers: Indices,
+    class_names: Sequence[str],
+    all_outputs: Callable[[], Indices],
+    key: str,
 ) -> None:
-    """Raise ConfigError, with the remedy, if the answers do not fit the classes of the data."""
+    """Raise ConfigError, with the remedy, if the `answers` (N,) do not fit the classes of the data.
+
+    `all_outputs` returns the largest of all outputs (N,), for a teacher with `class_indices`.
+    """
     problem, order = find_misfit(labels, answers, class_names)
+    used = config.class_indices
+    fitting = None if order is None else tuple(used[k] if used else k for k in order)
+    if order is None and used is not None and (labels == answers).mean() < _GOOD:
+        other, fitting = find_outputs(labels, all_outputs(), used)
+        problem = other or problem
     if not problem:
         return
-    if order is None:
-        remedy = (
-            "the weights may be of other classes (set class_indices, or give the classes in their order with "
-            "data.classes), or may need another mean, std or input_size; or set"
-        )
-    else:
-        used = config.class_indices or range(len(class_names))
-        remedy = (
-            f"set the teacher's class_indices to {shown_indices([used[k] for k in order])}, or give the "
-            "classes in the order of the weights with data.classes; or set"
-        )
+    remedy = (
+        "the weights may be of other classes (set class_indices, or give the classes in their order with "
+        "data.classes), or may need another mean, std or input_size"
+    )
+    if fitting is not None:
+        remedy = f"set the teacher's class_indices to {shown_indices(fitting)}"
+    if order is not None:
+        remedy += ", or give the classes in the order of the weights with data.classes"
     raise ConfigError(
-        f"{key}.arch = {config.arch!r}: {problem}; {remedy} teachers.check_accuracy to false to use the "
-        "teacher as it is"
+        f"{key}.arch = {config.arch!r}: {problem}; {remedy}; or set teachers.check_accuracy to false to use "
+        "the teacher as it is"
     )

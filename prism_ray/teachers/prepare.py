@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,9 +80,10 @@ def prepare_teacher(
         network = made.network.to(device).to(memory_format=torch.channels_last)
         sample = sample_images(data)
         labels = data.labels["train"][sample]
-        answers = classify(network, data, made.preprocessing, device, "train", sample, picked).cpu().numpy()
+        answer = partial(classify, network, data, made.preprocessing, device, "train", sample)
+        answers = answer(picked).cpu().numpy()
         if check_accuracy:
-            check_answers(config, labels, answers, data.class_names, key)
+            check_answers(config, labels, answers, data.class_names, lambda: answer().cpu().numpy(), key)
         note = _note(made, labels, answers, len(data.class_names))
     accuracies: dict[Split, float] = {
         split: measure_accuracy(network, data, made.preprocessing, device, split, picked)

@@ -5,7 +5,7 @@ import pytest
 
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
-from prism_ray.teachers.answers import find_misfit, sample_images
+from prism_ray.teachers.answers import find_misfit, find_outputs, sample_images
 
 NAMES = tuple(f"class {letter}" for letter in "abcdefghij")
 
@@ -103,3 +103,15 @@ def test_the_sample_is_bounded_and_the_same_each_time(
     labels = data.labels["train"][sample]
     assert np.array_equal(labels, np.sort(labels))
     assert len(set(labels)) == min(num_classes, 1024)
+
+
+def test_wrong_class_indices_are_found_among_all_outputs() -> None:
+    """Would catch the first ten of a thousand outputs in class_indices, which answer for other classes."""
+    labels, answers = answers_of(0.9, 20)
+    right = np.asarray([285, 665, 698, 872, 967, 22, 99, 243, 251, 305])
+    problem, fitting = find_outputs(labels, right[answers], range(10))
+    assert fitting == tuple(right)
+    assert problem.startswith("its class_indices are those of other classes: with the right ones 8")
+    assert find_outputs(labels, right[answers], right.tolist()) == ("", None)
+    unknown = np.random.default_rng(0).integers(0, 1000, len(labels))
+    assert find_outputs(labels, unknown, range(10)) == ("", None)
