@@ -26,6 +26,7 @@ PICTURES = REPOSITORY / "runs" / "imagenet-photographs"
 
 # Outputs of an ImageNet-1K network that foolbox has a photograph of; all three networks see it as that.
 FOOLBOX = (22, 99, 243, 251, 305, 317, 438, 455, 471, 541, 559, 609, 630, 741, 853, 915, 949)
+TEST_CROP = (0.02, 0.96)
 CROPS = ((0.0, 1.0), (0.04, 0.9), (0.0, 0.86), (0.1, 0.88))  # offset and side, shares of the smaller side
 
 CONFIG = """\
@@ -91,13 +92,13 @@ def photographs() -> dict[int, Image.Image]:
 
 
 def write_folders(root: Path) -> list[int]:
-    """Write crops of each photograph to train on, and its centre to test on; return the classes' outputs."""
+    """Write crops of each photograph to train on, and one more to test on; return the classes' outputs."""
     found = photographs()
     for output, photograph in found.items():
         side = min(photograph.size)
         left, top = (photograph.width - side) // 2, (photograph.height - side) // 2
         square = photograph.crop((left, top, left + side, top + side)).resize((448, 448))
-        for split, crops in (("train", CROPS), ("test", CROPS[:1])):
+        for split, crops in (("train", CROPS), ("test", (TEST_CROP,))):
             folder = root / split / f"{output:03}"
             folder.mkdir(parents=True)
             for number, (offset, share) in enumerate(crops):

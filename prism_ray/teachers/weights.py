@@ -130,7 +130,8 @@ def _more_than_tensors(path: str, data: bytes) -> str:
     command = shlex.join(["python", "-c", _KEEP_STATE_DICTS, path, target])
     return (
         f"{path} has more than tensors in it{names}, and is not loaded: such a file can run code. If you "
-        f"trust it, save its state dicts alone, and give the new file: {command}"
+        "trust it, save its state dicts alone, with the packages that it was written with, and give the new "
+        f"file: {command}"
     )
 
 
