@@ -16,7 +16,7 @@ from prism_ray.config import Config, NetworkConfig, TeacherConfig
 from prism_ray.config.resolve import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.class_order import check_names
+from prism_ray.teachers.class_order import check_names, check_names_of_file
 from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of
 from prism_ray.teachers.pooling import make_pooling_deterministic
 from prism_ray.teachers.weights import infer_num_classes, match_weights, read_weights
@@ -96,7 +96,8 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
             continue
         if config.teachers.check_accuracy:
             check_names(teacher, class_names, key)
-        network = _check_teacher(teacher, num_classes, config.data.image_size, key)
+        named = class_names if config.teachers.check_accuracy else ()
+        network = _check_teacher(teacher, num_classes, named, config.data.image_size, key)
         if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
@@ -112,13 +113,21 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
         _try_out(network, evaluation.student, num_classes, size, key, size_key)
 
 
-def _check_teacher(config: TeacherConfig, num_classes: int, image_size: int, key: str) -> nn.Module:
-    """Check one teacher of the pool, and its weights as far as possible without a download."""
+def _check_teacher(
+    config: TeacherConfig, num_classes: int, class_names: Sequence[str], image_size: int, key: str
+) -> nn.Module:
+    """Check one teacher of the pool, and its weights as far as possible without a download.
+
+    Without `class_names` the names of the classes are not compared.
+    """
     num_outputs = num_classes
     if config.weights_path:
         build = partial(build_without_memory, network_of(config), key=key)
-        state = read_weights(config, build(num_classes).state_dict().keys(), key).state
+        file = read_weights(config, build(num_classes).state_dict().keys(), key)
+        state = file.state
         num_outputs = infer_num_classes(config, state, build, key)
+        if class_names:
+            check_names_of_file(config, file.class_names, num_outputs, class_names, key)
     elif config.weights:
         num_outputs = describe(config, key).num_classes
     check_classes(config, num_outputs, num_classes, key)

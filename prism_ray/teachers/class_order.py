@@ -6,7 +6,7 @@ wrongly without an error.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -117,22 +117,49 @@ def indices_by_name(config: TeacherConfig, class_names: Sequence[str]) -> tuple[
 
     None if a class is not known there.
     """
-    outputs = _outputs_by_name(config)
+    return _find_all(_outputs_by_name(config), class_names)
+
+
+def _find_all(outputs: Mapping[str, set[int]], class_names: Sequence[str]) -> tuple[set[int], ...] | None:
     found = tuple(outputs.get(_plain(name), set()) for name in class_names)
-    return found if outputs and all(found) else None
+    return found if all(found) else None
 
 
 def check_names(config: TeacherConfig, class_names: Sequence[str], key: str) -> None:
     """Raise ConfigError if library weights know all classes of the data by name, at other outputs.
 
-    Also raises ConfigError if the library has no such weights. Weights in a file have no names.
+    Also raises ConfigError if the library has no such weights. Weights in a file: `check_names_of_file`.
     """
     if config.weights is None or config.weights_path is not None:
         return
     num_outputs = describe(config, key).num_classes
     known = indices_by_name(config, class_names)
-    if known is None:
+    if known is not None:
+        _compare(config, known, num_outputs, class_names, key)
+
+
+def check_names_of_file(
+    config: TeacherConfig, names: Sequence[str], num_outputs: int, class_names: Sequence[str], key: str
+) -> None:
+    """Raise ConfigError if a file names its outputs, and the classes of the data are at others.
+
+    `names` are those in the file; nothing is concluded if they are not one for each output.
+    """
+    if len(names) != num_outputs:
         return
+    known = _find_all({_plain(name): {number} for number, name in enumerate(names)}, class_names)
+    if known is not None:
+        _compare(config, known, num_outputs, class_names, key)
+
+
+def _compare(
+    config: TeacherConfig,
+    known: tuple[set[int], ...],
+    num_outputs: int,
+    class_names: Sequence[str],
+    key: str,
+) -> None:
+    """Raise ConfigError if the outputs for the classes are not those that are `known` by name."""
     remedy = f"set {key}.class_indices to {shown_indices([min(named) for named in known])}"
     if config.class_indices is None and num_outputs != len(class_names):
         raise ConfigError(

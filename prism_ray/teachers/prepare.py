@@ -15,7 +15,7 @@ from prism_ray.teachers.answers import Indices, check_answers, sample_images
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.build import build_network, count_parameters, input_size
 from prism_ray.teachers.cards import SQUEEZED, TeacherCard, encode_weights
-from prism_ray.teachers.class_order import check_names
+from prism_ray.teachers.class_order import check_names, check_names_of_file
 from prism_ray.teachers.library import network_of
 from prism_ray.teachers.pretrained import PretrainedNetwork, load_pretrained
 from prism_ray.teachers.squeeze import measure_preprocessing, train
@@ -77,6 +77,8 @@ def prepare_teacher(
         if check_accuracy:  # before a download
             check_names(config, data.class_names, key)
         made = load_pretrained(config, num_classes, image_size, key)
+        if check_accuracy and made.file is not None:
+            check_names_of_file(config, made.file.class_names, made.num_outputs, data.class_names, key)
         network = made.network.to(device).to(memory_format=torch.channels_last)
         sample = sample_images(data)
         labels = data.labels["train"][sample]

@@ -33,6 +33,7 @@ from prism_ray.teachers.weight_files import (
 )
 
 METADATA = "prism_ray"  # key in the metadata of safetensors
+_CLASS_NAMES = ("class_to_idx", "idx_to_class", "classes", "class_names")  # beside the weights
 _VARIANCE = "running_var"  # of BatchNorm
 _SAFETENSORS = re.compile(r"\.safetensors(#|$)")
 _DAMAGED = (SafetensorError, RuntimeError, ValueError, EOFError, OSError, LookupError, TypeError, BadZipFile)
@@ -63,6 +64,7 @@ class FileWeights:
     figures: InputFigures | None  # mean and std of the network's input, if the file has them
     network: str  # key of the network in the file; "" if the file as a whole is the network
     other_networks: tuple[str, ...]  # keys of the others in the file
+    class_names: tuple[str, ...]  # of the outputs, if the file has them
 
 
 def read_weights(config: TeacherConfig, names: Collection[str], key: str) -> FileWeights:
@@ -98,7 +100,24 @@ def read_weights(config: TeacherConfig, names: Collection[str], key: str) -> Fil
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     state = drop_auxiliary_heads(chosen.state)
-    return FileWeights(state, hashlib.sha256(data).hexdigest(), figures, chosen.key, chosen.others)
+    digest, classes = hashlib.sha256(data).hexdigest(), _class_names(contents)
+    return FileWeights(state, digest, figures, chosen.key, chosen.others, classes)
+
+
+def _class_names(contents: Any) -> tuple[str, ...]:
+    """Return the names of the outputs that a training script has put beside the weights; () if it has not."""
+    values = [contents.get(name) for name in _CLASS_NAMES] if isinstance(contents, Mapping) else []
+    for value in values:
+        names = value
+        if isinstance(value, Mapping):  # of names to numbers, or of numbers to names
+            pairs = [
+                (index, name) if isinstance(name, str) else (name, index) for index, name in value.items()
+            ]
+            by_index = dict(pairs)
+            names = [by_index.get(index) for index in range(len(pairs))]
+        if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return ()
 
 
 def _load_tensors(data: bytes) -> Any:

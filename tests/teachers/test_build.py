@@ -322,3 +322,22 @@ def test_heads_of_training_do_not_matter_to_a_network_with_weights(tmp_path: Pat
     )
     torch.save(network.state_dict(), tmp_path / "x.pth")
     check_networks(make_config(teacher={"arch": arch}, image_size=64), TEN)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"class_to_idx": {str(name): index for index, name in enumerate(reversed(range(10)))}},
+        {"idx_to_class": {index: str(name) for index, name in enumerate(reversed(range(10)))}},
+        {"classes": [str(name) for name in reversed(range(10))]},
+    ],
+)
+def test_names_of_the_classes_in_a_file_are_compared(tmp_path: Path, names: dict[str, Any]) -> None:
+    """Would catch a file that says which output is which class, and a run that takes another one for it."""
+    arch = save_weights("timm:test_resnet", 10, tmp_path / "x.pth")
+    torch.save({"model": torch.load(tmp_path / "x.pth", weights_only=True), **names}, tmp_path / "x.pth")
+    message = r"class '0' is output 9 by its name, and 0 would be used .*class_indices to \[9, 8, 7, 6"
+    with pytest.raises(ConfigError, match=message):
+        check_networks(make_config(teacher={"arch": arch}), TEN)
+    check_networks(make_config(teacher={"arch": arch, "class_indices": list(reversed(range(10)))}), TEN)
+    check_networks(make_config(teacher={"arch": arch}), [f"other {name}" for name in TEN])
