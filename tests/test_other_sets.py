@@ -114,6 +114,8 @@ def test_export_and_show_and_verify_know_them(store: Path, tmp_path: Path) -> No
     code, output = invoke("verify", store)
     assert code == 3
     assert f"damaged: recover/edc/i00001-c00000: {part.relative_to(store)} has another SHA-256" in output
+    assert f"Units that are {NOTE} are pending again" in invoke("verify", "--repair", store)[1]
+    assert json.loads(invoke("status", store, "--json")[1])["other_sets"][0]["stages"]["recover"] == [1, 2]
 
 
 def test_export_names_the_sets_that_there_are(store: Path, tmp_path: Path) -> None:

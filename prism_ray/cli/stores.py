@@ -81,6 +81,8 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
             say(f"{scope}: {number} units are whole ({NOT_IN_CONFIG})")
         for name, problem in damaged.items():
             say(f"damaged: {name}: {problem}")
+        if repair and not all(run.plan.has(unit_id) for unit_id in progress.damaged):
+            say(f"Units that are {NOT_IN_CONFIG} are pending again: a config that names them makes them")
         if whole:
             click.echo("Complete and whole.")
         elif damaged and not repair:
