@@ -1,6 +1,7 @@
 """Image sets that the present config does not name: every command on the store still knows them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from prism_ray.cli import main
 from prism_ray.config import load_config
 from prism_ray.data import open_data
 from prism_ray.run import load_run, new_run, read_progress
-from prism_ray.store import StoreFiles, layout
+from prism_ray.store import Lease, StoreFiles, layout
 from tests.filled import finish
 
 FIRST: dict[str, Any] = {
@@ -113,6 +114,8 @@ def test_export_and_show_and_verify_know_them(store: Path, tmp_path: Path) -> No
     code, output = invoke("verify", store)
     assert code == 3
     assert f"damaged: recover/edc/i00001-c00000: {part.relative_to(store)} has another SHA-256" in output
+    assert f"Units that are {NOTE} are pending again" in invoke("verify", "--repair", store)[1]
+    assert json.loads(invoke("status", store, "--json")[1])["other_sets"][0]["stages"]["recover"] == [1, 2]
 
 
 def test_export_names_the_sets_that_there_are(store: Path, tmp_path: Path) -> None:
@@ -198,6 +201,29 @@ def test_a_store_that_forgot_a_config_names_the_set(store: Path, tmp_path: Path)
     invoke("distill", tmp_path / "made.yaml", "--store", store)
     invoke("distill", tmp_path / "config.yaml", "--store", store)
     assert invoke("export", store, "--to", tmp_path / "out", "--image-set", "edc")[0] == 0
+
+
+def test_export_to_a_place_that_is_no_folder_is_wrong_input(store: Path, tmp_path: Path) -> None:
+    """Catches exit code 1 and the advice to free some space for a file given as --to."""
+    (tmp_path / "file").write_text("x")
+    code, output = invoke("export", store, "--to", tmp_path / "file")
+    assert code == 2
+    assert "--to" in output
+    assert "free some space" not in output
+
+
+def test_status_says_that_a_driver_is_at_work(store: Path) -> None:
+    """Catches the advice to start a second driver while the first one works."""
+    (store / "commits/evaluate/distilled/student/s000.json").unlink()
+    assert "Incomplete. Next: prism-ray distill" in invoke("status", store)[1]
+    with Lease(StoreFiles(str(store)), 30.0, print):
+        output = invoke("status", store)[1]
+        assert f"Driver        process {os.getpid()} on " in output
+        assert f"Incomplete, and the driver is at work. Next: prism-ray status {store}" in output
+        found = json.loads(invoke("status", store, "--json")[1])
+        assert (found["driver"]["alive"], found["driver"]["pid"]) == (True, os.getpid())
+        assert [stage["state"] for stage in found["stages"]][-1] == "running"
+    assert json.loads(invoke("status", store, "--json")[1])["driver"] is None
 
 
 def test_an_unfinished_set_says_how_far_it_is(tmp_path: Path) -> None:

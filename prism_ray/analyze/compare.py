@@ -19,6 +19,7 @@ from prism_ray.shell import command
 from prism_ray.stages.squeeze import RUN
 from prism_ray.store import StoreFiles
 
+_MAX_LINES = 30  # of differences between two runs
 _OF_TEACHERS = ("squeeze", "collect")  # stages whose scopes belong to no image set
 
 
@@ -100,7 +101,10 @@ def _unlike(one: Run, other: Run, one_store: str, other_store: str) -> list[str]
     for text, scopes in found.items():
         where = ", ".join(scopes[:3]) + (", ..." if len(scopes) > 3 else "")
         lines.append(text if RUN in scopes else f"{text} ({where})")
-    return list(dict.fromkeys(lines))
+    lines = list(dict.fromkeys(lines))
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES:] = [f"and {len(lines) - _MAX_LINES} more"]
+    return lines
 
 
 def _title(scope: str, own: Mapping[str, Any], others: Mapping[str, Any]) -> str:

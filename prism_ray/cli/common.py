@@ -106,7 +106,7 @@ def existing_run(store: str) -> tuple[Any, Any]:
     files = StoreFiles(store)
     try:
         return files, load_run(files)
-    except StoreError:
+    except (StoreError, UsageError):
         is_file = files.is_local and os.path.isfile(files.location)
         if is_file or (store.endswith((".yaml", ".yml")) and not files.exists(layout.CONFIG)):
             kind = "a config" if store.endswith((".yaml", ".yml")) else "a file"

@@ -43,6 +43,8 @@ def status(store: str, as_json: bool) -> None:
         say(f"Verdict: {summary.verdict.text}")
         if summary.complete:
             click.echo(f"Complete. Next: {command('show', files.location)}")
+        elif summary.driver is not None and summary.driver.alive:
+            click.echo(f"Incomplete, and the driver is at work. Next: {command('status', files.location)}")
         else:
             click.echo(f"Incomplete. Next: {resume_command(files)}")
     sys.exit(0 if summary.complete else INCOMPLETE)
@@ -79,6 +81,8 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
             say(f"{scope}: {number} units are whole ({NOT_IN_CONFIG})")
         for name, problem in damaged.items():
             say(f"damaged: {name}: {problem}")
+        if repair and not all(run.plan.has(unit_id) for unit_id in progress.damaged):
+            say(f"Units that are {NOT_IN_CONFIG} are pending again: a config that names them makes them")
         if whole:
             click.echo("Complete and whole.")
         elif damaged and not repair:
@@ -108,12 +112,12 @@ def failures(store: str, as_json: bool) -> None:
     if found:
         noun = "attempt" if len(found) == 1 else "attempts"
         say(f"{len(found)} {noun} failed; tracebacks are in {files.location}/{layout.FAILURES}")
-    else:
+    elif not aside:
         click.echo("No attempt failed.")
-    needs_retry = any(unit_id not in store_errors_set_aside(files) for unit_id in aside)
-    click.echo(
-        f"Next: {command('retry', '--failed', files.location) if needs_retry else resume_command(files)}"
-    )
+    if set(aside) - store_errors_set_aside(files).keys():
+        click.echo(f"Next: {command('retry', '--failed', files.location)}")
+    else:
+        click.echo(f"Next: {resume_command(files) if found or aside else command('status', files.location)}")
 
 
 @main.command()
@@ -232,7 +236,7 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
     from prism_ray.config.renamed import note
     from prism_ray.run import NOT_IN_CONFIG
     from prism_ray.run.export import commits_of_set, export_dataset, export_folder
-    from prism_ray.store import StoreFiles
+    from prism_ray.store import StoreFiles, layout
 
     if old_image_set is not None:
         if image_set is not None:
@@ -244,7 +248,9 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
     files, run = existing_run(store)
     name = image_set or old_image_set or run.plan.image_sets[0]
     its_run, commits = run.of_image_set(name, files.location), commits_of_set(files, run, name)
-    to = StoreFiles(target)
+    to = StoreFiles(target, "--to")
+    to.check_usable()
+    to.remove_empty(layout.WIP)
     if kind == "folder":
         num_images = export_folder(files, its_run, name, commits, to)
     else:

@@ -87,8 +87,9 @@ def complaints(error: ValidationError, values: Any, resolved: Any, where: Where)
     typos: dict[str, None] = {}
     meant: set[str] = set()  # keys that were probably meant by unknown ones
     missing: dict[str, str] = {}  # subject -> key
-    details = error.errors(include_url=False)
-    for detail in details:
+    keys: dict[str, str] = {}  # subject of a value of the wrong kind -> key
+    inner: set[str] = set()  # keys that have a wrong key or value inside
+    for detail in error.errors(include_url=False):
         location = user_location(location_of(detail, resolved), values)
         key = ".".join(map(str, location))
         subject = f"{where(key)}: {key} = {shown(detail['input'])}: "
@@ -116,8 +117,12 @@ def complaints(error: ValidationError, values: Any, resolved: Any, where: Where)
                     key = ".".join(map(str, location))
                     subject = f"{where(key)}: {key} = {shown(detail['input'])}: "
                 problem = _must_be(detail, location)
+                keys[subject] = key
         lines.setdefault(subject, []).append(problem)
+        inner.update(".".join(map(str, location[:depth])) for depth in range(1, len(location)))
     follows = [subject for subject, key in missing.items() if _is_meant(key, meant)]
+    # The other members of a union; its value is of the kind that has the wrong key or value inside.
+    follows += [subject for subject, key in keys.items() if key in inner]
     order = [*typos, *(subject for subject in lines if subject not in typos and subject not in follows)]
     return [subject + _joined(lines[subject]) for subject in order]
 

@@ -45,8 +45,12 @@ def restored_run(
     versions = range(PLAN_VERSION, OLDEST_PLAN_VERSION - 1, -1)
     for version, num_threads in product(versions, candidates):
         scopes = run_scopes(config, facts, num_threads, weights, version)
-        if not found.keys() <= scopes.keys():
-            break
+        unnamed = sorted(found.keys() - scopes.keys())
+        if unnamed:
+            raise StoreError(
+                f"{lost}. The given config does not name all that is finished: {', '.join(unnamed[:5])}"
+                f"{', ...' if len(unnamed) > 5 else ''}"
+            ) from lost
         if found and all(fingerprint(scopes[scope]) == known for scope, known in found.items()):
             return new_run(config, facts, num_threads, weights, version)
     raise StoreError(
