@@ -62,8 +62,8 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def digits_config() -> Path:
-    """The config of the main job."""
-    return REPOSITORY / "jobs" / "digits.yaml"
+    """The digits job at 10 images per class, with the image set `distilled` and its control."""
+    return REPOSITORY / "jobs" / "digits-ipc10.yaml"
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = [word for override in SMALL_OVERRIDES for word in ("--set", override)]
     subprocess.run(
         [
-            *(sys.executable, "-m", "prism_ray", "distill", str(REPOSITORY / "jobs" / "digits.yaml")),
+            *(sys.executable, "-m", "prism_ray", "distill", str(REPOSITORY / "jobs" / "digits-ipc10.yaml")),
             *(*options, "--store", str(folder / "run")),
         ],
         cwd=folder,

@@ -36,8 +36,8 @@ def invoke(*arguments: str | Path) -> tuple[int, str]:
         (["distill", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
         (["distill", "CONFIG", "--set", "recover.iteratons=5"], ["recover.iteratons", "recover.iterations?"]),
         (["plan", "CONFIG", "--set", "recover.ipc=ten"], ["recover.ipc = 'ten'"]),
-        (["plan", "CONFIG", "--set", "data.num_classes=12"], ["digits.yaml", "data.num_classes = 12", "10"]),
-        (["distill", "CONFIG", "--set", "data.num_classes=12"], ["digits.yaml", "data.num_classes = 12"]),
+        (["plan", "CONFIG", "--set", "data.num_classes=12"], ["digits-ipc10", "data.num_classes = 12", "10"]),
+        (["distill", "CONFIG", "--set", "data.num_classes=12"], ["digits-ipc10", "data.num_classes = 12"]),
         (["distill", "CONFIG", "--set", "recover.ipc=500"], ["recover.ipc = 500", "recover.init"]),
         (["plan", "CONFIG", "--set", "data={source: image-folder, path: absent, image_size: 8}"], ["absent"]),
         (["plan", "CONFIG", "--set", "data={source: fashion-mnist, path: nowhere, image_size: 28}"],
@@ -141,7 +141,7 @@ def test_relative_paths_are_refused_in_a_job(
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     code, output = invoke("distill", digits_config)
     assert code == 2
-    assert "store = './runs/digits' is relative" in output
+    assert "store = './runs/digits-ipc10' is relative" in output
     assert "--store" in output
 
 

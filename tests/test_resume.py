@@ -87,7 +87,7 @@ def test_killed_driver_resumes_byte_identically(
 def test_killed_digits_job_resumes_byte_identically(
     start_cli: Start, cli: Run, digits_config: Path, tmp_path: Path
 ) -> None:
-    """Catches the same on the main job itself, with more kills."""
+    """Catches the same on the whole job, with more kills."""
     arguments: list[str | Path] = ["distill", digits_config]
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     result = cli(*arguments, "--store", calm)

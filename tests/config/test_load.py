@@ -29,7 +29,18 @@ def test_every_job_loads(job: Path) -> None:
 
 def test_there_are_jobs() -> None:
     """A glob that finds nothing would make the test above pass for ever."""
-    assert "digits.yaml" in [job.name for job in JOBS]
+    assert {"digits.yaml", "digits-ipc10.yaml", "image-folder.yaml"} <= {job.name for job in JOBS}
+
+
+@pytest.mark.parametrize("name", ["digits.yaml", "image-folder.yaml"])
+def test_a_first_job_compares_with_the_images_that_it_starts_from(name: str) -> None:
+    """A first run without a control, so without a verdict, or one whose sets start from other images."""
+    image_sets = list(load_config(next(job for job in JOBS if job.name == name)).image_sets.values())
+    assert [each.method for each in image_sets].count("random-real") == 1
+    assert {"prism", "random-real"} <= {each.method for each in image_sets}
+    assert {(each.ipc, each.replicate, each.init) for each in image_sets} == {
+        (image_sets[0].ipc, 0, "random")
+    }
 
 
 def test_a_missing_file_suggests_its_neighbour(config_path: Path) -> None:

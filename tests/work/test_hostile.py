@@ -28,7 +28,7 @@ from prism_ray.store import StoreFiles, layout
 from prism_ray.work.worker import Worker
 
 CPU = torch.device("cpu")
-DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "jobs" / "digits-ipc10.yaml"
 QUICK = (
     "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}]",
     "teachers.squeeze.epochs=1",

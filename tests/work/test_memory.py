@@ -23,7 +23,7 @@ from prism_ray.work.worker import Worker
 from tests.budget import Budget
 
 CPU = torch.device("cpu")
-DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "jobs" / "digits-ipc10.yaml"
 QUICK = (
     "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}, {name: byobnet, arch: 'timm:test_byobnet'}]",
     "teachers.squeeze.epochs=1",

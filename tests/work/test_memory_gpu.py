@@ -23,7 +23,7 @@ from tests.recover.test_recompute import set_up, start
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
-DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "jobs" / "digits-ipc10.yaml"
 SETTINGS = (
     "data.image_size=224",
     "teachers.pool=[{name: resnet, arch: 'torchvision:resnet18'}, "

@@ -29,7 +29,7 @@ from prism_ray.work.checkpoints import Control, StoreCheckpoints
 from prism_ray.work.worker import Worker
 
 CPU = torch.device("cpu")
-DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "jobs" / "digits-ipc10.yaml"
 QUICK = (
     "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}, "
     "{name: bypass, arch: 'timm:test_byobnet', stem: small}]",
