@@ -91,12 +91,15 @@ def judge(run: Run, runs: Sequence[Observed]) -> Verdict:
     image_sets = {name: its_run.config.image_sets[name] for name, its_run in run.image_sets.items()}
     evaluation, pairs = _compared_sets(run.config, image_sets, runs)
     if not pairs:
-        return Verdict(f"No verdict: {_why_not_compared(image_sets)}")
+        return Verdict(f"none, because {_why_not_compared(image_sets)}")
     missing = _missing(run.config, evaluation, runs)
     if missing is not None:
-        return Verdict(f"No verdict yet: {missing}.")
+        return Verdict(f"none yet, because {missing}.")
     gains = sorted(
-        (_gain(name, control, evaluation, runs) for name, control in pairs.items()),
+        (
+            _gain(name, control, evaluation, runs, run.facts.num_test_images)
+            for name, control in pairs.items()
+        ),
         key=lambda gain: -gain.gain,
     )
     chance = 1.0 / run.facts.num_classes
@@ -110,11 +113,16 @@ def judge(run: Run, runs: Sequence[Observed]) -> Verdict:
     return Verdict(" ".join(filter(None, sentences)), tuple(gains), chance, teachers)
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float] | None:
-    """Return the interval of the mean difference for a confidence of 95 %, None for a single difference."""
+def interval(differences: Sequence[float], step: float = 0.0) -> tuple[float, float] | None:
+    """Return the interval of the mean difference for a confidence of 95 %, None for a single difference.
+
+    `step` is the smallest difference that can be seen: 1 / number of test images. The spread is at least that,
+    because two students can agree to the image by chance.
+    """
     if len(differences) < 2:
         return None
-    half = t_quantile(len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
+    spread = max(statistics.stdev(differences), step)
+    half = t_quantile(len(differences) - 1) * spread / math.sqrt(len(differences))
     mean = statistics.fmean(differences)
     return mean - half, mean + half
 
@@ -196,11 +204,14 @@ def _num_students(run: Observed, name: str, evaluation: str) -> int:
     return keys.get((name, evaluation), 0)
 
 
-def _gain(name: str, control: str, evaluation: str, runs: Sequence[Observed]) -> Gain:
+def _gain(name: str, control: str, evaluation: str, runs: Sequence[Observed], num_test_images: int) -> Gain:
+    step = 0.0
     rows, controls = ([_row(run, each, evaluation) for run in runs] for each in (name, control))
     if len(runs) == 1:
         both = zip(rows[0].accuracies, controls[0].accuracies, strict=False)  # one may have had more students
         ours, theirs = zip(*both, strict=True)
+        if rows[0].split == "test" and num_test_images:
+            step = 1.0 / num_test_images
     else:
         ours, theirs = (tuple(row.mean for row in each) for each in (rows, controls))
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
@@ -213,7 +224,7 @@ def _gain(name: str, control: str, evaluation: str, runs: Sequence[Observed]) ->
         mean=statistics.fmean(ours),
         control_mean=statistics.fmean(theirs),
         gain=statistics.fmean(differences),
-        interval=interval(differences),
+        interval=interval(differences, step),
         num_pairs=len(differences),
         pairs_of="students" if len(runs) == 1 else "runs",
     )

@@ -29,7 +29,9 @@ def run_of(image_sets: dict[str, Any] | None = None, **changes: Any) -> Run:
     }
     if image_sets is not None:
         values["image_sets"] = image_sets
-    facts = DataFacts(tuple("0123456789"), (5,) * 10, num_test_images=30, channels=1, identity="some data")
+    facts = DataFacts(
+        tuple("0123456789"), (5,) * 10, num_test_images=10_000, channels=1, identity="some data"
+    )
     return new_run(parse_config(values, "test"), facts, 1)
 
 
@@ -65,6 +67,12 @@ def test_the_interval_is_that_of_a_paired_t_test() -> None:
     found = interval([one - other for one, other in zip(ours, theirs, strict=True)])
     assert found == pytest.approx(tuple(stats.ttest_rel(ours, theirs).confidence_interval(0.95)), rel=1e-4)
     assert interval([0.1]) is None
+
+
+def test_two_students_that_agree_by_chance_prove_nothing() -> None:
+    """An interval of no width, because both students of a set know three of 60 images more."""
+    low, high = interval([0.05, 0.05], step=1 / 60) or (0.0, 0.0)
+    assert low < 0.0 < high
 
 
 def test_a_gain_is_told_in_points_with_its_interval_chance_and_teachers() -> None:
@@ -181,7 +189,7 @@ def test_up_to_three_sets_are_named_and_of_more_the_best_and_the_worst() -> None
 def test_an_unfinished_run_has_no_verdict_yet(rows: dict[str, tuple[float, ...]], missing: str) -> None:
     """Students of different seeds paired because some are not done, or a gain over what nobody trained."""
     found = verdict(rows)
-    assert found.text == f"No verdict yet: students are not trained ({missing})."
+    assert found.text == f"none yet, because students are not trained ({missing})."
     assert found.gains == ()
 
 
@@ -201,7 +209,7 @@ def test_without_a_fair_control_there_is_no_verdict(image_sets: dict[str, Any], 
     run = run_of(image_sets)
     rows = {name: (0.6, 0.6, 0.6) for name in image_sets}
     text = verdict(rows, run).text
-    assert text.startswith("No verdict: ")
+    assert text.startswith("none, because ")
     assert message in text
 
 
@@ -217,7 +225,7 @@ def test_an_evaluation_without_the_control_is_passed_over() -> None:
         ResultRow("random-real", "hard", "hard", "test", (0.5,) * 3),
     )
     found = judge(run, [Observed(Results(rows, ()), ())])
-    assert found.text.startswith("No verdict: no evaluation tests random-real beside another image set")
+    assert found.text.startswith("none, because no evaluation tests random-real beside another image set")
     both = run_of(PAIR, evaluations=evaluations | {"both": {"labels": "hard"}})
     rows += tuple(ResultRow(name, "both", "hard", "test", (0.6, 0.61, 0.6)) for name in PAIR)
     found = judge(both, [Observed(Results(rows, ()), ())])
