@@ -116,8 +116,8 @@ def judge(run: Run, runs: Sequence[Observed]) -> Verdict:
 def interval(differences: Sequence[float], step: float = 0.0) -> tuple[float, float] | None:
     """Return the interval of the mean difference for a confidence of 95 %, None for a single difference.
 
-    `step` is the smallest difference that can be seen: 1 / number of test images. The spread is at least that,
-    because two students can agree to the image by chance.
+    `step` is the smallest difference that can be seen: 1 / number of test images. The spread is at least
+    that, because two students can agree to the image by chance.
     """
     if len(differences) < 2:
         return None
