@@ -130,7 +130,7 @@ def _why_not(scheme: str, rest: str, schemes: Mapping[str, str]) -> str:
     elif scheme.endswith("::"):
         reason = "a chain of file systems is not supported"
     else:
-        reason = f"{name}:// is not supported" + did_you_mean(f"{name}://", [f"{key}://" for key in schemes])
+        reason = f"{name}:// is not supported" + did_you_mean(name, {key: f"{key}://" for key in schemes})
     return f"{reason}; supported are local paths, {known}; a local path of that name is written ./{scheme}..."
 
 
