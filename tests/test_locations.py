@@ -53,7 +53,7 @@ def test_urls_are_told_from_paths(location: str, expected: bool) -> None:
         ("zip:///tmp/x.zip", "zip:// is not supported"),
         ("http://host/run", "http:// is not supported"),
         ("nope://bucket", "nope:// is not supported"),
-        ("s4://bucket/run", "s4:// is not supported; did you mean 's3://'?"),
+        ("s4://bucket/run", "s4:// is not supported"),
         ("S3://bucket/run", "write s3://"),
         ("memory://run", "the memory of one process cannot be seen by the actors"),
         ("file:///tmp/run", "give the path alone, /tmp/run"),
