@@ -31,7 +31,7 @@ def test_what_does_not_build_on_it_is_done_and_retry_completes_the_run(
     arguments = ["distill", digits_config, *small_options, "--store", store]
     result = cli(*arguments)
     assert result.returncode == 1
-    assert f"1 unit failed permanently ({UNIT})" in result.stderr
+    assert f"1 unit ({UNIT}) failed permanently" in result.stderr
     assert f"prism-ray retry --failed {store}" in result.stderr
     done = committed(store)
     assert UNIT not in done  # the same command does not try it again
