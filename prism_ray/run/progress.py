@@ -152,7 +152,10 @@ class _Scan:
     def count_entry(self, entry: Entry) -> None:
         """Count a unit by its entry in the ledger, if its commit exists and nothing is wrong."""
         unit_id = entry.unit
-        if self.progress.sizes.get(unit_id) != entry.commit_bytes or self._run_of(unit_id) is None:
+        if self.progress.sizes.get(unit_id) != entry.commit_bytes:
+            return
+        run = self._run_of(unit_id)
+        if run is None:
             return
         sizes = zip(entry.names, entry.sizes, strict=True)
         with suppress(StoreError, ValueError, AttributeError):  # then its commit is read
@@ -161,7 +164,7 @@ class _Scan:
                 and self._other_weights(entry.weights) is None
                 and all(self._size(name, size) == size for name, size in sizes)
             ):
-                self.progress.count(entry, self._run_of(unit_id) is self._run)
+                self.progress.count(entry, run is self._run)
 
     def read(self, unit_id: str) -> Commit | None:
         """Read a unit's commit and count it; return it if nothing is wrong with it."""
