@@ -104,7 +104,8 @@ class FolderIndex:
             metadata |= {"format": _FORMAT, "left_out": left_out, "notes": json.dumps(self.notes)}
             schema = pa.schema(_COLUMNS + _LATER_COLUMNS)
         sink = io.BytesIO()
-        pq.write_table(pa.table(columns, schema=schema.with_metadata(metadata)), sink)
+        table = pa.table(columns, schema=schema.with_metadata(metadata))
+        pq.write_table(table, sink, compression="zstd")
         return sink.getvalue()
 
     @classmethod
