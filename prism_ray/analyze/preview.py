@@ -166,7 +166,7 @@ def _state(files: StoreFiles, progress: RunProgress | None) -> str:
 
 def print_preview(figures: Preview, console: Console, show_all: bool = False) -> None:
     """Print the preview for a person: all classes, or the first ones."""
-    console.print(f"Store           {figures.store} ({figures.store_state})")
+    console.print(f"Store           {figures.store} ({figures.store_state})", soft_wrap=True)
     for line in figures.real_images:
         console.print(f"Real images     {line}", markup=False)
     console.print(

@@ -88,7 +88,9 @@ def console() -> Any:
     """Return a console with the width of the terminal; in a file or a pipe, wide enough for the tables."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    # A name from a store may have brackets or colons, which rich would take for styles and emoji.
+    width = None if sys.stdout.isatty() else 160
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def resume_command(files: Any) -> str:

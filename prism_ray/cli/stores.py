@@ -235,7 +235,13 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
     """Export the images of STORE for use without this package."""
     from prism_ray.config.renamed import note
     from prism_ray.run import NOT_IN_CONFIG
-    from prism_ray.run.export import commits_of_set, export_dataset, export_folder
+    from prism_ray.run.export import (
+        commits_of_set,
+        export_dataset,
+        export_folder,
+        how_to_read_dataset,
+        how_to_read_folder,
+    )
     from prism_ray.store import StoreFiles, layout
 
     if old_image_set is not None:
@@ -257,10 +263,8 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
         num_images = export_dataset(files, its_run, name, commits, to)
     note_on_set = "" if its_run is run else f" ({NOT_IN_CONFIG})"
     click.echo(f"{num_images} images of {name}{note_on_set} are in {to.location}")
-    if kind == "folder":
-        click.echo(f"Next: read them with torchvision.datasets.ImageFolder('{to.location}/train')")
-    else:
-        click.echo(f"Next: read them with datasets.load_dataset('{to.location}')")
+    code = how_to_read_folder(to) if kind == "folder" else how_to_read_dataset(to)
+    click.echo(f"Next: read them in Python with\n  {code}")
 
 
 @main.command()

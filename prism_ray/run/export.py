@@ -99,6 +99,26 @@ def export_dataset(
     return num_images
 
 
+def how_to_read_folder(target: StoreFiles) -> str:
+    """Return the Python code that reads what `export_folder` wrote."""
+    if target.is_local:
+        return f"torchvision.datasets.ImageFolder({f'{target.location}/train'!r})"
+    scheme = target.location.partition(":")[0]
+    return (
+        f"fsspec.filesystem({scheme!r}).get({f'{target.location}/train'!r}, 'train', recursive=True); "
+        "torchvision.datasets.ImageFolder('train')"
+    )
+
+
+def how_to_read_dataset(target: StoreFiles) -> str:
+    """Return the Python code that reads what `export_dataset` wrote."""
+    if not target.is_local:
+        return f"datasets.load_dataset('parquet', data_files={f'{target.location}/data/*.parquet'!r})"
+    if any(sign in target.location for sign in ("::", *"*?[]$")):  # load_dataset takes these for patterns
+        return f"datasets.Dataset(pyarrow.parquet.read_table({f'{target.location}/data'!r}))"
+    return f"datasets.load_dataset({target.location!r})"
+
+
 def _create(target: StoreFiles, name: str, data: bytes) -> None:
     if not target.create(name, data):
         raise UsageError(f"{target.location}/{name} exists already; give --to a new folder")

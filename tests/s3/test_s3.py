@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,68 +16,22 @@ from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_batch, write_images
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit
-from prism_ray.store import PartFile, StoreFiles, read_commit, write_commit, write_part
+from prism_ray.store import PartFile, read_commit, write_commit, write_part
 from prism_ray.store.commits import Commit, list_commits
-from tests.ports import free_ports
+from tests.s3.reach import ServerStart, fresh
 from tests.stores import committed, parts
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(280)]
 
-SERVER = Path(__file__).with_name("server.py")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-ServerStart = Callable[..., str]
-
-
-@pytest.fixture
-def start_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerStart]:
-    """Start a server with faults, let this process and its children find it; return its address."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(**faults: int) -> str:
-        (port,) = free_ports(1)
-        url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, str(SERVER), str(port), json.dumps(faults)]
-        with (tmp_path / "server.log").open("wb") as log:
-            started.append(subprocess.Popen(command, stdout=log, stderr=log))
-        for name, value in (
-            ("AWS_ENDPOINT_URL", url),
-            ("AWS_ACCESS_KEY_ID", "nobody"),
-            ("AWS_SECRET_ACCESS_KEY", "nothing"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("FSSPEC_S3", json.dumps({"config_kwargs": {"read_timeout": 2}})),
-        ):
-            monkeypatch.setenv(name, value)
-        deadline = time.monotonic() + 60.0
-        while True:
-            try:
-                urllib.request.urlopen(
-                    urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=5
-                ).close()
-                return url
-            except OSError:
-                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-                time.sleep(0.2)
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def faults_at(url: str) -> dict[str, int]:
     with urllib.request.urlopen(f"{url}/faults", timeout=10) as answer:
         found: dict[str, int] = json.load(answer)
     return found
-
-
-def fresh(location: str) -> StoreFiles:
-    """Open a store with a file system object of its own; they are shared within a process otherwise."""
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    return StoreFiles(location)
 
 
 def test_files_are_created_once(start_server: ServerStart) -> None:
