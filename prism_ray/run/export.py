@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from prism_ray.errors import StoreError, UsageError
 from prism_ray.parts.images import IMAGE_SCHEMA, ImageForm, describe_columns, read_batch
 from prism_ray.run.plan_file import NOT_IN_CONFIG, Run
+from prism_ray.shell import command
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, in_groups, list_commits, read_commit
 from prism_ray.store.files import StoreFiles
@@ -40,9 +41,8 @@ def commits_of_set(files: StoreFiles, run: Run, image_set: str) -> list[Commit]:
             num_done = sum(each in committed for each in unit_ids)
             remedy = f"finish it with `{resume_command(files)}`"
             if its_run is not run:
-                remedy = (
-                    f"it is {NOT_IN_CONFIG}; finish it with `prism-ray distill` and a config that names it"
-                )
+                resume = command("distill", "CONFIG", "--store", files.location)
+                remedy = f"it is {NOT_IN_CONFIG}; finish it with `{resume}` and a config that names it"
             raise UsageError(
                 f"{files.location}: the image set {image_set!r} is not finished, {num_done} of "
                 f"{len(unit_ids)} batches are done; {remedy}"

@@ -98,8 +98,9 @@ class Run:
         if name in self.forgotten:
             raise UsageError(
                 f"{location}: the image set {name!r} is not in the present config, and the version of "
-                "prism-ray that left it out did not keep its settings; run `prism-ray distill` once with a "
-                "config that names it (nothing is made twice)"
+                "prism-ray that left it out did not keep its settings; run "
+                f"`{command('distill', 'CONFIG', '--store', location)}` once with a config that names it "
+                "(nothing is made twice)"
             )
         hint = did_you_mean(name, list(found))
         raise UsageError(f"{location} has no image set {name!r}{hint}; it has {', '.join(found)}")

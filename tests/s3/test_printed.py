@@ -51,7 +51,7 @@ def test_printed_commands_work(
     finish(files, run)
     printed = {line for name in ("status", "show", "gc", "compact", "verify", "failures")
                for line in commands_in(call(name, files.location)[1])}  # fmt: skip
-    assert {line.split()[1] for line in printed} == {"show", "verify", "gc", "distill"}
+    assert {line.split()[1] for line in printed} == {"show", "verify", "gc", "status"}
     for line in printed:
         done = in_shell(line)
         assert done.exit_code == 0, (line, done.output)
