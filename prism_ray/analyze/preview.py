@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from prism_ray.config import Config
@@ -168,7 +167,7 @@ def print_preview(figures: Preview, console: Console, show_all: bool = False) ->
     """Print the preview for a person: all classes, or the first ones."""
     console.print(f"Store           {figures.store} ({figures.store_state})", soft_wrap=True)
     for line in figures.real_images:
-        console.print(f"Real images     {line}", markup=False)
+        console.print(f"Real images     {line}", soft_wrap=True)
     console.print(
         f"Bytes           images about {figures.estimated_image_bytes:,}, soft labels about "
         f"{figures.estimated_label_bytes:,} (estimated, all image sets)"
@@ -215,5 +214,5 @@ def _class_table(figures: Preview, show_all: bool) -> Table:
     table = Table("label", "class", "train", "validation", "test", box=None, pad_edge=False)
     for each in figures.classes[: None if show_all else _NUM_CLASSES]:
         counts = (each.num_train, each.num_validation, each.num_test)
-        table.add_row(str(each.label), escape(each.name), *(f"{count:,}" for count in counts))
+        table.add_row(str(each.label), each.name, *(f"{count:,}" for count in counts))
     return table

@@ -5,6 +5,7 @@ Folders named like splits (train, val) are no classes.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _SYSTEM = {
 _TRAIN = ("train", "training", "trainset", "train_set")
 _TEST = ("val", "valid", "validation", "test", "testing", "eval", "dev", "testset", "test_set", "holdout")
 _SPLITS = {*_TRAIN, *_TEST}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,8 @@ def _checked(name: str) -> str:
         name.encode()
     except UnicodeEncodeError:
         raise DataError(f"the name of the file or folder {name!r} is not UTF-8; rename it") from None
+    if _CONTROL.search(name):  # it would reach terminals and file names of the export
+        raise DataError(f"the name of the file or folder {name!r} has a control character; rename it")
     return name
 
 

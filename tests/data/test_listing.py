@@ -125,3 +125,11 @@ def test_names_that_look_alike_are_told() -> None:
     assert alike(["cat", "dog"]) == []
     for one, other in (("Cat", "cat"), ("e\u0301t\u00e9", "\u00e9te\u0301"), ("cat ", "cat")):
         assert "differ only in case, blanks or Unicode form" in alike([one, "dog", other])[0]
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "a\rb", "a\x9bb"])
+def test_control_characters_in_names_are_refused(root: Path, name: str) -> None:
+    """A class folder that colours the terminal, or moves its cursor."""
+    (root / name).mkdir()
+    with pytest.raises(DataError, match="has a control character; rename it"):
+        list_classes(root, "data.path")
