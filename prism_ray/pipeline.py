@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
-from prism_ray.errors import IncompleteError, UsageError
+from prism_ray.errors import IncompleteError, StoreError, UsageError
 from prism_ray.run import (
     Asked,
     Ledger,
@@ -19,7 +19,7 @@ from prism_ray.run import (
     save_run,
 )
 from prism_ray.run.paths import with_absolute_paths
-from prism_ray.run.plan_file import bound_scopes
+from prism_ray.run.plan_file import bound_scopes, continued
 from prism_ray.run.preflight import check_fits, check_ready
 from prism_ray.shell import command
 from prism_ray.stages import find_stage, stage_names, stage_of
@@ -76,16 +76,20 @@ def distill(
     is_alone = holder is None or holder.is_gone
     asked = match(config, files, origin)
     ledger = Ledger(files)
-    progress = None
-    if asked.held is not None:
+    progress, held = None, asked.held
+    if held is not None:
         check_fits(asked, files)
         progress = read_progress(files, asked.run, asked.committed, take_down=ledger.add)
     if command_for is None:
         command_for = partial(_command_for, config, origin)
     _check_stages_before(names[0], progress, files.location, command_for)
-    if progress is not None and all(stage.complete for stage in progress.stages if stage.stage in names):
+    if held and progress and all(stage.complete for stage in progress.stages if stage.stage in names):
         notes = tuple(filter(None, (asked.changes.problem, asked.changes.note)))
-        run = _save(asked, files, asked.run, asked.bound)
+        try:
+            run = _save(asked, files, asked.run, asked.bound)
+        except StoreError as error:  # all results are there: only the present settings cannot be recorded
+            run = continued(held, asked.run, asked.bound)
+            notes += (f"note: the store cannot be written to, and it needs nothing more: {error.problem}",)
         return Outcome(run, progress, {}, {}, 0.0, None, None, notes=notes)
     check_ready(asked, files, progress)
 
@@ -106,7 +110,7 @@ def distill(
         display.message("starting Ray and its actors")
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
-            connect(config, asked.num_threads) as shape,
+            connect(config, asked.num_threads, display.message) as shape,
             Dispatcher(config, files, shape, display, ledger, lease.raise_if_lost) as dispatcher,
         ):
             pool = (teacher.name for teacher in config.teachers.pool)

@@ -1,49 +1,60 @@
-"""Handlers of SIGTERM, which is treated like Ctrl-C: a cluster sends it before it kills a process."""
+"""Handlers of the signals that end a command in order, as Ctrl-C does.
+
+SIGTERM comes before a cluster kills a process, SIGHUP when a terminal or an SSH session is closed.
+"""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
+HUNG_UP = 128 + signal.SIGHUP  # 129
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first SIGTERM; ignore later ones, which come while the work ends."""
+def signals_interrupt() -> Iterator[list[int]]:
+    """Raise KeyboardInterrupt at the first SIGTERM or SIGHUP; yield a list that then has its number.
+
+    Later ones come while the work ends, and are ignored. A signal that is ignored already stays so: nohup
+    does that with SIGHUP.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        came.append(number)  # Ray's code raises a KeyboardInterrupt of its own in place of this one
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    came: list[int] = []
+    before = {each: handler for each in _ENDING if (handler := signal.getsignal(each)) != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, interrupt)
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-@contextmanager
-def answer_to_sigterm_kept() -> Iterator[None]:
-    """Restore our handler of SIGTERM after code that installs one of its own, which ends the process.
+def renew_handlers() -> None:
+    """Install the present handlers once more: Ray's C++ code replaces some without Python's knowledge."""
+    for each in _ENDING:
+        signal.signal(each, signal.getsignal(each))
 
-    A SIGTERM during that code ends there in SystemExit with the signal's number. It becomes
-    KeyboardInterrupt here.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as error:
-        if error.code != signal.SIGTERM:
-            raise
-        raise KeyboardInterrupt from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+def exit_code(came: list[int]) -> int:
+    """Return the exit code of a command that was interrupted by the signals of `signals_interrupt`."""
+    return HUNG_UP if signal.SIGHUP in came else INTERRUPTED
 
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM, unless ignored, until code that must not be interrupted has ended."""
+    """Delay SIGINT, SIGTERM and SIGHUP, unless ignored, until code that must not be interrupted has ended."""
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, lambda number, frame: came.append(number))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 
 from prism_ray.analyze.results import (
@@ -150,7 +150,8 @@ def print_summary(summary: Summary, console: Console, call: ThisCall | None = No
         tables.append(_student_table(summary.other_results, f"Students {NOT_IN_CONFIG}"))
     if summary.other_results.image_sets:
         tables.append(_set_table(summary.other_results, f"Images {NOT_IN_CONFIG}"))
-    console.print(Group(*tables))
+    for table in tables:
+        console.print(table)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -10,10 +10,13 @@ from typing import Any
 import click
 
 from prism_ray import __version__
+from prism_ray.cli.streams import StandardStreams, is_standard
 from prism_ray.errors import PrismRayError, StoreError, UsageError
+from prism_ray.signals import INTERRUPTED
+from prism_ray.stages import stage_names
 
+FAILED = 1
 INCOMPLETE = 3
-INTERRUPTED = 130
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -25,8 +28,29 @@ def say(text: str, *, err: bool = False) -> None:
 class _Group(click.Group):
     """A group that turns the package's errors into one message and the exit code of their class."""
 
+    _is_run = False  # the command does the work of a run, and its output only reports on it
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line; end the process even if a thread is stuck in Ray's code."""
+        if not is_standard():
+            return super().main(*arguments, **options)
+        streams = StandardStreams()
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+            if not streams.end() and code == 0 and not self._is_run:
+                code = FAILED
+            if "ray" in sys.modules:
+                from prism_ray.orchestrate.environment import is_ray_stuck
+
+                if is_ray_stuck():
+                    os._exit(code)
+            sys.exit(code)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _check_working_directory()
             return super().invoke(ctx)
         except PrismRayError as error:
             say(f"error: {error}", err=True)
@@ -34,6 +58,18 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        finally:
+            self._is_run = ctx.invoked_subcommand in ("distill", *stage_names())
+
+
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"the working directory cannot be used ({error.strerror}), perhaps because it was deleted; "
+            "change to another folder, then run the same command again"
+        ) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,7 +78,7 @@ def main() -> None:
     """Dataset distillation by PRISM, on one laptop or a Ray cluster, always resumable.
 
     Exit codes: 0 complete, 1 failed, 2 wrong input or a store of another run, 3 incomplete (status, verify),
-    130 interrupted.
+    129 interrupted by a closed terminal (SIGHUP), 130 by Ctrl-C or SIGTERM.
     """
 
 
@@ -85,12 +121,10 @@ store_argument = click.argument("store", metavar="STORE")
 
 
 def console() -> Any:
-    """Return a console with the width of the terminal; in a file or a pipe, wide enough for the tables."""
-    from rich.console import Console
+    """Return a console for tables; rich is loaded late."""
+    from prism_ray.cli.terminal import console as console_for_tables
 
-    # A name from a store may have brackets or colons, which rich would take for styles and emoji.
-    width = None if sys.stdout.isatty() else 160
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+    return console_for_tables()
 
 
 def resume_command(files: Any) -> str:

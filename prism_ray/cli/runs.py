@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from prism_ray.cli.common import INTERRUPTED, config_options, console, json_option, main, read_config, say
+from prism_ray.cli.common import config_options, console, json_option, main, read_config, say
 from prism_ray.shell import command
-from prism_ray.signals import sigterm_interrupts
+from prism_ray.signals import exit_code, signals_interrupt
 from prism_ray.stages import stages
 
 
@@ -35,13 +35,14 @@ for _stage in stages():
 def _run_stages(
     path: str, store: str | None, overrides: tuple[str, ...], names: Sequence[str] | None
 ) -> None:
+    came: list[int] = []
     try:
-        with sigterm_interrupts():
+        with signals_interrupt() as came:
             _do_and_report(path, store, overrides, names)
     except KeyboardInterrupt:
         click.echo("\ninterrupted; all finished work is kept. Resume with the same command:", err=True)
         click.echo(f"  {command(*sys.argv[1:])}", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_code(came))
 
 
 def _do_and_report(

@@ -18,7 +18,7 @@ from prism_ray.cli.common import (
     say,
     store_argument,
 )
-from prism_ray.errors import UsageError
+from prism_ray.errors import StoreError, UsageError
 from prism_ray.shell import command
 
 
@@ -206,15 +206,26 @@ def compact(store: str, max_mb: int) -> None:
 @store_argument
 @click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Number of classes.")
 @click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class.")
-def show(store: str, classes: int, ipc: int) -> None:
+@click.option("--to", "target", metavar="FILE", help="File to write. Default: report/sheet.png in the store.")
+def show(store: str, classes: int, ipc: int, target: str | None) -> None:
     """Write a contact sheet (PNG) of the images in STORE, next to those of the control."""
     from prism_ray.analyze.sheet import contact_sheet
     from prism_ray.run import read_progress
+    from prism_ray.store import StoreFiles, layout
 
     files, run = existing_run(store)
     sheet = contact_sheet(files, run, read_progress(files, run), classes, ipc)
-    files.replace("report/sheet.png", sheet)
-    click.echo(f"{files.location}/report/sheet.png")
+    folder, _, name = (target or f"{files.location}/{layout.SHEET}").rpartition("/")
+    to = files if target is None else StoreFiles(folder or ("/" if target.startswith("/") else "."))
+    try:
+        to.replace(layout.SHEET if target is None else name, sheet)
+    except StoreError as error:
+        if target is not None:
+            raise
+        raise StoreError(f"{error}; or give a file outside of the store, with --to") from error
+    if target is not None:
+        to.remove_empty(layout.WIP)
+    click.echo(target or f"{files.location}/{layout.SHEET}")
     click.echo(f"Next: check every file with\n  {command('verify', files.location)}")
 
 

@@ -59,6 +59,8 @@ class OrchestrateConfig(Section):
     """Another driver may take over the store after this many seconds without a heartbeat."""
     idle_actor_s: PositiveFloat = 20.0
     """An actor above actors.min is ended after this many seconds without work."""
+    ray_start_timeout_s: PositiveFloat = 120.0
+    """The run ends if Ray has not started, or the cluster has not been joined, after this many seconds."""
     actor_start_timeout_s: PositiveFloat = 600.0
     """The run ends if no actor has started after this many seconds."""
     teacher_cache_gib: PositiveFloat = 8.0

@@ -4,83 +4,164 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import ray
 
 from prism_ray.config import Config, ElasticActors
 from prism_ray.errors import OrchestrateError, UsageError
+from prism_ray.orchestrate.environment import cluster_address
 from prism_ray.orchestrate.fitting import check_fit
 from prism_ray.orchestrate.guard import guarded_local_ray
+from prism_ray.orchestrate.local import (
+    check_loopback,
+    folder_for_ray,
+    free_bytes,
+    last_complaint,
+    object_store_folder,
+)
 from prism_ray.orchestrate.scaling import Shape
-from prism_ray.signals import answer_to_sigterm_kept, interrupts_held_back
+from prism_ray.orchestrate.session import RayStartError, ray_session
 
 # Pixels never pass through Ray's object store, so a local one can be small.
 _OBJECT_STORE_BYTES = 128 * 2**20
 _REACH_TIMEOUT_S = 10.0
+_FULL_BYTES = 2**20
+
+Node = dict[str, Any]  # of ray.nodes()
 
 
 @contextmanager
-def connect(config: Config, num_threads: int | None) -> Iterator[Shape]:
+def connect(config: Config, num_threads: int | None, say: Callable[[str], None] = print) -> Iterator[Shape]:
     """Join the cluster of RAY_ADDRESS, or start a local Ray that ends with the context.
 
-    `num_threads` per actor comes from the config or from the run that is resumed; None: cores / actors.
-    Raises OrchestrateError if the cluster cannot be reached, and UsageError if no machine fits an actor and
-    no autoscaler can bring one.
+    `num_threads` per actor comes from the config or from the run that is resumed; None: cores / actors. `say`
+    gets notes for the user. Raises UsageError if RAY_ADDRESS is not an address, or no machine fits an actor
+    and no autoscaler can bring one, and OrchestrateError if the cluster cannot be reached or a local Ray
+    cannot start.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
+    session = _local_session(config, num_threads, say) if address is None else _joined(address, config)
+    with session as nodes:
+        yield _shape(config, num_threads, nodes, is_local=address is None)
+
+
+@contextmanager
+def _joined(address: str, config: Config) -> Iterator[list[Node]]:
+    """Join a cluster; yield its nodes."""
+    where = f"RAY_ADDRESS = {address}"
+    _check_reachable(address, where)
+
+    def enter() -> list[Node]:
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        return _nodes()
+
     try:
-        with answer_to_sigterm_kept():
-            if address:
-                _check_reachable(address)
-                ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-            else:
-                _start_local(config, num_threads)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        where = f"RAY_ADDRESS = {address}" if address else "a local Ray"
-        raise OrchestrateError(
-            f"{where} cannot be reached or started: {error}; unset RAY_ADDRESS to start a local Ray, or "
-            "set RAY_AUTH_MODE to the mode of the cluster (token by default)"
-        ) from error
-    try:
-        with nullcontext() if address else guarded_local_ray():
-            yield _shape(config, num_threads)
-    finally:
-        with interrupts_held_back():  # an interrupted shutdown would let the process end with code 1
-            ray.shutdown()
+        with ray_session(enter, config.orchestrate.ray_start_timeout_s) as nodes:
+            yield nodes
+    except RayStartError as error:
+        raise OrchestrateError(f"{where} cannot be joined: {error}; {_remedy(address, error)}") from error
 
 
-def _check_reachable(address: str) -> None:
-    """Try to reach a host:port for some seconds; Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "://" not in address:
-        socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
-
-
-def _start_local(config: Config, num_threads: int | None) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    actors = config.orchestrate.actors
-    wanted = (_bounds(actors)[1] if actors != "auto" else 1) * (num_threads or 1)
-    ray.init(
-        address="local",
-        num_cpus=max(cores, wanted),
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        object_store_memory=_OBJECT_STORE_BYTES,
+def _remedy(address: str, error: RayStartError) -> str:
+    """Return what to do about a cluster that cannot be joined."""
+    text = f"{error} {error.said}"
+    if "ersion mismatch" in text:
+        return "install the versions of Ray and Python here that the cluster has"
+    if "could not find any running" in text.lower():
+        return "start a cluster with `ray start --head`, or unset RAY_ADDRESS to start a local Ray"
+    if "uthentica" in text or "InvalidAuthToken" in text:
+        return (
+            "the cluster did not accept the token: set RAY_AUTH_MODE to the mode of the cluster (token by "
+            "default), and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its token"
+        )
+    named = "the address that was found" if address == "auto" else "the port"
+    return (
+        f"look whether {named} is that of a running Ray (6379 by default; 8265 is its dashboard), whether it "
+        f"has version {ray.__version__} too, and whether RAY_AUTH_MODE is its mode (token by default); unset "
+        "RAY_ADDRESS to start a local Ray"
     )
 
 
-def _shape(config: Config, num_threads: int | None) -> Shape:
+def _check_reachable(address: str, where: str) -> None:
+    """Try to reach a host:port for some seconds; Ray itself would try for minutes.
+
+    Raises UsageError if it is no address, and OrchestrateError if nobody answers there.
+    """
+    scheme, separator, rest = address.rpartition("://")
+    if address == "auto" or (separator and scheme not in ("ray", "http", "https")):
+        return  # Ray looks for the cluster
+    remedy = "give host:port, for example RAY_ADDRESS=10.0.0.1:6379, or unset it to start a local Ray"
+    if scheme in ("http", "https"):
+        raise UsageError(f"{where} is the address of a dashboard, for `ray job submit`; {remedy}")
+    host, colon, port = rest.rpartition(":")
+    if not (host and colon and port.isdecimal() and 0 < int(port) < 2**16):
+        raise UsageError(f"{where} is not an address; {remedy}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_TIMEOUT_S).close()
+    except (OSError, UnicodeError) as error:
+        raise OrchestrateError(
+            f"{where} cannot be reached: {error}; look whether the cluster runs and a firewall lets this "
+            "machine through, or unset RAY_ADDRESS to start a local Ray"
+        ) from error
+
+
+@contextmanager
+def _local_session(
+    config: Config, num_threads: int | None, say: Callable[[str], None]
+) -> Iterator[list[Node]]:
+    """Start a local Ray; yield its node in a list."""
+    check_loopback()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    actors = config.orchestrate.actors
+    wanted = (_bounds(actors)[1] if actors != "auto" else 1) * (num_threads or 1)
+    with folder_for_ray(say) as folder:
+        store_folder = object_store_folder(folder, _OBJECT_STORE_BYTES, say)
+
+        def enter() -> list[Node]:
+            ray.init(
+                address="local",
+                num_cpus=max(cores, wanted),
+                include_dashboard=False,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=folder,
+                _plasma_directory=store_folder,
+            )
+            return _nodes()
+
+        try:
+            with (
+                ray_session(enter, config.orchestrate.ray_start_timeout_s) as nodes,
+                guarded_local_ray(folder),
+            ):
+                yield nodes
+        except RayStartError as error:
+            complaint = last_complaint(folder)
+            if free_bytes(folder) < _FULL_BYTES:
+                remedy = f"the disk of {os.path.dirname(folder)} is full: free some space there"
+            else:
+                remedy = "look for limits of this machine on memory, processes and open files (ulimit -a)"
+            said = f" (its log says: {complaint})" if complaint else ""
+            raise OrchestrateError(f"a local Ray cannot start: {error}{said}; {remedy}") from error
+
+
+def _nodes() -> list[Node]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _shape(config: Config, num_threads: int | None, nodes: list[Node], is_local: bool) -> Shape:
     """Return the shape of the run; what the config leaves to the cluster is settled here."""
     orchestrate = config.orchestrate
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    cluster_gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    resources = [node["Resources"] for node in nodes]
+    cluster_gpus = sum(each.get("GPU", 0.0) for each in resources)
     num_gpus = orchestrate.gpus_per_actor
     if num_gpus == "auto":
         num_gpus = 1.0 if cluster_gpus else 0.0
-    if not os.environ.get("RAY_ADDRESS") and num_gpus > cluster_gpus:
+    if is_local and num_gpus > cluster_gpus:
         raise UsageError(
             f"orchestrate.gpus_per_actor = {num_gpus:g}: this machine has {cluster_gpus:g} GPUs that Ray can "
             "see; set it to auto or 0, or set RAY_ADDRESS to a cluster that has them"
@@ -90,7 +171,7 @@ def _shape(config: Config, num_threads: int | None) -> Shape:
     else:
         fewest, most = _bounds(orchestrate.actors)
     if num_threads is None:
-        cpus = [node.get("CPU", 0.0) for node in nodes]
+        cpus = [each.get("CPU", 0.0) for each in resources]
         num_threads = max(1, int(min(sum(cpus) / most, max(cpus, default=1.0))))
     shape = Shape(fewest, most, num_threads, num_gpus)
     check_fit(orchestrate, shape)

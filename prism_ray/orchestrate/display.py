@@ -1,16 +1,28 @@
 """The display of a run's progress: bars on a terminal, key=value lines elsewhere."""
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from prism_ray.run import RunProgress
 from prism_ray.stages import Unit, find_stage, stage_of
 from prism_ray.store import Commit, Failure
+
+_MIN_WIDTH_FOR_TIME = 36
+_MIN_WIDTH_FOR_BARS = 72
 
 
 class Listener(Protocol):
@@ -38,6 +50,17 @@ class _StageWork:
         return (self.ended or time.monotonic()) - self.started
 
 
+def _columns(width: int) -> list[ProgressColumn]:
+    """Return the columns of the bars; a narrow terminal has only those without which nothing is said."""
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), MofNCompleteColumn()]
+    if width >= _MIN_WIDTH_FOR_TIME:
+        columns.append(TimeElapsedColumn())
+    if width >= _MIN_WIDTH_FOR_BARS:
+        columns.insert(1, BarColumn())
+        columns.append(TextColumn("{task.fields[note]}", markup=False))
+    return columns
+
+
 class ProgressDisplay:
     """Shows a person or a log how far each stage is; several stages may be active. Used as a context."""
 
@@ -45,10 +68,9 @@ class ProgressDisplay:
         self._stream = stream or sys.stdout
         self._log_interval_s = log_interval_s
         self._bars: Progress | None = None
-        if self._stream.isatty():
-            name, note = TextColumn("{task.description:<10}"), TextColumn("{task.fields[note]}")
-            columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note)
-            self._bars = Progress(*columns, console=Console(file=self._stream))
+        if self._stream.isatty() and os.environ.get("TERM") != "dumb":  # which cannot move its cursor
+            console = Console(file=self._stream)
+            self._bars = Progress(*_columns(console.width), console=console)
         self._tasks: dict[str, TaskID] = {}
         self._stages: dict[str, _StageWork] = {}  # those that have begun
         self._last_line = time.monotonic()
@@ -70,7 +92,7 @@ class ProgressDisplay:
     def message(self, text: str) -> None:
         """Show a line of text."""
         if self._bars:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
             print(text, file=self._stream, flush=True)
 

@@ -3,6 +3,20 @@
 import os
 import secrets
 import sys
+import threading
+
+THREAD_NAME = "ray-session"  # of the thread that calls Ray
+
+
+def cluster_address() -> str | None:
+    """Return RAY_ADDRESS if it names a cluster, None for a local Ray."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return None if address in ("", "local") else address
+
+
+def is_ray_stuck() -> bool:
+    """Return whether a thread is still in Ray's code; then Python cannot end in order."""
+    return any(thread.name == THREAD_NAME for thread in threading.enumerate())
 
 
 def prepare_for_local_ray() -> None:
@@ -11,7 +25,7 @@ def prepare_for_local_ray() -> None:
     Authentication uses a token of this process. It keeps other users of the machine out, and leaves no file
     in the home folder, which would switch authentication on in clusters that are started later.
     """
-    if os.environ.get("RAY_ADDRESS"):
+    if cluster_address() is not None:
         return
     assert "ray" not in sys.modules, "Ray reads its environment on import"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -4,7 +4,6 @@ A wish that nothing can fulfil ends the run within seconds, unless an autoscaler
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import ray
 
 from prism_ray.config import OrchestrateConfig
 from prism_ray.errors import UsageError
+from prism_ray.orchestrate.environment import cluster_address
 from prism_ray.orchestrate.scaling import Shape
 
 _JOIN_S = 10.0  # for machines of a cluster that has just been started
@@ -46,7 +46,7 @@ def check_fit(settings: OrchestrateConfig, shape: Shape) -> None:
         problem = find_misfit(settings, shape, nodes)
         if problem is None or may_grow():
             return
-        if not os.environ.get("RAY_ADDRESS") or time.monotonic() >= ends:
+        if cluster_address() is None or time.monotonic() >= ends:
             raise UsageError(problem)
         time.sleep(_POLL_S)
 
@@ -131,7 +131,7 @@ def is_selected(label: str | None, wanted: str) -> bool:
 
 def may_grow() -> bool:
     """Return whether an autoscaler may add machines to the cluster; true if Ray does not say."""
-    if not os.environ.get("RAY_ADDRESS"):
+    if cluster_address() is None:
         return False  # a local Ray is this machine
     with suppress(ImportError, AttributeError, ValueError, TypeError):  # these interfaces are not public
         from ray._private.state import state

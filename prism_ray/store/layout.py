@@ -17,6 +17,7 @@ RUN/
   failures/<stage>/...json                  traceback of each failed attempt
   aside/<stage>/...json                     units that failed too often and are left out until `retry`
   lease/<n>.json                            the active driver, or the last one
+  report/sheet.png                          the contact sheet of `show`
   wip/                                      incomplete files, and checkpoints of units in progress; safe to
                                             delete when no run is active
 """
@@ -28,6 +29,7 @@ CONFIG = "config.yaml"
 DATA_INDEX = "data/index.parquet"
 COMMITS = "commits"
 LEDGER = "ledger"
+SHEET = "report/sheet.png"
 FAILURES = "failures"
 ASIDE = "aside"
 LEASES = "lease"

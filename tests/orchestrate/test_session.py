@@ -1,0 +1,106 @@
+"""Whatever Ray's start does, the caller gets one error in one line, within the limit, and nothing stays."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import run_program
+
+pytestmark = pytest.mark.timeout(120)
+
+# Argument 1: what ray.init does. Prints the error, what was said meanwhile, and the children that are left.
+PROGRAM = """
+import json, os, subprocess, sys, time
+import psutil, ray
+from prism_ray.orchestrate.environment import is_ray_stuck
+from prism_ray.orchestrate.session import RayStartError, ray_session
+
+def enter():
+    subprocess.Popen(["sleep", "100"])
+    os.write(2, b"[C++] noise\\n")
+    if sys.argv[1] == "bare": raise Exception("first\\n\\n  second")
+    if sys.argv[1] == "exit": sys.exit(1)
+    if sys.argv[1] == "empty": raise KeyError
+    if sys.argv[1] == "hang": time.sleep(1000)
+    return "entered"
+
+found = {"error": None, "said": "", "kind": None}
+try:
+    with ray_session(enter, 2.0) as result:
+        found["result"] = result
+except Exception as error:
+    found |= {"error": str(error), "said": getattr(error, "said", ""), "kind": type(error).__name__}
+found |= {"left": len(psutil.Process().children()), "stuck": is_ray_stuck()}
+print(json.dumps(found), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "message"),
+    [
+        ("bare", "RayStartError", "Exception: first second"),
+        ("exit", "RayStartError", "SystemExit: 1"),
+        ("empty", "RayStartError", "KeyError"),
+        ("hang", "OrchestrateError", "Ray gave no answer for 2 s (orchestrate.ray_start_timeout_s)"),
+        ("nothing", None, None),
+    ],
+)
+def test_what_ray_s_start_raises(
+    what: str, kind: str | None, message: str | None, environment: dict[str, str]
+) -> None:
+    """Catches 47 lines of traceback, a hang without end, and processes that outlive the command."""
+    found = run_program(PROGRAM, what, environment=environment, timeout=60.0)
+    assert found["kind"] == kind
+    assert found["left"] == 0
+    assert found["stuck"] == (what == "hang")
+    if kind is None:
+        assert found["result"] == "entered"
+    else:
+        assert found["error"].startswith(message)
+        assert "\n" not in found["error"]
+    if kind == "RayStartError":
+        assert found["said"] == "[C++] noise\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        ("foo", 2, "RAY_ADDRESS = foo is not an address; give host:port"),
+        ("host:port", 2, "is not an address"),
+        ("10.0.0.1:99999", 2, "is not an address"),
+        ("http://127.0.0.1:8265", 2, "is the address of a dashboard"),
+        ("127.0.0.1:1", 1, "cannot be reached: [Errno 111] Connection refused"),
+        ("ray://127.0.0.1:1", 1, "cannot be reached"),
+        ("no-such-host.invalid:6379", 1, "cannot be reached"),
+    ],
+)
+def test_a_wrong_address_is_one_line(
+    address: str, code: int, words: str, environment: dict[str, str], tmp_path: Path, digits_config: Path
+) -> None:
+    """Catches Ray's minutes of tries, and its twenty lines, for an address that is wrong."""
+    program = """
+import sys
+from prism_ray.config import load_config
+from prism_ray.errors import PrismRayError
+from prism_ray.orchestrate.cluster import connect
+try:
+    with connect(load_config(sys.argv[1], (), "store"), 1): pass
+except PrismRayError as error:
+    print(error); sys.exit(error.exit_code)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(digits_config)],
+        env=environment | {"RAY_ADDRESS": address},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == code, result.stderr
+    assert words in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+    assert json.dumps(result.stderr) == '""'
