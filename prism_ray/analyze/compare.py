@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
 from prism_ray.analyze.results import Results, number_text, read_other_results, read_results, spread
+from prism_ray.config.resolve import CONTROL
 from prism_ray.config.text import shown
 from prism_ray.errors import UsageError
 from prism_ray.plan.fingerprint import differences, run_scopes
@@ -153,6 +154,12 @@ def shared_rows(results: Sequence[Results]) -> tuple[list[Results], list[str]]:
         for each in results
     ]
     return kept, left_out
+
+
+def default_baseline(run: Run) -> str:
+    """Return the first image set of random real images, or the first of all if there is none."""
+    names = run.config.image_sets
+    return next((name for name, each in names.items() if each.method == CONTROL), next(iter(names)))
 
 
 def compare(runs: Sequence[Results], baseline: str) -> Comparison:

@@ -280,11 +280,11 @@ def export(store: str, target: str, kind: str, image_set: str | None, old_image_
 
 @main.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
-@click.option("--baseline", metavar="SET", default="sre2l", show_default=True, help="Set to compare with.")
+@click.option("--baseline", metavar="SET", help="Set to compare with. Default: the random real images.")
 @json_option
-def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
+def compare(stores: tuple[str, ...], baseline: str | None, as_json: bool) -> None:
     """Print a table (Markdown) and a verdict on the runs in STOREs: one config with different seeds."""
-    from prism_ray.analyze.compare import check_comparable, shared_rows, to_markdown
+    from prism_ray.analyze.compare import check_comparable, default_baseline, shared_rows, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
     from prism_ray.analyze.verdict import judge, observe
     from prism_ray.run import NOT_IN_CONFIG, read_progress
@@ -301,7 +301,7 @@ def compare(stores: tuple[str, ...], baseline: str, as_json: bool) -> None:
     if left_out:
         names = ", ".join(left_out)
         say(f"note: {names}: left out, because not all runs have it ({NOT_IN_CONFIG})", err=True)
-    comparison = compare_runs(shared, baseline)
+    comparison = compare_runs(shared, baseline or default_baseline(run))
     verdict = judge(run, observed)
     if as_json:
         click.echo(json.dumps(comparison.to_json() | {"verdict": verdict.to_json()}))

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from prism_ray.analyze.compare import check_comparable, compare, to_markdown
+from prism_ray.analyze.compare import check_comparable, compare, default_baseline, to_markdown
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
 from prism_ray.config import parse_config
 from prism_ray.data import DataFacts
 from prism_ray.errors import UsageError
 from prism_ray.run import Run, RunProgress, new_run
 from prism_ray.stages import stages
+from tests.plans import config_of, facts_of
 
 
 def results(accuracies: dict[str, tuple[float, ...]], hard: tuple[float, ...] | None = None) -> Results:
@@ -120,3 +121,17 @@ def test_the_markdown_has_a_line_per_row() -> None:
     assert lines[2].startswith(
         "| prism | student, soft labels, test images | 86.00 +- 7.07 | +3.50 +- 0.71 | 90.0 | 0.500 |"
     )
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        ({"prism": "prism", "reals": "random-real", "sre2l": "sre2l"}, "reals"),
+        ({"one": "sre2l", "other": "prism"}, "one"),
+    ],
+)
+def test_runs_are_compared_with_random_real_images_by_default(methods: dict[str, str], expected: str) -> None:
+    """Catches a default that only one config has: `compare` fails for all others."""
+    sets = {name: {"method": method} for name, method in methods.items()}
+    run = new_run(config_of(1, image_sets=sets), facts_of(3), 1)
+    assert default_baseline(run) == expected
