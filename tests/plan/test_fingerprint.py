@@ -235,6 +235,7 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
         "orchestrate.checkpoint_interval_s",
         "orchestrate.actor_start_timeout_s",
         "orchestrate.log_interval_s",
+        "orchestrate.ray_start_timeout_s",
     }
     assert {"data_facts.identity", "plan_version"} <= inputs - found
 
