@@ -44,8 +44,8 @@ class Patience:
             busy = sorted(unit.id for unit in busy_with)
             raise OrchestrateError(
                 f"no unit was done and no batch made a step for {limit:.0f} s (orchestrate.stall_timeout_s) "
-                f"at {', '.join(busy[:5]) or 'no unit'}; look at the actors' logs, or raise the setting if a "
-                "unit takes longer. Everything committed is kept"
+                f"at {', '.join(busy[:5]) or 'no unit'}; raise the setting if a unit takes longer; "
+                "a cluster keeps the actors' logs (`ray logs`). Everything committed is kept"
             )
 
     def describe_resources(self, num_actors: int) -> str:
