@@ -92,6 +92,8 @@ def distill(
             notes += (f"note: the store cannot be written to, and it needs nothing more: {error.problem}",)
         return Outcome(run, progress, {}, {}, 0.0, None, None, notes=notes)
     check_ready(asked, files, progress)
+    started = time.monotonic()
+    files.check_usable()
 
     from prism_ray.orchestrate.environment import prepare_for_local_ray
 
@@ -101,8 +103,6 @@ def distill(
     from prism_ray.orchestrate.display import ProgressDisplay
     from prism_ray.orchestrate.sampler import MemorySampler
 
-    started = time.monotonic()
-    files.check_usable()
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
         for line in [*(asked.index.describe() if asked.index else []), asked.changes.note]:
             if line:

@@ -86,6 +86,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def _environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    kept.pop("COLUMNS", None)  # which pytest sets in the processes of xdist: tables would have another form
     return kept | {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
 
 

@@ -197,7 +197,7 @@ def test_a_store_that_forgot_a_config_names_the_set(store: Path, tmp_path: Path)
     assert "2/?" in output
     code, output = invoke("export", store, "--to", tmp_path / "out", "--image-set", "edc")
     assert code == 2
-    assert "run `prism-ray distill` once with a config that names it" in output
+    assert f"run `prism-ray distill CONFIG --store {store}` once with a config that names it" in output
     invoke("distill", tmp_path / "made.yaml", "--store", store)
     invoke("distill", tmp_path / "config.yaml", "--store", store)
     assert invoke("export", store, "--to", tmp_path / "out", "--image-set", "edc")[0] == 0
