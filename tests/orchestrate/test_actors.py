@@ -16,7 +16,7 @@ def test_a_killed_actor_is_replaced(
     overrides = [*small_overrides, "recover.ipc_indices_per_batch=1"]
     result = run_fault("kill", tmp_path / "run", digits_config, overrides, environment)
     assert result["set_aside"] == []
-    assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 100
+    assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4
 
 
 def test_an_actor_that_is_killed_before_it_works_is_replaced(
@@ -65,7 +65,7 @@ def test_an_actor_without_a_place_gets_no_units(
     overrides = [*small_overrides, "recover.ipc_indices_per_batch=1"]
     result = run_fault("crowded", tmp_path / "run", digits_config, overrides, environment)
     assert result["set_aside"] == []
-    assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 100
+    assert len(list((tmp_path / "run" / "commits").rglob("*.json"))) == 4
 
 
 def test_an_actor_that_is_not_to_be_replaced_is_missing_to_the_end(
