@@ -35,6 +35,7 @@ from prism_ray.store import (
 )
 from prism_ray.store.commits import list_commits
 from prism_ray.store.lease import read_holder
+from prism_ray.wording import first_of
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.dispatch import Dispatcher
@@ -240,5 +241,5 @@ def _check_none_left_out(files: StoreFiles, names: Collection[str], left_out: Co
 
 
 def _named(unit_ids: Sequence[str]) -> str:
-    names = ", ".join(unit_ids[:5]) + (", ..." if len(unit_ids) > 5 else "")
-    return f"{'1 unit' if len(unit_ids) == 1 else f'{len(unit_ids)} units'} ({names})"
+    units = "1 unit" if len(unit_ids) == 1 else f"{len(unit_ids)} units"
+    return f"{units} ({first_of(unit_ids, 5)})"

@@ -1,9 +1,18 @@
-"""The sentences for the errors that pydantic finds. Pure: details of errors in, text out."""
+"""Words of messages: the sentences for the errors that pydantic finds, and lists that are cut. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NO_PATTERNS: Mapping[str, str] = {}
+
+
+def first_of(names: Sequence[str], limit: int) -> str:
+    """Return the first names as a list; three dots stand for the others.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b, ...'
+    """
+    return ", ".join(names[:limit]) + ", ..." * (len(names) > limit)
 
 
 def problem_of(detail: Mapping[str, Any]) -> str:

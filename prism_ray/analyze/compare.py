@@ -19,6 +19,7 @@ from prism_ray.run import Run, RunProgress
 from prism_ray.shell import command
 from prism_ray.stages.squeeze import RUN
 from prism_ray.store import StoreFiles
+from prism_ray.wording import first_of
 
 _MAX_LINES = 30  # of differences between two runs
 _OF_TEACHERS = ("squeeze", "collect")  # stages whose scopes belong to no image set
@@ -100,7 +101,7 @@ def _unlike(one: Run, other: Run, one_store: str, other_store: str) -> list[str]
             old, new = ("nothing" if v is MISSING else shown(v) for v in (difference.old, difference.new))
             found.setdefault(f"{difference.key} = {old} against {new}", []).append(scope)
     for text, scopes in found.items():
-        where = ", ".join(scopes[:3]) + (", ..." if len(scopes) > 3 else "")
+        where = first_of(scopes, 3)
         lines.append(text if RUN in scopes else f"{text} ({where})")
     lines = list(dict.fromkeys(lines))
     if len(lines) > _MAX_LINES:

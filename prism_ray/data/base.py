@@ -14,6 +14,7 @@ from PIL import Image
 from prism_ray.config import DISTILLED, AnyImageSet, Config, RecoverConfig
 from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_seed
+from prism_ray.wording import first_of
 
 Split = Literal["train", "validation", "test"]
 Images = npt.NDArray[np.uint8]  # B, channels, H, W
@@ -147,7 +148,7 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
         )
     wanted = config.data.num_classes
     if wanted is not None and wanted != facts.num_classes:
-        names = ", ".join(facts.class_names[:10]) + ", ..." * (facts.num_classes > 10)
+        names = first_of(facts.class_names, 10)
         raise ConfigError(
             f"{origin}: data.num_classes = {wanted}: the data has {facts.num_classes} classes "
             f"({names}); correct the number or leave it out"

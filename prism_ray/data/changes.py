@@ -12,6 +12,7 @@ from prism_ray.data.index import FolderIndex
 from prism_ray.data.listing import list_classes
 from prism_ray.errors import DataError
 from prism_ray.seeds import derive_seed
+from prism_ray.wording import first_of
 
 _NUM_THREADS = 8
 _NUM_EXAMPLES = 3
@@ -36,7 +37,9 @@ class Changes:
     def all_lines(self) -> list[str]:
         """All differences, one a line."""
         sides = ((self.changed, "changed"), (self.missing, "missing"), (self.added, "added"))
-        return [f"{_counted(found)} {what} ({_named(found)})" for found, what in sides if found]
+        return [
+            f"{_counted(found)} {what} ({first_of(found, _NUM_EXAMPLES)})" for found, what in sides if found
+        ]
 
     @property
     def note(self) -> str | None:
@@ -46,17 +49,13 @@ class Changes:
         if not self.added:
             return None
         return (
-            f"{_counted(self.added)} added since the run began ({_named(self.added)}): the run goes on "
-            "without; a new --store takes all"
+            f"{_counted(self.added)} added since the run began ({first_of(self.added, _NUM_EXAMPLES)}): the "
+            "run goes on without; a new --store takes all"
         )
 
 
 def _counted(paths: tuple[str, ...]) -> str:
     return "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
-
-
-def _named(paths: tuple[str, ...]) -> str:
-    return ", ".join(paths[:_NUM_EXAMPLES]) + ", ..." * (len(paths) > _NUM_EXAMPLES)
 
 
 def find_changes(config: DataConfig, index: FolderIndex) -> Changes:

@@ -26,6 +26,7 @@ from prism_ray.store.failures import damaged_failures
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
 from prism_ray.teachers.weight_files import weights_sha256
+from prism_ray.wording import first_of
 
 _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
 
@@ -151,10 +152,9 @@ def _folder_index(
 
 def _check_order(config: Config, index: FolderIndex) -> None:
     if config.data.classes is not None and config.data.classes != index.class_names:
-        order = ", ".join(index.class_names[:10]) + ", ..." * (len(index.class_names) > 10)
         raise ConfigError(
-            f"data.classes is not the order of the classes that the run began with: {order}; restore it, or "
-            "use another --store"
+            "data.classes is not the order of the classes that the run began with: "
+            f"{first_of(index.class_names, 10)}; restore it, or use another --store"
         )
 
 

@@ -17,6 +17,7 @@ from prism_ray.run.plan_file import Run, new_run
 from prism_ray.stages import scope_of
 from prism_ray.store.commits import read_commit
 from prism_ray.store.files import StoreFiles
+from prism_ray.wording import first_of
 
 _MAX_THREADS = 256  # per actor, as `auto` may have chosen them
 
@@ -48,8 +49,7 @@ def restored_run(
         unnamed = sorted(found.keys() - scopes.keys())
         if unnamed:
             raise StoreError(
-                f"{lost}. The given config does not name all that is finished: {', '.join(unnamed[:5])}"
-                f"{', ...' if len(unnamed) > 5 else ''}"
+                f"{lost}. The given config does not name all that is finished: {first_of(unnamed, 5)}"
             ) from lost
         if found and all(fingerprint(scopes[scope]) == known for scope, known in found.items()):
             return new_run(config, facts, num_threads, weights, version)

@@ -18,6 +18,7 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.library import describe
+from prism_ray.wording import first_of
 
 _SYNSET = re.compile(r"n\d{8}")
 _LISTED = 128  # numbers of class_indices in a message
@@ -180,8 +181,7 @@ def _compare(
 
 def shown_indices(indices: Sequence[int]) -> str:
     """Return numbers as a list for a message, cut if it is long."""
-    shown = ", ".join(map(str, indices[:_LISTED]))
-    return f"[{shown}{', ...' * (len(indices) > _LISTED)}]"
+    return f"[{first_of([str(index) for index in indices], _LISTED)}]"
 
 
 def shown_pairs(class_names: Sequence[str], order: Sequence[int]) -> str:

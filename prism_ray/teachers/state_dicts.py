@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prism_ray.wording import first_of
+
 COUNTER = "num_batches_tracked"  # kept by BatchNorm; has no effect in use, and old files do not have it
 
 # In the order in which timm takes them (load_state_dict in timm/models/_helpers.py): averages come first.
@@ -166,7 +168,7 @@ def _ambiguous(keys: Collection[str]) -> str:
 
 
 def _listed(keys: Collection[str]) -> str:
-    return ", ".join(map(repr, list(keys)[:_LISTED])) + ", ..." * (len(keys) > _LISTED)
+    return first_of([repr(key) for key in keys], _LISTED)
 
 
 def _checked(state: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 from prism_ray.config import TeacherConfig
 from prism_ray.errors import ConfigError, UsageError
 from prism_ray.locations import READ_SCHEMES, absolute, file_system, is_url, open_to_read
+from prism_ray.wording import first_of
 
 _MAX_BYTES = 2**34  # of a file of weights: four billion parameters
 _HEAD_BYTES = 512
@@ -84,10 +85,8 @@ def _check_is_file(path: Path) -> None:
     if path.is_dir():
         endings = (".safetensors", *_TORCH_ENDINGS)
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in endings)
-        shown = ", ".join(inside[:_LISTED]) + ", ..." * (len(inside) > _LISTED)
-        raise ValueError(
-            f"it is a folder; give the path of a file in it{' (' + shown + ')' if inside else ''}"
-        )
+        shown = f" ({first_of(inside, _LISTED)})" if inside else ""
+        raise ValueError(f"it is a folder; give the path of a file in it{shown}")
     if path.exists() and not path.is_file():
         raise ValueError("not a regular file")
 

@@ -31,6 +31,7 @@ from prism_ray.teachers.weight_files import (
     split_network,
     unreadable,
 )
+from prism_ray.wording import first_of
 
 METADATA = "prism_ray"  # key in the metadata of safetensors
 _CLASS_NAMES = ("class_to_idx", "idx_to_class", "classes", "class_names")  # beside the weights
@@ -144,7 +145,7 @@ def _more_than_tensors(path: str, data: bytes) -> str:
     found: list[str] = []
     with suppress(*_DAMAGED, UnpicklingError):  # known only for files of torch's present format
         found = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data)))
-    names = f" ({', '.join(found[:3])}{', ...' * (len(found) > 3)})" if found else ""
+    names = f" ({first_of(found, 3)})" if found else ""
     target = f"{path.rpartition('/')[2].rpartition('.')[0] or 'weights'}-weights.pth"
     command = shlex.join(["python", "-c", _KEEP_STATE_DICTS, path, target])
     return (
