@@ -6,12 +6,11 @@ from pathlib import Path
 
 from prism_ray.config import DataConfig
 from prism_ray.data.base import Split
-from prism_ray.data.formats import look_at, named_like_an_image
+from prism_ray.data.formats import HEAD_BYTES, head_digest, look_at, named_like_an_image
 from prism_ray.data.hashes import file_sha256
 from prism_ray.data.index import FolderIndex
-from prism_ray.data.listing import list_classes
+from prism_ray.data.listing import list_classes, roots_of
 from prism_ray.errors import DataError
-from prism_ray.seeds import derive_seed
 from prism_ray.wording import first_of
 
 _NUM_THREADS = 8
@@ -64,15 +63,14 @@ def find_changes(config: DataConfig, index: FolderIndex) -> Changes:
     Some files are always read, because a copy can keep sizes and times. Reads no image of an unchanged folder
     otherwise. Raises DataError if a folder cannot be listed.
     """
-    assert config.path is not None
-    roots: dict[Split, Path] = {"train": Path(config.path), "test": Path(config.test_path or config.path)}
+    roots = roots_of(config)
     if not all(root.is_dir() for root in roots.values()):
         return Changes(is_absent=True)
     files = [(split, number) for split in roots for number in range(len(index.paths[split]))]
-    always = set(sorted(files, key=lambda key: derive_seed("compared", *key))[:_NUM_ALWAYS_READ])
+    always = set(files[:: -(-len(files) // _NUM_ALWAYS_READ) or 1])
 
     def state(key: tuple[Split, int]) -> str:
-        return _compare(config, roots[key[0]], index, *key, key in always)
+        return _compare(roots[key[0]], index, *key, key in always)
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         states = list(pool.map(state, files))
@@ -84,9 +82,8 @@ def find_changes(config: DataConfig, index: FolderIndex) -> Changes:
     return Changes(tuple(found["changed"]), tuple(found["missing"]), tuple(added))
 
 
-def _compare(
-    config: DataConfig, root: Path, index: FolderIndex, split: Split, number: int, reads: bool
-) -> str:
+def _compare(root: Path, index: FolderIndex, split: Split, number: int, reads: bool) -> str:
+    """Return "changed" or "missing" for a file that is not as listed, else ""; `reads` its content anyway."""
     path = root / index.paths[split][number]
     try:
         status = path.stat()
@@ -96,10 +93,16 @@ def _compare(
         return "changed"
     if not index.heads or (status.st_mtime_ns == index.modified[split][number] and not reads):
         return ""
-    if look_at(path, config.max_megapixels).head != index.heads[split][number]:
-        return "changed"
     known = index.hashes[split][number]
-    return "changed" if known and file_sha256(path) != known else ""
+    try:
+        if known:
+            is_same = file_sha256(path) == known
+        else:
+            with path.open("rb") as file:
+                is_same = head_digest(file.read(HEAD_BYTES)) == index.heads[split][number]
+    except (OSError, DataError):
+        return "changed"
+    return "" if is_same else "changed"
 
 
 def _added(config: DataConfig, roots: dict[Split, Path], index: FolderIndex) -> list[str]:

@@ -12,6 +12,7 @@ from prism_ray.data.base import Images, RealImages, Split
 from prism_ray.data.decode import decode_image
 from prism_ray.data.formats import head_digest
 from prism_ray.data.index import FolderIndex
+from prism_ray.data.listing import roots_of
 from prism_ray.errors import DataError
 
 _CACHE_BYTES = 2**30  # decoded images kept per actor; a larger set is decoded at each read
@@ -24,12 +25,10 @@ class FolderImages(RealImages):
     channels = 3
 
     def __init__(self, config: DataConfig, index: FolderIndex) -> None:
-        assert config.path is not None
         self.class_names, self.labels = index.class_names, index.labels
         self._index, self._size = index, config.image_size
         self._max_megapixels, self._full_scale = config.max_megapixels, config.full_scale
-        test_path = config.test_path or config.path
-        self._roots: dict[Split, Path] = {"train": Path(config.path), "test": Path(test_path)}
+        self._roots = roots_of(config)
         self._cache: dict[Split, tuple[Images, npt.NDArray[np.bool_]]] = {}
 
     def identity(self) -> str:
@@ -71,9 +70,9 @@ class FolderImages(RealImages):
         is_same = path.stat().st_size == listed  # before a large file is read
         data = path.read_bytes() if is_same else b""
         if is_same and self._index.heads:
-            known = self._index.hashes[split][index]
-            is_same = head_digest(data) == self._index.heads[split][index]
-            is_same = is_same and (not known or hashlib.sha256(data).hexdigest() == known)
+            known = self._index.hashes[split][index]  # covers the beginning too
+            digest = hashlib.sha256(data).hexdigest() if known else head_digest(data)
+            is_same = digest == (known or self._index.heads[split][index])
         if not is_same:
             raise ValueError("it has changed since it was listed at the start of the run")
         return data

@@ -4,7 +4,7 @@ Nothing is left out in silence: a class that loses images is an error, unless da
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from prism_ray.config import DataConfig
 from prism_ray.data.base import Split, held_out
 from prism_ray.data.formats import FileKind, look_at_all
-from prism_ray.data.hashes import Hashes
+from prism_ray.data.hashes import Hashes, class_of
 from prism_ray.data.index import FolderIndex, LeftOut
-from prism_ray.data.listing import Listing, alike, check_places, list_classes
+from prism_ray.data.listing import Listing, alike, check_places, list_classes, roots_of
 from prism_ray.data.value_range import check_range
 from prism_ray.errors import DataError
 
@@ -31,8 +31,7 @@ def index_folder(config: DataConfig, known_order: Sequence[str] = ()) -> FolderI
     `known_order` is the order of the classes in a run that exists. Raises DataError for folders that are
     missing, empty or splits, images that would be left out, and values that use a fraction of their range.
     """
-    assert config.path is not None
-    roots: dict[Split, Path] = {"train": Path(config.path), "test": Path(config.test_path or config.path)}
+    roots = roots_of(config)
     if config.test_path is not None:
         check_places(roots["train"], roots["test"])
     train, listing, left_out = _take_images(config, roots["train"], "data.path")
@@ -55,17 +54,14 @@ def index_folder(config: DataConfig, known_order: Sequence[str] = ()) -> FolderI
     hashes = Hashes(config, roots, paths, files)
     notes = [f"passed over: {folder}" for folder in passed_over]
     notes += alike(class_names) + _deep(paths) + _animated(paths, files) + range_notes + hashes.duplicates()
-    splits: tuple[Split, Split] = ("train", "test")
     return FolderIndex(
         class_names=class_names,
-        paths={split: paths[split] for split in splits},
-        labels={split: _labels([len(kinds[split][name]) for name in class_names]) for split in splits},
-        sizes={split: np.asarray([k.num_bytes for k in files[split]], dtype=np.int64) for split in splits},
-        modified={
-            split: np.asarray([k.modified_ns for k in files[split]], dtype=np.int64) for split in splits
-        },
-        heads={split: tuple(kind.head for kind in files[split]) for split in splits},
-        hashes={split: hashes.known(split) for split in splits},
+        paths=paths,
+        labels={split: _labels([len(found[name]) for name in class_names]) for split, found in kinds.items()},
+        sizes={split: _integers(kind.num_bytes for kind in found) for split, found in files.items()},
+        modified={split: _integers(kind.modified_ns for kind in found) for split, found in files.items()},
+        heads={split: tuple(kind.head for kind in found) for split, found in files.items()},
+        hashes={split: hashes.known(split) for split in paths},
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
@@ -199,13 +195,17 @@ def _labels(counts: list[int]) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
+def _integers(values: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.fromiter(values, dtype=np.int64)
+
+
 def _deep(paths: dict[Split, tuple[str, ...]]) -> list[str]:
     """Return a note on images in folders below their class folder, which may be classes of their own."""
     deep = [path for found in paths.values() for path in found if path.count("/") > 1]
     if not deep:
         return []
-    name = deep[0].partition("/")[0]
-    return [f"{len(deep):,} images are in folders below their class folder: {deep[0]} is of class {name}"]
+    named = f"{deep[0]} is of class {class_of(deep[0])}"
+    return [f"{len(deep):,} images are in folders below their class folder: {named}"]
 
 
 def _animated(paths: dict[Split, tuple[str, ...]], files: dict[Split, list[FileKind]]) -> list[str]:

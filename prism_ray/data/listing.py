@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from prism_ray.config import DataConfig
+from prism_ray.data.base import Split
 from prism_ray.errors import DataError
 
 _SYSTEM = {
@@ -38,6 +40,12 @@ class Listing:
     files: dict[str, list[str]]  # class folder -> files
     loose: list[str]  # files beside the class folders
     passed_over: tuple[str, ...]  # folders that are no classes, and why
+
+
+def roots_of(config: DataConfig) -> dict[Split, Path]:
+    """Return the folder of the class folders of each split; without data.test_path both are one."""
+    assert config.path is not None
+    return {"train": Path(config.path), "test": Path(config.test_path or config.path)}
 
 
 def is_system_folder(name: str) -> bool:
@@ -154,6 +162,7 @@ def _files_of(
     """Yield the files of a class folder at any depth. Folders of other classes are not entered by links."""
     seen: set[str] = set()
     own = classes[name]
+    others = set(classes.values()) - {own}
     for parent, folders, files in os.walk(root / name, followlinks=True, onerror=_refuse_unreadable):
         seen.add(os.path.realpath(parent))
         enter = []
@@ -163,8 +172,8 @@ def _files_of(
             shown = Path(path).relative_to(root).as_posix()
             if is_system_folder(folder) or real in seen:
                 continue
-            elsewhere = any(_is_inside(real, other) for other in classes.values() if other != own)
-            if _is_inside(top, real) or _is_inside(own, real) or elsewhere:
+            is_elsewhere = not others.isdisjoint(map(str, (Path(real), *Path(real).parents)))
+            if _is_inside(top, real) or _is_inside(own, real) or is_elsewhere:
                 passed_over.append(f"{shown} (a link to {real}, which has other classes or contains it)")
                 continue
             enter.append(folder)
