@@ -20,10 +20,9 @@ from prism_ray.run import (
 )
 from prism_ray.run.paths import with_absolute_paths
 from prism_ray.run.plan_file import bound_scopes, continued
-from prism_ray.run.preflight import check_fits, check_ready
+from prism_ray.run.preflight import check_fits, check_ready, teachers_in_store
 from prism_ray.shell import command
 from prism_ray.stages import find_stage, stage_names, stage_of
-from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import (
     Lease,
     StoreFiles,
@@ -55,7 +54,7 @@ class Outcome:
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
     num_hits: int = 0  # teachers that an actor had loaded when a unit needed them
     num_loads: int = 0
-    notes: tuple[str, ...] = ()  # on the real images, if nothing was left to do
+    notes: tuple[str, ...] = ()  # for the user, if nothing was left to do
 
 
 def distill(
@@ -90,7 +89,7 @@ def distill(
             run = _save(asked, files, asked.run, asked.bound)
         except StoreError as error:  # all results are there: only the present settings cannot be recorded
             run = continued(held, asked.run, asked.bound)
-            notes += (f"note: the store cannot be written to, and it needs nothing more: {error.problem}",)
+            notes += (f"the store cannot be written to, and it needs nothing more: {error.problem}",)
         return Outcome(run, progress, {}, {}, 0.0, None, None, notes=notes)
     check_ready(asked, files, progress)
     started = time.monotonic()
@@ -105,18 +104,15 @@ def distill(
     from prism_ray.orchestrate.sampler import MemorySampler
 
     with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
-        for line in [*(asked.index.describe() if asked.index else []), asked.changes.note]:
-            if line:
-                display.message(line)
+        for line in asked.about_images:
+            display.message(line)
         display.message("starting Ray and its actors")
         with (
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
             connect(config, asked.num_threads, display.message) as shape,
             Dispatcher(config, files, shape, display, ledger, lease.raise_if_lost) as dispatcher,
         ):
-            pool = (teacher.name for teacher in config.teachers.pool)
-            in_store = {name for name in pool if progress and scope_of_teacher(name) in progress.done}
-            dispatcher.check_networks(asked.facts.class_names, in_store)
+            dispatcher.check_networks(asked.facts.class_names, teachers_in_store(config, progress))
             start_seconds = time.monotonic() - started
             committed, bound = asked.committed, asked.bound
             if not is_alone or lease.followed != holder:  # another driver has worked since they were listed

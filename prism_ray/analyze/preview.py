@@ -17,10 +17,9 @@ from prism_ray.data import RealImages, Split
 from prism_ray.plan import Plan
 from prism_ray.run import Asked, RunProgress, match, read_progress
 from prism_ray.run.paths import with_absolute_paths
-from prism_ray.run.preflight import check_fits, check_ready, free_bytes, missing_bytes
+from prism_ray.run.preflight import check_fits, check_ready, free_bytes, missing_bytes, teachers_in_store
 from prism_ray.stages import Within, recover, stages
 from prism_ray.stages.recover import RecoverUnit
-from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store import StoreFiles
 from prism_ray.store.lease import read_holder
 from prism_ray.teachers.trial import try_networks
@@ -95,7 +94,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     return Preview(
         num_classes=asked.facts.num_classes,
         classes=_preview_classes(asked.data),
-        real_images=_describe_images(asked),
+        real_images=asked.about_images,
         image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
         evaluations={key: len(config.sets_of(key)) * e.num_students for key, e in config.evaluations.items()},
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
@@ -133,9 +132,7 @@ def _check_networks(asked: Asked, progress: RunProgress | None) -> None:
         same_students = held.config.evaluations == config.evaluations
         if same_students and held.config.data.image_size == config.data.image_size:
             return
-    pool = (teacher.name for teacher in config.teachers.pool)
-    in_store = {name for name in pool if progress and scope_of_teacher(name) in progress.done}
-    try_networks(config, asked.facts.class_names, in_store)
+    try_networks(config, asked.facts.class_names, teachers_in_store(config, progress))
 
 
 def _preview_classes(data: RealImages) -> tuple[ClassPreview, ...]:
@@ -147,11 +144,6 @@ def _preview_classes(data: RealImages) -> tuple[ClassPreview, ...]:
 
     columns = zip(data.class_names, counts("train"), counts("validation"), counts("test"), strict=True)
     return tuple(ClassPreview(label, *values) for label, values in enumerate(columns))
-
-
-def _describe_images(asked: Asked) -> tuple[str, ...]:
-    lines = asked.index.describe() if asked.index else []
-    return (*lines, *filter(None, (asked.changes.problem, asked.changes.note)))
 
 
 def _state(files: StoreFiles, progress: RunProgress | None) -> str:

@@ -54,6 +54,12 @@ class Asked:
             return self.held.num_threads if self.held else None
         return threads
 
+    @property
+    def about_images(self) -> tuple[str, ...]:
+        """Lines about an image folder: what was taken, what was left out and why, what has changed."""
+        lines = self.index.describe() if self.index else []
+        return (*lines, *filter(None, (self.changes.problem, self.changes.note)))
+
     @cached_property
     def run(self) -> Run:
         """The requested run, if the threads are decided."""

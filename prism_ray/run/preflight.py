@@ -4,10 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
+from prism_ray.config import Config
 from prism_ray.errors import DataError, UsageError
 from prism_ray.run.match import Asked
 from prism_ray.run.plan_file import refusal
 from prism_ray.run.progress import RunProgress
+from prism_ray.stages.squeeze import scope_of_teacher
 from prism_ray.store.files import StoreFiles
 
 _SURE_SHARE = 0.8  # of an estimate that is certainly needed: images of a few colours take less
@@ -36,6 +38,12 @@ def check_ready(asked: Asked, files: StoreFiles, progress: RunProgress | None) -
             f"{files.location} has {_gigabytes(free)} free, and the run needs about {_gigabytes(needed)} "
             "more for images and soft labels; free some space, or use another --store"
         )
+
+
+def teachers_in_store(config: Config, progress: RunProgress | None) -> set[str]:
+    """Return the teachers of the pool that are done: their files of weights are not needed any more."""
+    pool = (teacher.name for teacher in config.teachers.pool)
+    return {name for name in pool if progress and scope_of_teacher(name) in progress.done}
 
 
 def missing_bytes(asked: Asked, progress: RunProgress | None) -> int:
