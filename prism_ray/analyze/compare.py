@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
-from prism_ray.analyze.results import Results, number_text, read_other_results, read_results, spread
+from prism_ray.analyze.results import Results, number_text, spread
 from prism_ray.config.resolve import CONTROL
 from prism_ray.config.text import shown
 from prism_ray.errors import UsageError
@@ -18,7 +18,6 @@ from prism_ray.plan.versions import PLAN_VERSION, View
 from prism_ray.run import Run, RunProgress
 from prism_ray.shell import command
 from prism_ray.stages.squeeze import RUN
-from prism_ray.store import StoreFiles
 from prism_ray.wording import first_of
 
 _MAX_LINES = 30  # of differences between two runs
@@ -134,9 +133,8 @@ def _settings(run: Run) -> dict[str, Any]:
     return scopes | {RUN: {key: value for key, value in scopes[RUN].items() if key not in free}}
 
 
-def comparable_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
+def comparable_results(run: Run, present: Results, others: Results) -> Results:
     """Return the results of a run for a comparison, with the finished ones that only earlier configs name."""
-    present, others = read_results(files, run, progress), read_other_results(files, run, progress)
     rows = {(row.image_set, row.evaluation): row for row in present.rows}
     for row in others.rows:
         configs = [each.config for each in run.others if row.evaluation in each.config.evaluations]

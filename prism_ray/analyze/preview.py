@@ -157,9 +157,9 @@ def _state(files: StoreFiles, progress: RunProgress | None) -> str:
 
 def print_preview(figures: Preview, console: Console, show_all: bool = False) -> None:
     """Print the preview for a person: all classes, or the first ones."""
-    console.print(f"Store           {figures.store} ({figures.store_state})", soft_wrap=True)
+    console.print(f"Store           {figures.store} ({figures.store_state})")
     for line in figures.real_images:
-        console.print(f"Real images     {line}", soft_wrap=True)
+        console.print(f"Real images     {line}")
     console.print(
         f"Bytes           images about {figures.estimated_image_bytes:,}, soft labels about "
         f"{figures.estimated_label_bytes:,} (estimated, all image sets)"

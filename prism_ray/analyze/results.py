@@ -141,12 +141,12 @@ def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
     return Results(tuple(rows), tuple(sets))
 
 
-def read_other_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
+def read_other_results(files: StoreFiles, run: Run, progress: RunProgress, present: Results) -> Results:
     """Read the rows that only earlier configs name: other image sets, evaluations, or more students.
 
-    Raises StoreError as `read_results`.
+    `present` has the results of the present config. Raises StoreError as `read_results`.
     """
-    shown = {(row.image_set, row.evaluation): row for row in read_results(files, run, progress).rows}
+    shown = {(row.image_set, row.evaluation): row for row in present.rows}
     rows: dict[tuple[str, str], ResultRow] = {}
     sets: dict[str, ImageSetFigures] = {}
     for other in run.others:

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from prism_ray.analyze.compare import comparable_results
 from prism_ray.analyze.results import (
     Results,
     TeacherFigures,
@@ -17,7 +18,7 @@ from prism_ray.analyze.results import (
     read_teachers,
 )
 from prism_ray.analyze.states import stage_states
-from prism_ray.analyze.verdict import Verdict, judge, observe
+from prism_ray.analyze.verdict import Observed, Verdict, judge
 from prism_ray.config.resolve import STUDENT
 from prism_ray.run import NOT_IN_CONFIG, Run, RunProgress
 from prism_ray.stages import Within, stages
@@ -85,6 +86,8 @@ class Summary:
 
 def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
     """Read the figures from the commits; raises StoreError if one does not have the figures of its unit."""
+    results, teachers = read_results(files, run, progress), read_teachers(files, run, progress)
+    others = read_other_results(files, run, progress, results)
     driver = read_driver(files)
     states = stage_states(progress, driver is not None and driver.alive)
     figures = []
@@ -104,13 +107,13 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
         store=files.location,
         complete=progress.complete,
         stages=tuple(figures),
-        teachers=read_teachers(files, run, progress),
-        results=read_results(files, run, progress),
-        verdict=judge(run, [observe(files, run, progress)]),
+        teachers=teachers,
+        results=results,
+        verdict=judge(run, [Observed(comparable_results(run, results, others), teachers)]),
         damaged=progress.damaged,
         driver=driver,
         other_sets=tuple(_other_sets(run, progress)),
-        other_results=read_other_results(files, run, progress),
+        other_results=others,
     )
 
 

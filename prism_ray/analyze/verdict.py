@@ -12,7 +12,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from prism_ray.analyze.compare import comparable_results
-from prism_ray.analyze.results import ResultRow, Results, TeacherFigures, read_teachers
+from prism_ray.analyze.results import (
+    ResultRow,
+    Results,
+    TeacherFigures,
+    read_other_results,
+    read_results,
+    read_teachers,
+)
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
 from prism_ray.config.resolve import CONTROL, STUDENT
 from prism_ray.run import Run, RunProgress
@@ -39,7 +46,9 @@ class Observed:
 
 def observe(files: StoreFiles, run: Run, progress: RunProgress) -> Observed:
     """Read the figures of a run; raises StoreError if a commit does not have the figures of its unit."""
-    return Observed(comparable_results(files, run, progress), read_teachers(files, run, progress))
+    present = read_results(files, run, progress)
+    others = read_other_results(files, run, progress, present)
+    return Observed(comparable_results(run, present, others), read_teachers(files, run, progress))
 
 
 @dataclass(frozen=True)

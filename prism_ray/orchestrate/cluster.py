@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 
@@ -22,6 +21,7 @@ from prism_ray.orchestrate.local import (
     last_complaint,
     object_store_folder,
 )
+from prism_ray.orchestrate.nodes import Node, live_nodes
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.session import RayStartError, ray_session
 
@@ -29,8 +29,6 @@ from prism_ray.orchestrate.session import RayStartError, ray_session
 _OBJECT_STORE_BYTES = 128 * 2**20
 _REACH_TIMEOUT_S = 10.0
 _FULL_BYTES = 2**20
-
-Node = dict[str, Any]  # of ray.nodes()
 
 
 @contextmanager
@@ -56,7 +54,7 @@ def _joined(address: str, config: Config) -> Iterator[list[Node]]:
 
     def enter() -> list[Node]:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-        return _nodes()
+        return live_nodes()
 
     try:
         with ray_session(enter, config.orchestrate.ray_start_timeout_s) as nodes:
@@ -131,7 +129,7 @@ def _local_session(
                 _temp_dir=folder,
                 _plasma_directory=store_folder,
             )
-            return _nodes()
+            return live_nodes()
 
         try:
             with (
@@ -147,10 +145,6 @@ def _local_session(
                 remedy = "look for limits of this machine on memory, processes and open files (ulimit -a)"
             said = f" (its log says: {complaint})" if complaint else ""
             raise OrchestrateError(f"a local Ray cannot start: {error}{said}; {remedy}") from error
-
-
-def _nodes() -> list[Node]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _shape(config: Config, num_threads: int | None, nodes: list[Node], is_local: bool) -> Shape:

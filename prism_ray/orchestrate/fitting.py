@@ -6,16 +6,14 @@ A wish that nothing can fulfil ends the run within seconds, unless an autoscaler
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import ray
 
 from prism_ray.config import OrchestrateConfig
 from prism_ray.errors import UsageError
 from prism_ray.orchestrate.environment import cluster_address
+from prism_ray.orchestrate.nodes import Node, live_nodes
 from prism_ray.orchestrate.scaling import Shape
 
 _JOIN_S = 10.0  # for machines of a cluster that has just been started
@@ -24,8 +22,6 @@ _STATUS = "__autoscaling_status"  # key of Ray's internal store
 _TYPE_WITHOUT_AUTOSCALER = re.compile(r"node_[0-9a-f]{20,}")
 _ACCELERATOR = "accelerator_type:"
 _ANY_OF = re.compile(r"in\((.*)\)")
-
-Node = Mapping[str, Any]  # as ray.nodes() gives it
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,7 @@ def check_fit(settings: OrchestrateConfig, shape: Shape) -> None:
     """Raise UsageError if no machine of the cluster fits an actor and no autoscaler can bring one."""
     ends = time.monotonic() + _JOIN_S
     while True:
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        problem = find_misfit(settings, shape, nodes)
+        problem = find_misfit(settings, shape, live_nodes())
         if problem is None or may_grow():
             return
         if cluster_address() is None or time.monotonic() >= ends:

@@ -1,13 +1,23 @@
-"""The machines of the cluster that are leaving or gone, as far as Ray knows."""
+"""The machines of the cluster: those that are alive, leaving or gone, as far as Ray knows."""
 
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import ray
 
 _INTERVAL_S = 2.0
 _REACH_TIMEOUT_S = 3.0
+
+
+Node = Mapping[str, Any]  # as ray.nodes() gives it
+
+
+def live_nodes() -> list[Node]:
+    """Return the nodes of the cluster that are alive."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 class NodeWatch:
