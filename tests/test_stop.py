@@ -43,7 +43,7 @@ def states(store: Path) -> list[Path]:
     return list((store / "wip" / "recover").rglob("*.safetensors"))
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_batch_that_is_cut_off_goes_on_to_the_same_bytes(
     number: signal.Signals,

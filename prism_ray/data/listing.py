@@ -27,9 +27,10 @@ _SYSTEM = {
     "__macosx",
     "__pycache__",
 }
-_TRAIN = ("train", "training", "trainset", "train_set")
-_TEST = ("val", "valid", "validation", "test", "testing", "eval", "dev", "testset", "test_set", "holdout")
-_SPLITS = {*_TRAIN, *_TEST}
+_TRAIN = {"train", "training", "trainset", "train_set"}
+_TEST = {"val", "valid", "validation", "test", "testing", "eval", "dev", "testset", "test_set", "holdout"}
+_SPLITS = _TRAIN | _TEST
+_MAX_NESTED = 8  # folders that hold only the next one, as archives leave them
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -107,26 +108,60 @@ def _no_classes(root: Path, key: str, loose: list[str]) -> str:
 
 def _refuse_splits(root: Path, key: str, names: list[str]) -> None:
     """Raise DataError if the folders that hold others are splits; other folders may stand beside them."""
-    splits = [name for name in names if name.lower() in _SPLITS]
+    splits = _splits_by_name(root, names) or _splits_by_word(root, names)
     if not splits:
         return
-    with_folders = [name for name in names if any(entry.is_dir() for entry in _visible(root / name))]
+    train = next((name for name in splits if _words(name) & _TRAIN), splits[0])
+    test = next((name for name in splits if _words(name) & _TEST and name != train), None)
+    found = f"{key}: the folders of {root} are splits and no classes ({', '.join(splits)})"
+    if not any(_folders(root / name) for name in splits):
+        raise DataError(
+            f"{found}, and their images are not in class folders; put the images of each class into a folder "
+            f"in {root / train}"
+        )
+    remedy = f"set {key} to {_below_single(root / train)}"
+    if test is not None and key == "data.path":
+        remedy += f" and data.test_path to {_below_single(root / test)}"
+    raise DataError(f"{found}; {remedy}")
+
+
+def _splits_by_name(root: Path, names: list[str]) -> list[str]:
+    """Return folders such as train and val, if they are not classes of that name."""
+    splits = [name for name in names if name.lower() in _SPLITS]
     if len(splits) < len(names):
         # A class may well be called `train`: then its folder has images, and other classes stand beside it.
-        others_have_classes = not set(with_folders) <= set(splits)
-        if len(splits) < 2 or not with_folders or others_have_classes:
-            return
-    train = next((name for name in splits if name.lower() in _TRAIN), splits[0])
-    test = next((name for name in splits if name.lower() in _TEST and name != train), None)
-    if not with_folders:
-        raise DataError(
-            f"{key}: the folders of {root} are splits and no classes ({', '.join(splits)}), and their images "
-            f"are not in class folders; put the images of each class into a folder in {root / train}"
-        )
-    remedy = f"set {key} to {root / train}"
-    if test is not None and key == "data.path":
-        remedy += f" and data.test_path to {root / test}"
-    raise DataError(f"{key}: the folders of {root} are splits and no classes ({', '.join(splits)}); {remedy}")
+        with_folders = {name for name in names if _folders(root / name)}
+        if len(splits) < 2 or not with_folders or not with_folders <= set(splits):
+            return []
+    return splits
+
+
+def _splits_by_word(root: Path, names: list[str]) -> list[str]:
+    """Return folders such as images_train and test2017, if the same class folders are in each of them."""
+    splits = [name for name in names if _words(name) & _SPLITS]
+    if len(splits) < 2:
+        return []
+    classes = [_folders(_below_single(root / name)) for name in splits]
+    return splits if len(set.intersection(*classes)) > 1 else []
+
+
+def _words(name: str) -> set[str]:
+    """Return a folder's name and the words in it."""
+    return {name.lower(), *re.findall("[a-z]+", name.lower())}
+
+
+def _folders(folder: Path) -> set[str]:
+    return {entry.name for entry in _visible(folder) if entry.is_dir()}
+
+
+def _below_single(folder: Path) -> Path:
+    """Return the first folder from `folder` down that has more in it than one folder."""
+    for _ in range(_MAX_NESTED):
+        inside = _visible(folder)
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        folder = Path(inside[0].path)
+    return folder
 
 
 def _refuse_level_above(root: Path, key: str, names: list[str]) -> None:

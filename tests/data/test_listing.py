@@ -38,6 +38,35 @@ def test_folders_of_splits_are_refused_with_the_path_to_give(
         assert str(caught.value).endswith(f"data.test_path to {tmp_path / test}")
 
 
+@pytest.mark.parametrize(
+    ("splits", "train", "test"),
+    [
+        (("images_train", "images_test", "labels"), "images_train", "images_test"),
+        (("train2017", "val2017"), "train2017", "val2017"),
+        (("seg_train/seg_train", "seg_test/seg_test", "seg_pred"), "seg_train/seg_train", "seg_test/seg_test"),
+        (("train", "val_images"), "train", "val_images"),
+    ],
+)
+def test_folders_with_the_word_of_a_split_and_the_same_classes_are_splits(
+    tmp_path: Path, splits: tuple[str, ...], train: str, test: str
+) -> None:
+    """Archives name their splits in many ways; each would be a class."""
+    for split in splits:
+        for name in ("cat", "dog"):
+            save(tmp_path / split / name / "0.png")
+    with pytest.raises(DataError, match="are splits and no classes") as caught:
+        list_classes(tmp_path, "data.path")
+    remedy = f"set data.path to {tmp_path / train} and data.test_path to {tmp_path / test}"
+    assert str(caught.value).endswith(remedy)
+
+
+def test_classes_with_the_word_of_a_split_and_other_folders_are_classes(tmp_path: Path) -> None:
+    """Classes test tube and train station, with folders of their own kinds in them, refused."""
+    for path in ("test tube/glass", "test tube/plastic", "train station/old", "train station/new", "val d'or"):
+        save(tmp_path / path / "0.png")
+    assert len(list_classes(tmp_path, "data.path").files) == 3
+
+
 def test_splits_without_class_folders_say_so(tmp_path: Path) -> None:
     """The advice to take a folder that has no class folders either."""
     for split in ("train", "val"):
