@@ -1,4 +1,4 @@
-"""Random resized crops, flips and rolls as pairs of small matrices: x' = A_h x A_w^T.
+"""Crops with their resizes, flips and rolls as pairs of small matrices: x' = A_h x A_w^T.
 
 Bilinear resizing is linear and separable, so a crop, its resize, a flip and a roll are one matrix for the
 rows and one for the columns. Matrix products have deterministic gradients on every device; the gradients of
@@ -6,50 +6,8 @@ interpolation kernels may not be deterministic. The matrices are built on the de
 were drawn beforehand, so nothing waits for the host.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-
-_NUM_TRIES = 10
-_LOG_RATIO = float(np.log(4.0 / 3.0))  # aspect ratios between 3/4 and 4/3
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Boxes in pixels of B square images; each field has the shape (B,)."""
-
-    top: npt.NDArray[np.int64]
-    left: npt.NDArray[np.int64]
-    height: npt.NDArray[np.int64]
-    width: npt.NDArray[np.int64]
-
-
-def draw_crops(
-    rng: np.random.Generator, count: int, size: int, scale: tuple[float | npt.NDArray[np.float64], float]
-) -> Crops:
-    """Draw `count` random resized crops of a `size` x `size` image.
-
-    The distribution is that of torchvision's RandomResizedCrop: the share of the area is uniform in `scale`,
-    the logarithm of the aspect ratio is uniform between those of 3/4 and 4/3, and if none of ten tries fits,
-    the crop is the whole image. The lower end of `scale` can be an array with a value per crop.
-    """
-    lowest = np.broadcast_to(scale[0], count)[:, None]
-    area = size * size * (lowest + (scale[1] - lowest) * rng.random((count, _NUM_TRIES)))
-    ratio = np.exp(_LOG_RATIO * (2.0 * rng.random((count, _NUM_TRIES)) - 1.0))
-    widths = np.rint(np.sqrt(area * ratio)).astype(np.int64)
-    heights = np.rint(np.sqrt(area / ratio)).astype(np.int64)
-    fits = (widths > 0) & (widths <= size) & (heights > 0) & (heights <= size)
-    first = fits.argmax(axis=1)
-    row = np.arange(count)
-    found = fits[row, first]
-    width = np.where(found, widths[row, first], size)
-    height = np.where(found, heights[row, first], size)
-    top = (rng.random(count) * (size - height + 1)).astype(np.int64)
-    left = (rng.random(count) * (size - width + 1)).astype(np.int64)
-    return Crops(top=top, left=left, height=height, width=width)
 
 
 def crop_matrix(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from prism_ray.parts.images import encode_images
-from prism_ray.parts.labels import EpochLabels, Views, encode_labels
+from prism_ray.parts.labels import EpochLabels, encode_labels
+from prism_ray.parts.views import Views
 from prism_ray.run import Run, save_run
 from prism_ray.stages import Unit
 from prism_ray.stages.evaluate import EvaluateUnit

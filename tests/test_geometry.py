@@ -9,11 +9,10 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from prism_ray.crops import Crops, draw_crops
 from prism_ray.geometry import (
-    Crops,
     apply_matrices,
     crop_matrix,
-    draw_crops,
     flip_rows,
     pool,
     resize,

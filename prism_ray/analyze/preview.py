@@ -14,6 +14,7 @@ from rich.table import Table
 
 from prism_ray.config import Config
 from prism_ray.data import RealImages, Split
+from prism_ray.parts.forecast import forecast_label_bytes
 from prism_ray.plan import Plan
 from prism_ray.run import Asked, RunProgress, match, read_progress
 from prism_ray.run.paths import with_absolute_paths
@@ -99,7 +100,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
         evaluations={key: len(config.sets_of(key)) * e.num_students for key, e in config.evaluations.items()},
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
         estimated_image_bytes=plan.estimated_image_bytes(),
-        estimated_label_bytes=plan.estimated_label_bytes(),
+        estimated_label_bytes=forecast_label_bytes(plan),
         missing_bytes=missing_bytes(asked, progress),
         free_bytes=free_bytes(files),
         batches=tuple(islice(recover.STAGE.units(plan), max_batches)),

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from prism_ray.collect.real_images import read_pixels, side_of, training_indices
 from prism_ray.collect.tensors import class_key, decode, encode
 from prism_ray.config import CollectConfig
+from prism_ray.crops import draw_crops
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
-from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
+from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows
 from prism_ray.sealed import fits
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.collect import CollectUnit

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from prism_ray.config.base import BatchSize, CropScale, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 from prism_ray.config.networks import NetworkConfig
-from prism_ray.encodings import ENCODINGS
+from prism_ray.encodings import find_encoding
 from prism_ray.methods.protocols import PROTOCOLS
 
 
@@ -16,6 +16,9 @@ class RelabelConfig(Section):
     The evaluation protocol gives the defaults.
     """
 
+    mode: Literal["stored", "online"] = "stored"
+    """stored: the stage relabel makes the labels and stores them. online: nothing is stored; each student
+    has the teachers beside it and asks them for the same labels, which takes their time for every student."""
     teachers: Literal["pool", "primary"] | tuple[str, ...] = "pool"
     """The ensemble. pool: all teachers except the verifiers. primary: the primary only. Or a list of names,
     for example [resnet, densenet]."""
@@ -28,7 +31,10 @@ class RelabelConfig(Section):
     teacher_batch_size: BatchSize = 256
     """Views per forward pass of a teacher. It changes the labels if teacher_batch_norm is batch."""
     epochs: PositiveInt = 300
-    """Number of views per image, one per epoch. A student trains for the same number of epochs."""
+    """Number of epochs that a student trains for, with one view per image and epoch."""
+    prune_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the epochs for which no labels are made, for example 0.9. A student then goes several times
+    through the labels of the others, each time in another order."""
     crop_scale: CropScale = (0.25, 1.0)
     """Range of a crop's share of the image area, for example [0.25, 1.0]."""
     flip: bool = True
@@ -46,19 +52,34 @@ class RelabelConfig(Section):
     """Number of epochs that one relabel unit labels for its group."""
 
     encoding: str = "fp16"
-    """Encoding of the stored logits. fp16: every logit as a float16 number."""
+    """Encoding of the stored logits. fp16: every logit, as float16. int8 or int4: every logit, in 8 or 4 bits
+    with a scale per view. top-K, for example top-100: the K largest of a view; top-100-int8: these in 8 bits.
+    docs/labels.md has the sizes and what they cost in accuracy."""
+
+    @property
+    def num_label_epochs(self) -> int:
+        """Number of epochs that have labels: at least one."""
+        return max(1, round(self.epochs * (1.0 - self.prune_ratio)))
 
     @field_validator("encoding")
     @classmethod
     def _check_encoding(cls, name: str) -> str:
-        if name not in ENCODINGS:
-            raise ValueError(f"there is no encoding {name!r}; there are {', '.join(ENCODINGS)}")
+        find_encoding(name)
         return name
 
     @model_validator(mode="after")
     def _check_teachers(self) -> Self:
         if self.teachers == ():
             raise ValueError("teachers = [] names no teacher; name at least one, or set pool or primary")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        if self.mode == "online" and (self.encoding, self.prune_ratio) != ("fp16", 0.0):
+            raise ValueError(
+                f"mode = online stores no labels, so encoding = {self.encoding} and prune_ratio = "
+                f"{self.prune_ratio} have no effect; leave both out, or set mode to stored"
+            )
         return self
 
 
@@ -87,6 +108,20 @@ class EvaluateConfig(Section):
     divergence at `temperature`."""
     temperature: PositiveFloat = 20.0
     """Softmax temperature of loss kl."""
+    temperature_schedule: Literal["constant", "step", "cosine"] = "constant"
+    """Temperature over the epochs, from `temperature` on. step: times `temperature_decay` after every
+    `temperature_step` epochs, but not below `temperature_min`. cosine: half a cosine to `temperature_min`."""
+    temperature_step: PositiveInt = 30
+    """Epochs between two steps of temperature_schedule step."""
+    temperature_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
+    """Factor of each step of temperature_schedule step."""
+    temperature_min: PositiveFloat = 2.0
+    """Lowest temperature of a schedule."""
+    student_temperature_ratio: PositiveFloat = 1.0
+    """Temperature of the student's logits divided by that of the soft labels."""
+    marginal: Literal["smooth", "renormalise"] = "smooth"
+    """Classes that labels of encoding top-K leave out. smooth: they share the remaining mass evenly (MS-K).
+    renormalise: they have no mass (MR-K); this needs loss kl."""
     ce_weight: NonNegativeFloat = 0.1
     """Weight of the cross-entropy with the image's class, which is added to the loss."""
     batch_size: BatchSize = 50
@@ -110,6 +145,20 @@ class EvaluateConfig(Section):
         if name not in PROTOCOLS:
             raise ValueError(f"{name!r} is not a protocol; set one of {', '.join(PROTOCOLS)}")
         return name
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        if self.marginal == "renormalise" and self.loss != "kl" and self.labels == "soft":
+            raise ValueError(
+                "marginal = renormalise needs loss = kl, because a mean squared error compares logits and no "
+                "probabilities; set loss to kl or marginal to smooth"
+            )
+        if self.temperature_schedule != "constant" and self.temperature_min > self.temperature:
+            raise ValueError(
+                f"temperature_min = {self.temperature_min} is above temperature = {self.temperature}; a "
+                "schedule goes down"
+            )
+        return self
 
 
 class AnalyzeConfig(Section):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from prism_ray.config import DISTILLED, AnyImageSet, Config, RecoverConfig
+from prism_ray.encodings import find_encoding
 from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_seed
 from prism_ray.wording import first_of
@@ -152,6 +153,12 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
         raise ConfigError(
             f"{origin}: data.num_classes = {wanted}: the data has {facts.num_classes} classes "
             f"({names}); correct the number or leave it out"
+        )
+    encoding = config.relabel.encoding
+    if (least := find_encoding(encoding).least_classes) > facts.num_classes:
+        raise ConfigError(
+            f"{origin}: relabel.encoding = {encoding!r}: it needs data of {least} or more classes, and the "
+            f"data has {facts.num_classes}; lower the number in it"
         )
     fewest = min(facts.train_counts)
     smallest = facts.class_names[facts.train_counts.index(fewest)]

@@ -4,6 +4,7 @@ pyarrow is imported late, so that a config can be checked without it.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,16 +14,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Logits = npt.NDArray[np.float16]  # B, C
+Kept = npt.NDArray[np.bool_]  # B, C
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The logits of B views over C classes, as they come out of a file."""
+
+    logits: Logits  # B, C
+    kept: Kept | None = None
+    """Which logits the file has; the others are filled up with one value per view. None: it has all."""
 
 
 class LabelEncoding(ABC):
     """The columns of a table that contain the logits of B views over C classes.
 
-    >>> encoding = ENCODINGS["fp16"]
+    >>> encoding = find_encoding("top-100-int8")
     >>> columns = encoding.encode(logits)  # logits: float16, (B, C)
     >>> table = pa.table(columns, schema=pa.schema(encoding.fields(num_classes)))
-    >>> encoding.decode(table, num_classes)  # float16, (B, C)
+    >>> encoding.decode(table, num_classes).logits  # float16, (B, C)
     """
+
+    least_classes: int = 1  # that the data must have
 
     @abstractmethod
     def fields(self, num_classes: int) -> "list[pa.Field]":
@@ -33,13 +46,17 @@ class LabelEncoding(ABC):
         """Return the columns of some views, in the order of `fields`."""
 
     @abstractmethod
-    def decode(self, table: "pa.Table", num_classes: int) -> Logits:
+    def decode(self, table: "pa.Table", num_classes: int) -> Decoded:
         """Return the logits of a table with the columns; raises ValueError if they are not valid."""
 
     @abstractmethod
     def bytes_per_view(self, num_classes: int) -> float:
-        """Return about how many bytes a view's logits take in a file, for the forecast of `plan`."""
+        """Return how many bytes a view's logits take, without the headers of the file."""
 
     @abstractmethod
     def max_bytes_per_view(self, num_classes: int) -> int:
         """Return the most bytes that a view's logits take in an unpacked file, with its pages."""
+
+    @abstractmethod
+    def max_error(self, lowest: float, highest: float) -> float:
+        """Return the largest error of a stored logit, if those of its view are between two values."""

@@ -27,6 +27,23 @@ def learning_rate_factor(epoch: int, num_epochs: int, stretch: float, linear_tai
     return 0.5 * (1.0 + math.cos(math.pi * epoch / (stretch * num_epochs)))
 
 
+def label_temperature(epoch: int, num_epochs: int, config: EvaluateConfig) -> float:
+    """Return the temperature of the soft labels in `epoch` e (from 0) of `num_epochs` E.
+
+    step    max(T_min, T decay^floor(e / step))
+    cosine  T_min + 0.5 (T - T_min) (1 + cos(pi e / E))
+
+    Labels that are used again say something else at another temperature. Source: LPQLD, arXiv 2604.18135
+    (20, times 0.7 every 30 of 300 epochs, at least 2), whose public code counts epochs from 1.
+    """
+    highest, lowest = config.temperature, config.temperature_min
+    if config.temperature_schedule == "step":
+        return float(max(lowest, highest * config.temperature_decay ** (epoch // config.temperature_step)))
+    if config.temperature_schedule == "cosine":
+        return lowest + 0.5 * (highest - lowest) * (1.0 + math.cos(math.pi * epoch / num_epochs))
+    return highest
+
+
 def make_optimizer(student: nn.Module, config: EvaluateConfig) -> torch.optim.Optimizer:
     """Return AdamW; only parameters of two or more dimensions have weight decay, as in all protocols here."""
     decayed = [parameter for parameter in student.parameters() if parameter.dim() >= 2]
@@ -43,21 +60,26 @@ class Targets:
     label: Tensor  # b: class of the view's image
     partner_label: Tensor  # b: class of the image in the box
     partner_share: Tensor  # b: share of the view's area that the box covers
+    kept: Tensor | None = None  # b, C: which of the soft labels are stored; None: all
 
     def pick(self, indices: Tensor) -> "Targets":
         """Return the targets of some of the views."""
-        soft_labels = None if self.soft_labels is None else self.soft_labels[indices]
-        others = (self.label, self.partner_label, self.partner_share)
-        return Targets(soft_labels, *(values[indices] for values in others))
+        soft_labels, kept = (
+            None if values is None else values[indices] for values in (self.soft_labels, self.kept)
+        )
+        label, partner, share = self.label[indices], self.partner_label[indices], self.partner_share[indices]
+        return Targets(soft_labels, label, partner, share, kept)
 
 
-def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig) -> Tensor:
+def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig, temperature: float) -> Tensor:
     """Return the loss of a student's logits (b, C), a scalar, as evaluate.labels and evaluate.loss say.
 
     hard   cross-entropy with the classes in a view, weighted by their shares of the area, mean over b.
            Source: CutMix, arXiv 1905.04899.
-    kl     KL(softmax(soft / T) || softmax(logits / T)), mean over b, not times T^2. Source: the public code
-           of SRe2L, which omits the usual T^2, and of RDED, DELT and CV-DD.
+    kl     KL(softmax(soft / T) || softmax(logits / (ratio T))), mean over b, not times T^2. T is
+           `temperature`, ratio is evaluate.student_temperature_ratio. Source: the public code of SRe2L, which
+           omits the usual T^2, and of RDED, DELT and CV-DD. With marginal = renormalise the softmax of the
+           soft labels is over the stored logits alone. Source: MR-k of LPQLD, arXiv 2604.18135.
     mse    mean over all b C logits.
     """
     if config.labels == "hard":
@@ -67,8 +89,10 @@ def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig) -> Te
     assert targets.soft_labels is not None
     soft_labels = targets.soft_labels.to(logits.dtype)
     if config.loss == "kl":
-        predicted = F.log_softmax(logits / config.temperature, dim=1)
-        expected = F.softmax(soft_labels / config.temperature, dim=1)
+        if config.marginal == "renormalise" and targets.kept is not None:
+            soft_labels = soft_labels.masked_fill(~targets.kept, -torch.inf)
+        predicted = F.log_softmax(logits / (config.student_temperature_ratio * temperature), dim=1)
+        expected = F.softmax(soft_labels / temperature, dim=1)
         loss = F.kl_div(predicted, expected, reduction="batchmean")
     else:
         loss = F.mse_loss(logits, soft_labels)

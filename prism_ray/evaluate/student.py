@@ -12,6 +12,7 @@ from prism_ray.errors import EngineError, StoreError
 from prism_ray.evaluate.protocol import (
     Targets,
     WeightAverage,
+    label_temperature,
     learning_rate_factor,
     make_optimizer,
     student_loss,
@@ -69,6 +70,7 @@ def train_student(
         images = shown.of_epoch(labels.views)
         targets = _targets(labels, config, images.shape[-1], device)
         factor = learning_rate_factor(epoch, num_epochs, config.cosine_stretch, config.linear_tail)
+        temperature = label_temperature(epoch, num_epochs, config)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
         # Drawn from views sorted by slot: students of two image sets with the same slots have the same order,
@@ -80,7 +82,7 @@ def train_student(
         for batch in batches:
             pick = order[batch]
             logits = student(preprocessing.apply(render(images, views, pick)))
-            loss = student_loss(logits, targets.pick(pick), config)
+            loss = student_loss(logits, targets.pick(pick), config, temperature)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -103,8 +105,10 @@ def _targets(labels: EpochLabels, config: EvaluateConfig, size: int, device: tor
     """Move an epoch's labels to the device; the soft ones stay float16 until the loss."""
     views = labels.views
     share = views.box_height * views.box_width / size**2
+    is_soft = config.labels == "soft"
     return Targets(
-        soft_labels=torch.from_numpy(labels.logits).to(device) if config.labels == "soft" else None,
+        soft_labels=torch.from_numpy(labels.logits).to(device) if is_soft else None,
+        kept=torch.from_numpy(labels.kept).to(device) if is_soft and labels.kept is not None else None,
         label=torch.from_numpy(views.label).to(device),
         partner_label=torch.from_numpy(views.partner_label).to(device),
         partner_share=torch.from_numpy(share).to(device, torch.get_default_dtype()),

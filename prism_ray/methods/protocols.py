@@ -57,6 +57,22 @@ PROTOCOLS: Mapping[str, Protocol] = {
         },
         evaluate={**_SOFT_KL, "batch_size": 16, "cosine_stretch": 2.0},
     ),
+    "lpqld": Protocol(
+        source="arXiv 2604.18135 and its public code (without its search for the student's temperature)",
+        relabel={
+            "teachers": "primary",
+            "crop_scale": [0.08, 1.0],
+            "prune_ratio": 0.9,
+            "encoding": "top-100",
+        },
+        evaluate={
+            **_SOFT_KL,
+            "batch_size": 128,
+            "cosine_stretch": 1.0,
+            "temperature_schedule": "step",
+            "marginal": "renormalise",
+        },
+    ),
     "rded": Protocol(
         source="arXiv 2312.03526 and its public code",
         relabel={"teachers": "primary", "crop_scale": [0.5, 1.0], "patch_shuffle": True},

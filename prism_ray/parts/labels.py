@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prism_ray.encodings import ENCODINGS, LabelEncoding
+from prism_ray.encodings import LabelEncoding, find_encoding
 from prism_ray.errors import StoreError
 from prism_ray.parquet import ParquetReader
 from prism_ray.parts.rows import RowLayout, open_rows
+from prism_ray.parts.views import Views
 from prism_ray.plan import Plan
 from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
@@ -30,39 +31,7 @@ from prism_ray.store.remedy import damaged
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_FP16 = ENCODINGS["fp16"]
-
-
-@dataclass(frozen=True)
-class Views:
-    """The views of a group's images in one epoch; every field is an array of B.
-
-    A view is made in this order. The stored image goes through RandAugment, with generators seeded by
-    `augment_seed` (0: no RandAugment). Its left and right halves are exchanged if `swap_columns`, its upper
-    and lower halves if `swap_rows`. The crop (in pixels) of the result is resized to the full size, and
-    mirrored if `flip`. The box (in pixels of the view) is overwritten with the same box of the partner's view
-    of the same epoch. Without CutMix the box is empty.
-    """
-
-    label: Ints
-    ipc_index: Ints
-    crop_top: Ints
-    crop_left: Ints
-    crop_height: Ints
-    crop_width: Ints
-    flip: Flags
-    partner_label: Ints
-    partner_ipc_index: Ints
-    box_top: Ints
-    box_left: Ints
-    box_height: Ints
-    box_width: Ints
-    swap_columns: Flags
-    swap_rows: Flags
-    augment_seed: Ints
-
-    def __len__(self) -> int:
-        return len(self.label)
+_FP16 = find_encoding("fp16")
 
 
 @dataclass(frozen=True)
@@ -72,6 +41,7 @@ class EpochLabels:
     epoch: int
     views: Views
     logits: npt.NDArray[np.float16]  # B, C
+    kept: npt.NDArray[np.bool_] | None = None  # B, C: which logits are stored; None: all
 
 
 @dataclass(frozen=True)
@@ -90,7 +60,7 @@ class LabelForm:
             plan.num_images(image_set),
             plan.facts.num_classes,
             plan.config.data.image_size,
-            ENCODINGS[plan.config.relabel.encoding],
+            find_encoding(plan.config.relabel.encoding),
         )
 
     @property
@@ -123,8 +93,8 @@ class LabelForm:
             raise ValueError("a logit is not finite")
 
 
-LABEL_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}  # of a ParquetWriter
 _ROWS_PER_ROW_GROUP = 4096
+_MAX_KEPT_BYTES = 2**30
 _VIEW_BYTES = 512  # of a row without its logits, with its share of the pages
 _EPOCH = pa.field("epoch", pa.int32())
 _TYPES: dict[str, pa.DataType] = {  # of the columns of a view, in order
@@ -140,18 +110,41 @@ def label_schema(num_classes: int, encoding: LabelEncoding = _FP16) -> pa.Schema
     return pa.schema([_EPOCH, *_TYPES.items(), *encoding.fields(num_classes)])
 
 
+def label_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return the options of a ParquetWriter.
+
+    Logits are not packed: that would spare a tenth or less, and how much could not be forecast. Integers of
+    an encoding are in a dictionary, because Parquet has no plain integers of less than 4 bytes; there one of
+    1,000 classes takes 10 bits.
+    """
+    packed = {_EPOCH.name, *_TYPES}
+    compression, in_dictionary = {}, []
+    for column in schema:
+        is_list = pa.types.is_fixed_size_list(column.type)
+        path = f"{column.name}.list.element" if is_list else column.name
+        compression[path] = "zstd" if column.name in packed else "none"
+        if is_list and pa.types.is_integer(column.type.value_type):
+            in_dictionary.append(path)
+    return {"compression": compression, "use_dictionary": in_dictionary or False}
+
+
 def label_rows(plan: Plan, image_set: str) -> RowLayout:
     """Return the way in which `compact` writes the label files of a set."""
     form = LabelForm.of(plan, image_set)
-    return RowLayout(form.schema, {}, LABEL_OPTIONS, form.max_row_group_bytes)
+    return RowLayout(form.schema, {}, label_options(form.schema), form.max_row_group_bytes)
+
+
+def epochs_per_row_group(num_images: int) -> int:
+    """Return how many epochs of a group of `num_images` a row group has."""
+    return max(1, _ROWS_PER_ROW_GROUP // num_images)
 
 
 def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16) -> bytes:
     """Return the Parquet file of a group's labels in a range of epochs."""
     schema = label_schema(epochs[0].logits.shape[1], encoding)
-    step = max(1, _ROWS_PER_ROW_GROUP // len(epochs[0].views))
+    step = epochs_per_row_group(len(epochs[0].views))
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema, **LABEL_OPTIONS) as writer:
+    with pq.ParquetWriter(sink, schema, **label_options(schema)) as writer:
         for first in range(0, len(epochs), step):
             table = _to_table(epochs[first : first + step], schema, encoding)
             writer.write_table(table, row_group_size=len(table))
@@ -159,24 +152,32 @@ def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16
 
 
 def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema, encoding: LabelEncoding) -> pa.Table:
-    views, logits = _concatenate(epochs)
+    views = _concatenate([labels.views for labels in epochs])
     numbers = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
     columns = [pa.array(numbers.astype(np.int32))]
     columns += [pa.array(getattr(views, name)).cast(kind) for name, kind in _TYPES.items()]
+    logits = np.concatenate([labels.logits for labels in epochs])
     return pa.Table.from_arrays([*columns, *encoding.encode(logits)], schema=schema)
 
 
-def _concatenate(parts: Sequence[EpochLabels]) -> tuple[Views, npt.NDArray[np.float16]]:
-    views = {name: np.concatenate([getattr(labels.views, name) for labels in parts]) for name in _TYPES}
-    return Views(**views), np.concatenate([labels.logits for labels in parts])
+def _concatenate(parts: Sequence[Views]) -> Views:
+    return Views(**{name: np.concatenate([getattr(views, name) for views in parts]) for name in _TYPES})
 
 
 class LabelReader:
     """A reader of the labels of an image set, epoch by epoch, from the parts that commits name."""
 
-    def __init__(self, files: StoreFiles, commits: Sequence[Commit], form: LabelForm) -> None:
-        """Open the parts; raises StoreError if one is damaged."""
-        self._parts = [_PartReader(files, part, form) for commit in commits for part in commit.files]
+    def __init__(
+        self, files: StoreFiles, commits: Sequence[Commit], form: LabelForm, *, again: bool = False
+    ) -> None:
+        """Open the parts; raises StoreError if one is damaged.
+
+        With `again` the epochs will be read several times: labels are kept as they are stored, if they are
+        at most a GiB in all.
+        """
+        parts = [part for commit in commits for part in commit.files]
+        keep = again and sum(part.num_bytes for part in parts) <= _MAX_KEPT_BYTES
+        self._parts = [_PartReader(files, part, form, keep=keep) for part in parts]
         self._location = files.location
 
     def epoch(self, epoch: int) -> EpochLabels:
@@ -187,17 +188,29 @@ class LabelReader:
         found = [labels for part in self._parts if (labels := part.epoch(epoch)) is not None]
         if not found:
             raise StoreError(f"{self._location} has no soft labels of epoch {epoch}")
-        return EpochLabels(epoch, *_concatenate(found))
+        return join_labels(found)
+
+
+def join_labels(parts: Sequence[EpochLabels]) -> EpochLabels:
+    """Return the labels of one epoch of all groups; `parts` are those of each group."""
+    kept = [labels.kept for labels in parts if labels.kept is not None]
+    return EpochLabels(
+        parts[0].epoch,
+        _concatenate([labels.views for labels in parts]),
+        np.concatenate([labels.logits for labels in parts]),
+        np.concatenate(kept) if kept else None,
+    )
 
 
 class _PartReader:
-    """A reader of one part, which keeps the last row group in memory."""
+    """A reader of one part, which keeps the last row group in memory, or all of them."""
 
-    def __init__(self, files: StoreFiles, part: PartFile, form: LabelForm) -> None:
+    def __init__(self, files: StoreFiles, part: PartFile, form: LabelForm, *, keep: bool) -> None:
         self._files = files
         self._name = part.name
         self._form = form
-        self._last: tuple[int, pa.Table] | None = None
+        self._keep = keep
+        self._tables: dict[int, pa.Table] = {}  # by row group
         try:
             self._reader, groups = open_rows(files, part, form.schema)
             epochs = ParquetReader(files.open(part.name), pa.schema([_EPOCH]))
@@ -218,14 +231,19 @@ class _PartReader:
         for row_group, (first, last) in self._epochs.items():
             if first <= epoch <= last:
                 try:
-                    if self._last is None or self._last[0] != row_group:
+                    if row_group not in self._tables:
+                        self._forget()
                         table = self._reader.read([row_group], self._form.max_row_group_bytes)
-                        self._last = (row_group, table)
-                    return decode_epoch(epoch, self._last[1], self._form)
+                        self._tables[row_group] = table
+                    return decode_epoch(epoch, self._tables[row_group], self._form)
                 except (ValueError, pa.ArrowException, OSError) as error:
                     raise damaged(self._files, self._name, error) from error
-        self._last = None  # a student reads epochs in order, so it does not need this part now
+        self._forget()  # epochs are read in order, so this part is not needed now
         return None
+
+    def _forget(self) -> None:
+        if not self._keep:
+            self._tables.clear()
 
 
 def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
@@ -237,4 +255,5 @@ def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
         name: table[name].to_numpy().astype(np.bool_ if kind == pa.bool_() else np.int64)
         for name, kind in _TYPES.items()
     }
-    return EpochLabels(epoch, Views(**views), form.encoding.decode(table, form.num_classes))
+    decoded = form.encoding.decode(table, form.num_classes)
+    return EpochLabels(epoch, Views(**views), decoded.logits, decoded.kept)

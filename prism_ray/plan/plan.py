@@ -8,7 +8,6 @@ which order and how often it is tried; that changes nothing here. No torch, no R
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prism_ray.encodings import ENCODINGS
 from prism_ray.errors import ConfigError
 from prism_ray.stages import Basis, Unit, Within, find_stage, stage_names, stage_of, stages
 
@@ -65,9 +64,3 @@ class Plan(Basis):
         """Return about how many bytes all image sets take: PNG of noise is about as large as its pixels."""
         pixels = self.facts.channels * self.config.data.image_size**2
         return sum(self.num_images(name) for name in self.image_sets) * (pixels + 200)
-
-    def estimated_label_bytes(self) -> int:
-        """Return about how many bytes all soft labels take: logits as encoded, and views of 33 bytes."""
-        relabel = self.config.relabel
-        view = 33 + ENCODINGS[relabel.encoding].bytes_per_view(self.facts.num_classes)
-        return round(sum(self.num_images(name) for name in self.image_sets) * relabel.epochs * view)

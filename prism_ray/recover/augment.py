@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from prism_ray.config import RecoverConfig
-from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows, roll_rows
+from prism_ray.crops import draw_crops
+from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows, roll_rows
 
 
 def smallest_crops(config: RecoverConfig, num_iterations: int) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
 from prism_ray.parts.images import StoredImages
-from prism_ray.parts.labels import Views
+from prism_ray.parts.views import Views
 
 Images = npt.NDArray[np.uint8]
 

@@ -12,10 +12,10 @@ from prism_ray.config import RelabelConfig
 from prism_ray.errors import EngineError
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
+from prism_ray.parts.views import draw_views
 from prism_ray.relabel.augment import ShownImages
-from prism_ray.relabel.views import ViewTensors, draw_views, render, to_device
+from prism_ray.relabel.views import ViewTensors, render, to_device
 from prism_ray.seeds import derive_seed
-from prism_ray.stages.relabel import RelabelUnit
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.teacher import Teacher, teacher_logits
 from prism_ray.teachers.training import split_evenly
@@ -55,44 +55,53 @@ def batch_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
             layer.training, layer.track_running_stats = training, track_running_stats
 
 
-@torch.no_grad()
-def label_group(
-    unit: RelabelUnit,
-    config: RelabelConfig,
-    stored: StoredImages,
-    teachers: Sequence[Teacher],
-    device: torch.device,
-) -> Iterator[EpochLabels]:
-    """Yield the soft labels of a group, epoch by epoch.
+class GroupLabeller:
+    """The ensemble and the images of a label group: relabel stores what it says, online students ask it."""
 
-    Raises EngineError if a soft label is not finite, or if the teachers need batch statistics of one image.
-    """
-    shown = ShownImages(stored, device)
-    size = stored.images.shape[-1]
-    by_batch = config.teacher_batch_norm == "batch"
-    if by_batch and len(stored.slots) == 1:
-        raise EngineError(
-            f"{unit.id}: relabel.teacher_batch_norm = 'batch' needs groups of two or more images, but this "
-            f"group has one; raise relabel.images_per_group (now {config.images_per_group})"
-        )
-    for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
-        views = draw_views(stored.slots, epoch, unit.seed, config, size)
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        config: RelabelConfig,
+        stored: StoredImages,
+        teachers: Sequence[Teacher],
+        device: torch.device,
+    ) -> None:
+        """`name` is for messages; `seed` is that of the group. `stored` are the images of the group.
+
+        Raises EngineError if the teachers need batch statistics of one image.
+        """
+        self._name, self._seed, self._config = name, seed, config
+        self._stored, self._teachers, self._device = stored, teachers, device
+        self._shown = ShownImages(stored, device)
+        if config.teacher_batch_norm == "batch" and len(stored.slots) == 1:
+            raise EngineError(
+                f"{name}: relabel.teacher_batch_norm = 'batch' needs groups of two or more images, but this "
+                f"group has one; raise relabel.images_per_group (now {config.images_per_group})"
+            )
+
+    @torch.no_grad()
+    def epoch(self, epoch: int) -> EpochLabels:
+        """Return the soft labels of an epoch; raises EngineError if one is not finite."""
+        config, stored, seed = self._config, self._stored, self._seed
+        views = draw_views(stored.slots, epoch, seed, config, stored.images.shape[-1])
         order = np.arange(len(views))
-        if by_batch:  # batch statistics need many classes; in a group of few IPC indices, neighbours have few
-            order = np.random.default_rng(derive_seed(unit.seed, "batches", epoch)).permutation(len(views))
-        on_device = to_device(views, stored.slots, device)
-        pick = torch.from_numpy(order).to(device)
-        logits = _label_views(shown.of_epoch(views), on_device, pick, config, teachers)
+        if config.teacher_batch_norm == "batch":
+            # Batch statistics need many classes; in a group of few IPC indices, neighbours have few.
+            order = np.random.default_rng(derive_seed(seed, "batches", epoch)).permutation(len(views))
+        on_device = to_device(views, stored.slots, self._device)
+        pick = torch.from_numpy(order).to(self._device)
+        logits = _label_views(self._shown.of_epoch(views), on_device, pick, config, self._teachers)
         is_balanced = config.ensemble == "norm-balanced"
         mean = norm_balanced_mean(logits) if is_balanced else torch.stack(logits).mean(dim=0)
         half = mean.to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
-            names = ", ".join(teacher.name for teacher in teachers)
+            names = ", ".join(teacher.name for teacher in self._teachers)
             raise EngineError(
-                f"{unit.id}: soft labels of epoch {epoch} are not finite in float16; one of the teachers "
+                f"{self._name}: soft labels of epoch {epoch} are not finite in float16; one of the teachers "
                 f"({names}) gives logits that are larger than 65504 or not finite: check their weights"
             )
-        yield EpochLabels(epoch, views, half)
+        return EpochLabels(epoch, views, half)
 
 
 def _label_views(

@@ -1,71 +1,16 @@
-"""Views: drawing their parameters, and rendering them, both for relabel and for the training of students."""
+"""Views on the device: looking up their images, and rendering them, for relabel and for training students."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
-from prism_ray.geometry import apply_matrices, crop_matrix, draw_crops, flip_rows
-from prism_ray.parts.labels import Views
-from prism_ray.seeds import derive_seed
+from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows
+from prism_ray.parts.views import Views
 from prism_ray.stages.formation import Slot
 from prism_ray.teachers.teacher import to_pixels
-
-
-def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:
-    """Draw one view of each image of a group for one epoch; the draw depends on seed and epoch alone.
-
-    Views are drawn and returned by IPC index, then class, whatever the order of `slots`. So two image sets
-    with the same slots get the same views. Additional settings do not change what the others draw. Partners
-    are a random permutation of the group. The box of CutMix covers 1 - lambda of the view, lambda ~
-    Beta(alpha, alpha), with a uniform centre, and is cut off at the border.
-    """
-    rng = np.random.default_rng(derive_seed(seed, "views", epoch))
-    count = len(slots)
-    ordered = sorted(slots, key=lambda slot: (slot.ipc_index, slot.label))
-    labels = np.array([slot.label for slot in ordered], dtype=np.int64)
-    ipc_indices = np.array([slot.ipc_index for slot in ordered], dtype=np.int64)
-    crops = draw_crops(rng, count, size, config.crop_scale)
-    flip = (rng.random(count) < 0.5) & config.flip
-    partner = rng.permutation(count)
-    top = left = height = width = np.zeros(count, dtype=np.int64)
-    if config.cutmix_alpha > 0.0:
-        share = 1.0 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count)
-        half = (size * np.sqrt(share)).astype(np.int64) // 2
-        centre_y, centre_x = (rng.random((2, count)) * size).astype(np.int64)
-        top, left = np.maximum(centre_y - half, 0), np.maximum(centre_x - half, 0)
-        height = np.minimum(centre_y + half, size) - top
-        width = np.minimum(centre_x + half, size) - left
-    swap_columns = swap_rows = np.zeros(count, dtype=np.bool_)
-    if config.patch_shuffle:
-        swap_rng = np.random.default_rng(derive_seed(seed, "swaps", epoch))
-        swap_columns, swap_rows = swap_rng.random((2, count)) < 0.5
-    augment_seed = np.zeros(count, dtype=np.int64)
-    if config.rand_augment:
-        augment_rng = np.random.default_rng(derive_seed(seed, "augment", epoch))
-        augment_seed = augment_rng.integers(1, 2**63 - 1, count, dtype=np.int64)
-    return Views(
-        label=labels,
-        ipc_index=ipc_indices,
-        crop_top=crops.top,
-        crop_left=crops.left,
-        crop_height=crops.height,
-        crop_width=crops.width,
-        flip=flip,
-        partner_label=labels[partner],
-        partner_ipc_index=ipc_indices[partner],
-        box_top=top,
-        box_left=left,
-        box_height=height,
-        box_width=width,
-        swap_columns=swap_columns,
-        swap_rows=swap_rows,
-        augment_seed=augment_seed,
-    )
 
 
 @dataclass(frozen=True)

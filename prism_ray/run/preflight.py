@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prism_ray.config import Config
 from prism_ray.errors import DataError, UsageError
+from prism_ray.parts.forecast import forecast_label_bytes
 from prism_ray.run.match import Asked
 from prism_ray.run.plan_file import refusal
 from prism_ray.run.progress import RunProgress
@@ -52,7 +53,7 @@ def missing_bytes(asked: Asked, progress: RunProgress | None) -> int:
     stages = progress.stages if progress else ()
     done = {stage.stage: stage.num_done / max(1, stage.num_units) for stage in stages}
     images = plan.estimated_image_bytes() * (1.0 - done.get("recover", 0.0))
-    return round(images + plan.estimated_label_bytes() * (1.0 - done.get("relabel", 0.0)))
+    return round(images + forecast_label_bytes(plan) * (1.0 - done.get("relabel", 0.0)))
 
 
 def free_bytes(files: StoreFiles) -> int | None:

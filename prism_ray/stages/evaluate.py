@@ -58,7 +58,10 @@ class EvaluateStage(Stage):
                 yield Scope(f"evaluate/{name}/{key}", settings, needs)
 
     def teachers(self, basis: Basis, unit: EvaluateUnit) -> tuple[str, ...]:
-        return (basis.config.primary,)
+        config = basis.config
+        if config.relabel.mode == "online":
+            return tuple(dict.fromkeys((config.primary, *config.label_teachers)))
+        return (config.primary,)
 
     def smaller(self, config: Config, unit: EvaluateUnit) -> str:
         size = config.evaluations[unit.evaluation].batch_size

@@ -48,10 +48,14 @@ class RelabelStage(Stage):
 
     def count(self, basis: Basis) -> int:
         relabel = basis.config.relabel
-        ranges = ceil_div(relabel.epochs, relabel.epochs_per_unit)
+        if relabel.mode == "online":
+            return 0
+        ranges = ceil_div(relabel.num_label_epochs, relabel.epochs_per_unit)
         return ranges * sum(basis.formation(name).num_groups for name in basis.image_sets)
 
     def units(self, basis: Basis, within: Within = ALL) -> Iterator[RelabelUnit]:
+        if basis.config.relabel.mode == "online":
+            return
         for name in within.image_sets(basis):
             every = range(basis.formation(name).num_groups)
             for group in every if within.group is None else (within.group,):
@@ -90,10 +94,15 @@ def _group(basis: Basis, image_set: str, group: int) -> Iterator[RelabelUnit]:
     """Yield the units of one label group, in the order of their epochs."""
     relabel, formation = basis.config.relabel, basis.formation(image_set)
     batch_ids = tuple(batch_id(image_set, formation.key(number)) for number in formation.group(group))
-    seed = derive_seed(basis.config.seed, "relabel", group)
-    for first_epoch in range(0, relabel.epochs, relabel.epochs_per_unit):
-        num_epochs = min(relabel.epochs_per_unit, relabel.epochs - first_epoch)
+    seed = group_seed(basis, group)
+    for first_epoch in range(0, relabel.num_label_epochs, relabel.epochs_per_unit):
+        num_epochs = min(relabel.epochs_per_unit, relabel.num_label_epochs - first_epoch)
         yield RelabelUnit(image_set, group, batch_ids, first_epoch, num_epochs, seed)
+
+
+def group_seed(basis: Basis, group: int) -> int:
+    """Return the seed of a group's views, whatever its image set."""
+    return derive_seed(basis.config.seed, "relabel", group)
 
 
 def _find(basis: Basis, unit_id: str) -> tuple[str, int] | None:
@@ -101,10 +110,11 @@ def _find(basis: Basis, unit_id: str) -> tuple[str, int] | None:
     _, _, rest = unit_id.partition("/")
     image_set, _, key = rest.partition("/")
     found = _KEY.fullmatch(key)
-    if not found or image_set not in basis.config.image_sets:
+    relabel = basis.config.relabel
+    if not found or image_set not in basis.config.image_sets or relabel.mode == "online":
         return None
     group, first_epoch = int(found[1]), int(found[2])
-    first_epochs = range(0, basis.config.relabel.epochs, basis.config.relabel.epochs_per_unit)
+    first_epochs = range(0, relabel.num_label_epochs, relabel.epochs_per_unit)
     known = group < basis.formation(image_set).num_groups and first_epoch in first_epochs
     return (image_set, group) if known and label_key(group, first_epoch) == key else None
 

@@ -1,41 +1,81 @@
 """The unit of evaluate: a student trained on an image set, and tested on real images."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
+import numpy as np
+
 from prism_ray.evaluate.student import train_student
-from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader
+from prism_ray.parts.images import StoredImages
+from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, join_labels
+from prism_ray.parts.views import label_epoch_of
+from prism_ray.relabel.ensemble import GroupLabeller
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.evaluate import EvaluateUnit, student_card
-from prism_ray.store import layout
+from prism_ray.stages.relabel import group_seed
+from prism_ray.store import Commit, layout
 from prism_ray.store.remedy import damaged
 from prism_ray.work.context import Finish, WorkContext
+
+ReadEpoch = Callable[[int], EpochLabels]
 
 
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     """Train and test one student. Raises StoreError if images or labels are damaged."""
     config = context.config
-    labels = context.commits_of(context.plan.unit_ids("relabel", unit.image_set))
     batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
     images = context.images_of_set(unit.image_set, batches)
-    form = LabelForm.of(context.plan, unit.image_set)
-    reader = LabelReader(context.files, labels, form)
+    if config.relabel.mode == "online":
+        read_epoch, built_on = _online(context, unit, images), batches
+    else:
+        built_on = context.commits_of(context.plan.unit_ids("relabel", unit.image_set))
+        read_epoch = _stored(context, unit, built_on)
+    student = config.evaluations[unit.evaluation]
+    preprocessing = context.teacher(config.primary).preprocessing
+    result = train_student(
+        images,
+        read_epoch,
+        config.relabel.epochs,
+        student,
+        context.data,
+        preprocessing,
+        derive_seed(unit.seed, "order"),
+        context.device,
+    )
+    card = json.dumps({"unit": unit.id, "seed": unit.seed, **asdict(result)}, indent=1).encode()
+    stats = asdict(result) | {"weights": context.weights_of(context.plan.teachers_of(unit), built_on)}
+    return context.finish(stats, (partial(student_card, unit), card))
+
+
+def _stored(context: WorkContext, unit: EvaluateUnit, commits: Sequence[Commit]) -> ReadEpoch:
+    """Return a function that reads the labels of an epoch from the store."""
+    relabel, form = context.config.relabel, LabelForm.of(context.plan, unit.image_set)
+    num_label_epochs, seed = relabel.num_label_epochs, derive_seed(unit.seed, "order")
+    reader = LabelReader(context.files, commits, form, again=num_label_epochs < relabel.epochs)
 
     def read_epoch(epoch: int) -> EpochLabels:
-        found = reader.epoch(epoch)
+        found = reader.epoch(label_epoch_of(epoch, num_label_epochs, seed))
         try:
             form.validate(found)
         except ValueError as error:
             where = f"{layout.COMMITS}/relabel/{unit.image_set}"
-            raise damaged(context.files, where, f"epoch {epoch}: {error}") from None
+            raise damaged(context.files, where, f"epoch {found.epoch}: {error}") from None
         return found
 
-    student, epochs = config.evaluations[unit.evaluation], config.relabel.epochs
-    preprocessing, seed = context.teacher(config.primary).preprocessing, derive_seed(unit.seed, "order")
-    result = train_student(
-        images, read_epoch, epochs, student, context.data, preprocessing, seed, context.device
-    )
-    card = json.dumps({"unit": unit.id, "seed": unit.seed, **asdict(result)}, indent=1).encode()
-    stats = asdict(result) | {"weights": context.weights_of([config.primary], labels)}
-    return context.finish(stats, (partial(student_card, unit), card))
+    return read_epoch
+
+
+def _online(context: WorkContext, unit: EvaluateUnit, images: StoredImages) -> ReadEpoch:
+    """Return a function that asks the teachers for the labels of an epoch, group by group."""
+    config, formation = context.config, context.plan.formation(unit.image_set)
+    teachers = [context.teacher(name) for name in config.label_teachers]
+    position = {slot: number for number, slot in enumerate(images.slots)}
+    labellers = []
+    for group in range(formation.num_groups):
+        slots = tuple(formation.group_slots(group))
+        stored = StoredImages(slots, images.images[np.array([position[slot] for slot in slots])])
+        seed, name = group_seed(context.plan, group), f"{unit.id}, group {group}"
+        labellers.append(GroupLabeller(name, seed, config.relabel, stored, teachers, context.device))
+    return lambda epoch: join_labels([labeller.epoch(epoch) for labeller in labellers])

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from prism_ray.encodings import ENCODINGS
+from prism_ray.encodings import find_encoding
 from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.parts.labels import encode_labels
-from prism_ray.relabel.ensemble import label_group
+from prism_ray.relabel.ensemble import GroupLabeller
 from prism_ray.stages.relabel import RelabelUnit, label_part
 from prism_ray.store import layout, write_part
 from prism_ray.store.remedy import damaged
@@ -21,7 +21,8 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
         problem = f"its batches do not contain the images of group {unit.group}"
         raise damaged(context.files, f"{layout.COMMITS}/recover/{unit.image_set}", problem)
     teachers = [context.teacher(name) for name in config.label_teachers]
-    epochs = list(label_group(unit, config.relabel, stored, teachers, context.device))
+    labeller = GroupLabeller(unit.id, unit.seed, config.relabel, stored, teachers, context.device)
+    epochs = [labeller.epoch(unit.first_epoch + number) for number in range(unit.num_epochs)]
     stats = {
         "first_epoch": unit.first_epoch,
         "num_epochs": unit.num_epochs,
@@ -29,7 +30,7 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     }
 
     def finish() -> Work:
-        data = encode_labels(epochs, ENCODINGS[config.relabel.encoding])
+        data = encode_labels(epochs, find_encoding(config.relabel.encoding))
         num_rows = len(stored.slots) * unit.num_epochs
         return Work((write_part(context.files, partial(label_part, unit), data, num_rows),), stats)
 

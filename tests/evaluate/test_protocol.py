@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from prism_ray.config import EvaluateConfig, NetworkConfig
 from prism_ray.evaluate.protocol import (
     Targets,
     WeightAverage,
+    label_temperature,
     learning_rate_factor,
     make_optimizer,
     student_loss,
@@ -111,7 +113,7 @@ def loss_of(**values: Any) -> float:
         partner_share=targets.partner_share.double(),
     )
     config = EvaluateConfig.model_validate({"student": STUDENT, **values})
-    return float(student_loss(torch.tensor(LOGITS, dtype=torch.float64), wide, config))
+    return float(student_loss(torch.tensor(LOGITS, dtype=torch.float64), wide, config, config.temperature))
 
 
 @pytest.mark.parametrize("ce_weight", [0.0, 0.1, 2.0])
@@ -135,6 +137,60 @@ def test_kl_by_hand(temperature: float, ce_weight: float) -> None:
     assert loss == pytest.approx(divergence + ce_weight * entropies, rel=1e-12)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 0.5])
+@pytest.mark.parametrize("marginal", ["smooth", "renormalise"])
+def test_kl_with_labels_of_the_largest_logits_by_hand(marginal: str, ratio: float) -> None:
+    """Would catch mass on classes that are not stored, and one temperature on both sides."""
+    kept = [[True, False, True], [True, True, False]]
+    targets = Targets(
+        *(torch.tensor(column) for column in (SOFT, LABELS, PARTNERS, SHARES)), torch.tensor(kept)
+    )
+    config = EvaluateConfig.model_validate(
+        {"student": STUDENT, "loss": "kl", "ce_weight": 0.0, "marginal": marginal}
+        | {"student_temperature_ratio": ratio}
+    )
+    divergence = 0.0
+    for row, soft, which in zip(LOGITS, SOFT, kept, strict=True):
+        classes = [k for k in range(3) if which[k] or marginal == "smooth"]
+        p = dict(zip(classes, softmax([soft[k] for k in classes], 4.0), strict=True))
+        q = softmax(row, 4.0 * ratio)
+        divergence += sum(p[k] * math.log(p[k] / q[k]) for k in classes) / 2
+    logits = torch.tensor(LOGITS, dtype=torch.float64)
+    wide = replace(targets, soft_labels=torch.tensor(SOFT, dtype=torch.float64))
+    assert float(student_loss(logits, wide, config, 4.0)) == pytest.approx(divergence, rel=1e-12)
+
+
+def test_temperatures_of_a_schedule_by_hand() -> None:
+    """Would catch a schedule that begins one step late, or ends below its lowest temperature."""
+
+    def temperatures(**values: Any) -> list[float]:
+        config = EvaluateConfig.model_validate({"student": STUDENT, "temperature": 20.0, **values})
+        return [label_temperature(epoch, 300, config) for epoch in (0, 29, 30, 150, 299)]
+
+    assert temperatures() == [20.0] * 5
+    step = temperatures(temperature_schedule="step")
+    assert step == pytest.approx(
+        [20.0, 20.0, 14.0, 20.0 * 0.7**5, 2.0]
+    )  # 20 * 0.7^9 = 0.8, and 2 is the lowest
+    cosine = temperatures(temperature_schedule="cosine")
+    assert cosine[0] == 20.0
+    assert cosine[3] == pytest.approx(11.0)
+    assert 2.0 < cosine[4] < 2.01
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"marginal": "renormalise"}, "needs loss = kl"),
+        ({"temperature_schedule": "cosine", "temperature_min": 30.0}, "a schedule goes down"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(values: dict[str, Any], message: str) -> None:
+    """Would catch a setting without effect that a user believes to be at work."""
+    with pytest.raises(ValidationError, match=message):
+        EvaluateConfig.model_validate({"student": STUDENT, **values})
+
+
 @pytest.mark.parametrize("values", [{}, {"loss": "kl"}, {"ce_weight": 5.0}])
 def test_hard_labels_by_hand(values: dict[str, Any]) -> None:
     """Would catch the shares of the two classes exchanged, or soft labels in a control that has none."""
@@ -149,7 +205,9 @@ def test_a_perfect_student_has_no_loss() -> None:
     targets = Targets(logits, *(torch.tensor(column) for column in (LABELS, PARTNERS, SHARES)))
     for loss in ("mse", "kl"):
         config = EvaluateConfig.model_validate({"student": STUDENT, "loss": loss, "ce_weight": 0.0})
-        assert float(student_loss(logits, targets, config)) == pytest.approx(0.0, abs=1e-6)
+        assert float(student_loss(logits, targets, config, config.temperature)) == pytest.approx(
+            0.0, abs=1e-6
+        )
 
 
 def test_soft_labels_are_widened_before_they_are_compared() -> None:
@@ -158,7 +216,7 @@ def test_soft_labels_are_widened_before_they_are_compared() -> None:
     targets = Targets(soft, *(torch.tensor(column) for column in (LABELS, PARTNERS, SHARES)))
     for loss in ("mse", "kl"):
         config = EvaluateConfig.model_validate({"student": STUDENT, "loss": loss})
-        assert student_loss(torch.tensor(LOGITS), targets, config).dtype == torch.float32
+        assert student_loss(torch.tensor(LOGITS), targets, config, config.temperature).dtype == torch.float32
 
 
 def test_targets_are_picked_together() -> None:

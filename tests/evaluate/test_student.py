@@ -17,9 +17,9 @@ from prism_ray.data.base import ArrayImages
 from prism_ray.errors import EngineError, StoreError
 from prism_ray.evaluate.student import StudentResult, train_student
 from prism_ray.parts.images import StoredImages
-from prism_ray.parts.labels import EpochLabels, Views
+from prism_ray.parts.labels import EpochLabels
+from prism_ray.parts.views import Views, draw_views
 from prism_ray.relabel.augment import ShownImages
-from prism_ray.relabel.views import draw_views
 from prism_ray.stages.formation import Slot
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.squeeze import measure_preprocessing

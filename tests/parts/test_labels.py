@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import prism_ray.parts.labels
 from prism_ray.errors import StoreError
-from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
+from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, encode_labels
+from prism_ray.parts.views import Views
 from prism_ray.store import Commit, StoreFiles, write_part
 
 # float16 values that a detour through another type or a text would change: a subnormal, -0, the largest,

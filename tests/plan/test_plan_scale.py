@@ -1,8 +1,6 @@
 """Plans of large runs: ids without units, units one by one, and how many bytes will be written."""
 
 import time
-from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import pytest
 from prism_ray.config import DISTILLED
 from prism_ray.config.resolve import CONTROL
 from prism_ray.parts.images import encode_images
-from prism_ray.parts.labels import EpochLabels, Views, encode_labels
 from prism_ray.plan import Plan
 from prism_ray.stages import stage_names
 from prism_ray.stages.formation import Slot
@@ -75,20 +72,3 @@ def test_the_estimate_of_image_bytes_is_near_the_truth() -> None:
             noise = rng.integers(0, 256, (len(unit.slots), 3, 64, 64), dtype=np.uint8)
             written += len(encode_images(unit, noise, plan.facts.class_names))
     assert 0.8 < plan.estimated_image_bytes() / written < 1.25
-
-
-def test_the_estimate_of_label_bytes_is_near_the_truth() -> None:
-    """Soft labels are the larger part of a store: the estimate must not forget the epochs or float16."""
-    num_classes, ipc, epochs = 100, 2, 5
-    config = config_of(recover__ipc=ipc, relabel__epochs=epochs)
-    plan = Plan(config, facts_of(num_classes))
-    rng = np.random.default_rng(0)
-    count = num_classes * ipc
-    columns: dict[str, Any] = {field.name: rng.integers(0, 32, count) for field in fields(Views)}
-    columns |= {name: columns[name] > 15 for name in ("flip", "swap_columns", "swap_rows")}
-    labels = [
-        EpochLabels(epoch, Views(**columns), rng.normal(size=(count, num_classes)).astype(np.float16))
-        for epoch in range(epochs)
-    ]
-    written = 2 * len(encode_labels(labels))
-    assert 0.7 < plan.estimated_label_bytes() / written < 1.4

@@ -13,9 +13,8 @@ from timm.data.auto_augment import rand_augment_transform
 import prism_ray.relabel.augment
 from prism_ray.config import RelabelConfig
 from prism_ray.parts.images import StoredImages
-from prism_ray.parts.labels import Views
+from prism_ray.parts.views import Views, draw_views
 from prism_ray.relabel.augment import ShownImages, rand_augment
-from prism_ray.relabel.views import draw_views
 from prism_ray.stages.formation import Slot
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from prism_ray.errors import EngineError
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
-from prism_ray.relabel.ensemble import batch_statistics, label_group, norm_balanced_mean
+from prism_ray.relabel.ensemble import GroupLabeller, batch_statistics, norm_balanced_mean
 from prism_ray.relabel.views import render, to_device
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.relabel import RelabelUnit
@@ -69,7 +69,8 @@ def label(
     unit: RelabelUnit, stored: StoredImages, teachers: list[Teacher], **values: Any
 ) -> list[EpochLabels]:
     config = RelabelConfig.model_validate(values)
-    return list(label_group(unit, config, stored, teachers, CPU))
+    labeller = GroupLabeller(unit.id, unit.seed, config, stored, teachers, CPU)
+    return [labeller.epoch(unit.first_epoch + number) for number in range(unit.num_epochs)]
 
 
 def views_as_seen(labels: EpochLabels, stored: StoredImages) -> Tensor:

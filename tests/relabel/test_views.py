@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import functional as TF
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import StoredImages
-from prism_ray.parts.labels import Views
-from prism_ray.relabel.views import draw_views, render, swap_halves, to_device
+from prism_ray.parts.views import Views, draw_views, label_epoch_of
+from prism_ray.relabel.views import render, swap_halves, to_device
 from prism_ray.stages.formation import Slot
 
 CPU = torch.device("cpu")
@@ -280,3 +280,24 @@ def test_unknown_partners_are_an_error(stored: StoredImages) -> None:
     half = Views(**{field.name: getattr(views, field.name)[:20] for field in fields(Views)})
     with pytest.raises(StoreError, match="not in the set"):
         to_device(half, stored.slots, CPU)
+
+
+@given(st.integers(1, 40), st.integers(0, 200), st.integers(0, 2**63 - 1))
+def test_labels_are_used_again_only_after_all_others(num_label_epochs: int, first: int, seed: int) -> None:
+    """Catches labels that are never used, a first pass out of order, and a pass that repeats the last one."""
+    assert [label_epoch_of(epoch, num_label_epochs, seed) for epoch in range(num_label_epochs)] == list(
+        range(num_label_epochs)
+    )
+    start = first * num_label_epochs
+    again = [label_epoch_of(start + epoch, num_label_epochs, seed) for epoch in range(num_label_epochs)]
+    assert sorted(again) == list(range(num_label_epochs))
+
+
+def test_each_pass_and_each_student_has_an_order_of_its_own() -> None:
+    """Catches one order for all passes, which a student would learn as one long epoch."""
+    orders = {
+        tuple(label_epoch_of(20 * times + epoch, 20, seed) for epoch in range(20))
+        for times in (1, 2, 3)
+        for seed in (5, 6)
+    }
+    assert len(orders) == 6

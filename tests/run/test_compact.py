@@ -11,7 +11,8 @@ import pytest
 
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, encode_images, read_images
-from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, Views, encode_labels
+from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, encode_labels
+from prism_ray.parts.views import Views
 from prism_ray.run import Run, read_progress, save_run
 from prism_ray.run.compact import compact
 from prism_ray.run.export import commits_of_set, export_dataset, export_folder

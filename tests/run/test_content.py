@@ -14,7 +14,8 @@ from PIL import Image
 
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import encode_images
-from prism_ray.parts.labels import EpochLabels, Views, encode_labels
+from prism_ray.parts.labels import EpochLabels, encode_labels
+from prism_ray.parts.views import Views
 from prism_ray.run import Run
 from prism_ray.run.content import find_fault
 from prism_ray.stages.formation import Slot
