@@ -22,9 +22,15 @@ class RelabelConfig(Section):
     teachers: Literal["pool", "primary"] | tuple[str, ...] = "pool"
     """The ensemble. pool: all teachers except the verifiers. primary: the primary only. Or a list of names,
     for example [resnet, densenet]."""
-    ensemble: Literal["norm-balanced", "mean"] = "norm-balanced"
+    ensemble: Literal["norm-balanced", "mean", "prior", "majority"] = "norm-balanced"
     """mean: the mean of the teachers' logits. norm-balanced: the same, after each teacher's logits are scaled
-    to the mean norm of all teachers."""
+    to the mean norm of all teachers. prior: the mean weighted by softmax(prior / prior_temperature) over the
+    teachers. majority: for each view the mean of the teachers that name its most-named class."""
+    priors: dict[str, NonNegativeFloat] = Field(default={})
+    """For ensemble prior: prior accuracy of a teacher in percent, by name, for example {resnet: 69.8}.
+    Default: its accuracy on the validation images (data.validation_fraction)."""
+    prior_temperature: PositiveFloat = 5.0
+    """For ensemble prior: softmax temperature, in accuracy points."""
     teacher_batch_norm: Literal["running", "batch"] = "running"
     """running: BatchNorm uses the running statistics of the teachers. batch: it uses the statistics of the
     views in the batch."""

@@ -42,6 +42,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _check_teacher_names(self) -> Self:
         self._check_names("relabel.teachers", self.relabel.teachers)
+        self._check_names("relabel.priors", self.relabel.priors)
         self._check_names("analyze.verifiers", self.analyze.verifiers)
         if self.analyze.feature_teacher is not None:
             self._check_names("analyze.feature_teacher", (self.analyze.feature_teacher,))

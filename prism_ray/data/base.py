@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -158,7 +158,7 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
     if (least := find_encoding(encoding).least_classes) > facts.num_classes:
         raise ConfigError(
             f"{origin}: relabel.encoding = {encoding!r}: it needs data of {least} or more classes, and the "
-            f"data has {facts.num_classes}; lower the number in it"
+            f"data has {facts.num_classes}; set relabel.encoding, for example to top-{facts.num_classes // 2}"
         )
     fewest = min(facts.train_counts)
     smallest = facts.class_names[facts.train_counts.index(fewest)]
@@ -177,14 +177,25 @@ def check_config(config: Config, facts: DataFacts, origin: str) -> None:
             )
         if isinstance(image_set, RecoverConfig) and image_set.selection.votes == "prior":
             # Priors are never accuracies on test images.
-            unknown = [t for t in config.candidates(image_set) if t not in image_set.selection.priors]
-            if unknown and config.data.validation_fraction == 0.0:
-                raise ConfigError(
-                    f"{origin}: {section}.selection.votes = 'prior' needs the accuracy of "
-                    f"{', '.join(unknown)} on validation images, but there are none; set "
-                    "data.validation_fraction above 0, for example 0.1, or set "
-                    f"{section}.selection.priors in percent"
-                )
+            selection = image_set.selection
+            voters = config.candidates(image_set)
+            _check_priors(config, origin, f"{section}.selection", "votes", voters, selection.priors)
+    if config.relabel.ensemble == "prior":
+        priors = config.relabel.priors
+        _check_priors(config, origin, "relabel", "ensemble", config.label_teachers, priors)
+
+
+def _check_priors(
+    config: Config, origin: str, section: str, key: str, names: Sequence[str], given: Collection[str]
+) -> None:
+    """Raise ConfigError if the accuracy of a teacher is neither given nor will be measured."""
+    unknown = [name for name in names if name not in given]
+    if unknown and config.data.validation_fraction == 0.0:
+        raise ConfigError(
+            f"{origin}: {section}.{key} = 'prior' needs the accuracy of {', '.join(unknown)} on validation "
+            "images, but there are none; set data.validation_fraction above 0, for example 0.1, or set "
+            f"{section}.priors in percent"
+        )
 
 
 def _real_images_needed(config: Config, image_set: AnyImageSet, fewest: int) -> tuple[int, int, str]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prism_ray.config import RelabelConfig
@@ -31,6 +32,42 @@ def norm_balanced_mean(logits: Sequence[Tensor]) -> Tensor:
     norms = torch.linalg.vector_norm(stacked, dim=(1, 2), keepdim=True)  # M, 1, 1
     scaled: Tensor = stacked * (norms.mean() / norms)
     return scaled.mean(dim=0)
+
+
+def weighted_mean(logits: Sequence[Tensor], priors: Sequence[float], temperature: float) -> Tensor:
+    """Return the mean of the teachers' logits (each B, C) with the weights softmax(priors / temperature).
+
+    `priors` are accuracies in percent. Source: the votes of CV-DD, arXiv 2501.07575.
+    """
+    weights = torch.softmax(torch.tensor(priors, dtype=torch.float64) / temperature, dim=0)
+    stacked = torch.stack(list(logits))  # M, B, C
+    return (weights.to(stacked)[:, None, None] * stacked).sum(dim=0)
+
+
+def majority_mean(logits: Sequence[Tensor]) -> Tensor:
+    """Return for each view the mean of the logits (each B, C) of the teachers that name its most-named class.
+
+    If several classes have as many votes, the one with the largest sum of logits is taken.
+    """
+    stacked = torch.stack(list(logits))  # M, B, C
+    named = stacked.argmax(dim=2)  # M, B
+    votes = F.one_hot(named, stacked.shape[2]).sum(dim=0)  # B, C
+    total = stacked.sum(dim=0)  # B, C
+    winner = total.masked_fill(votes < votes.amax(dim=1, keepdim=True), -torch.inf).argmax(dim=1)  # B
+    agrees = (named == winner).to(stacked.dtype)[:, :, None]  # M, B, 1
+    mean: Tensor = (agrees * stacked).sum(dim=0) / agrees.sum(dim=0)
+    return mean
+
+
+def combine(logits: Sequence[Tensor], config: RelabelConfig, priors: Sequence[float]) -> Tensor:
+    """Return the ensemble's logits (B, C) from those of the teachers, as `relabel.ensemble` says."""
+    if config.ensemble == "mean":
+        return torch.stack(list(logits)).mean(dim=0)
+    if config.ensemble == "prior":
+        return weighted_mean(logits, priors, config.prior_temperature)
+    if config.ensemble == "majority":
+        return majority_mean(logits)
+    return norm_balanced_mean(logits)
 
 
 @contextmanager
@@ -66,13 +103,16 @@ class GroupLabeller:
         stored: StoredImages,
         teachers: Sequence[Teacher],
         device: torch.device,
+        priors: Sequence[float] = (),
     ) -> None:
         """`name` is for messages; `seed` is that of the group. `stored` are the images of the group.
+        `priors` are the prior accuracies of the teachers in percent, for ensemble prior.
 
         Raises EngineError if the teachers need batch statistics of one image.
         """
         self._name, self._seed, self._config = name, seed, config
         self._stored, self._teachers, self._device = stored, teachers, device
+        self._priors = priors
         self._shown = ShownImages(stored, device)
         if config.teacher_batch_norm == "batch" and len(stored.slots) == 1:
             raise EngineError(
@@ -92,9 +132,7 @@ class GroupLabeller:
         on_device = to_device(views, stored.slots, self._device)
         pick = torch.from_numpy(order).to(self._device)
         logits = _label_views(self._shown.of_epoch(views), on_device, pick, config, self._teachers)
-        is_balanced = config.ensemble == "norm-balanced"
-        mean = norm_balanced_mean(logits) if is_balanced else torch.stack(logits).mean(dim=0)
-        half = mean.to(torch.float16).cpu().numpy()
+        half = combine(logits, config, self._priors).to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
             names = ", ".join(teacher.name for teacher in self._teachers)
             raise EngineError(

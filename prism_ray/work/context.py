@@ -1,6 +1,6 @@
 """The things that the units of a run share in one process: real images, teachers, access to the store."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from prism_ray.data import RealImages, open_data
+from prism_ray.errors import ConfigError
 from prism_ray.parts.images import ImageForm, StoredImages, read_images
 from prism_ray.run import Run, read_index
 from prism_ray.stages import find_stage, stage_of
@@ -91,6 +92,25 @@ class WorkContext:
         for commit in built_on:
             weights |= commit.weights
         return weights | {name: self.squeeze_commit(name).files[0].sha256 for name in names}
+
+    def priors_of(self, names: Iterable[str], given: Mapping[str, float], key: str) -> dict[str, float]:
+        """Return the prior accuracies of teachers in percent: those `given`, else on validation images.
+
+        Raises ConfigError that names `key`, the key of the given ones, if one is not known.
+        """
+        priors = {}
+        for name in names:
+            if name in given:
+                priors[name] = given[name]
+                continue
+            measured: float | None = self.squeeze_commit(name).stats.get("validation_accuracy")
+            if measured is None:
+                raise ConfigError(
+                    f"{key}: the accuracy of {name} on validation images is not known; give it in {key}, in "
+                    "percent, or set data.validation_fraction above 0"
+                )
+            priors[name] = 100.0 * measured
+        return priors
 
     def squeeze_commit(self, teacher: str) -> Commit:
         """Return the commit of a teacher, which is read once."""

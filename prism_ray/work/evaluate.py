@@ -11,13 +11,13 @@ from prism_ray.evaluate.student import train_student
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, join_labels
 from prism_ray.parts.views import label_epoch_of
-from prism_ray.relabel.ensemble import GroupLabeller
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.evaluate import EvaluateUnit, student_card
 from prism_ray.stages.relabel import group_seed
 from prism_ray.store import Commit, layout
 from prism_ray.store.remedy import damaged
 from prism_ray.work.context import Finish, WorkContext
+from prism_ray.work.relabel import labeller_of
 
 ReadEpoch = Callable[[int], EpochLabels]
 
@@ -69,13 +69,12 @@ def _stored(context: WorkContext, unit: EvaluateUnit, commits: Sequence[Commit])
 
 def _online(context: WorkContext, unit: EvaluateUnit, images: StoredImages) -> ReadEpoch:
     """Return a function that asks the teachers for the labels of an epoch, group by group."""
-    config, formation = context.config, context.plan.formation(unit.image_set)
-    teachers = [context.teacher(name) for name in config.label_teachers]
+    formation = context.plan.formation(unit.image_set)
     position = {slot: number for number, slot in enumerate(images.slots)}
     labellers = []
     for group in range(formation.num_groups):
         slots = tuple(formation.group_slots(group))
         stored = StoredImages(slots, images.images[np.array([position[slot] for slot in slots])])
-        seed, name = group_seed(context.plan, group), f"{unit.id}, group {group}"
-        labellers.append(GroupLabeller(name, seed, config.relabel, stored, teachers, context.device))
+        name, seed = f"{unit.id}, group {group}", group_seed(context.plan, group)
+        labellers.append(labeller_of(context, name, seed, stored))
     return lambda epoch: join_labels([labeller.epoch(epoch) for labeller in labellers])

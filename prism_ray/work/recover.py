@@ -91,6 +91,10 @@ def _prepare(
     labels = [slot.label for slot in unit.slots]
     with_classes = config.statistics.class_share > 0.0
     referenced = unit.teachers if with_classes or config.statistics.layers == "bn+conv" else ()
+    selection = config.selection
+    priors = dict(selection.priors)
+    if selection.votes == "prior":
+        priors = context.priors_of(unit.teachers, selection.priors, "recover.selection.priors")
     setting = RecoverSetting(
         unit=unit,
         config=config,
@@ -101,7 +105,7 @@ def _prepare(
         device=context.device,
         references={name: load_reference(context, name, labels, with_classes) for name in referenced},
         patch_size=context.config.collect.patch_size,
-        priors=_priors(context, unit, config),
+        priors=priors,
         recompute=recompute,
     )
     seed = context.config.seed
@@ -121,13 +125,3 @@ def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -
     size, seed = context.config.data.image_size, context.config.seed
     patches_per_side = context.config.collect.rded_patches_per_side
     return initial_images(unit.slots, config, context.data, size, seed, scores, patches_per_side)
-
-
-def _priors(context: WorkContext, unit: RecoverUnit, config: RecoverConfig) -> dict[str, float]:
-    """Return the prior accuracy of each teacher in percent, if it is given or was measured."""
-    priors = dict(config.selection.priors)
-    for name in unit.teachers if config.selection.votes == "prior" else ():
-        measured = context.squeeze_commit(name).stats.get("validation_accuracy")
-        if measured is not None:
-            priors.setdefault(name, 100.0 * measured)
-    return priors

@@ -1,9 +1,10 @@
 """The unit of relabel: the soft labels of a group of images in a range of epochs."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from prism_ray.encodings import find_encoding
-from prism_ray.parts.images import ImageForm, read_images
+from prism_ray.parts.images import ImageForm, StoredImages, read_images
 from prism_ray.parts.labels import encode_labels
 from prism_ray.relabel.ensemble import GroupLabeller
 from prism_ray.stages.relabel import RelabelUnit, label_part
@@ -20,8 +21,7 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     if sorted(stored.slots) != sorted(context.plan.formation(unit.image_set).group_slots(unit.group)):
         problem = f"its batches do not contain the images of group {unit.group}"
         raise damaged(context.files, f"{layout.COMMITS}/recover/{unit.image_set}", problem)
-    teachers = [context.teacher(name) for name in config.label_teachers]
-    labeller = GroupLabeller(unit.id, unit.seed, config.relabel, stored, teachers, context.device)
+    labeller = labeller_of(context, unit.id, unit.seed, stored)
     epochs = [labeller.epoch(unit.first_epoch + number) for number in range(unit.num_epochs)]
     stats = {
         "first_epoch": unit.first_epoch,
@@ -35,3 +35,14 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
         return Work((write_part(context.files, partial(label_part, unit), data, num_rows),), stats)
 
     return finish
+
+
+def labeller_of(context: WorkContext, name: str, seed: int, stored: StoredImages) -> GroupLabeller:
+    """Return the run's ensemble for the images of a label group; `name` is for messages."""
+    config = context.config
+    teachers = [context.teacher(teacher) for teacher in config.label_teachers]
+    priors: Sequence[float] = ()
+    if config.relabel.ensemble == "prior":
+        found = context.priors_of(config.label_teachers, config.relabel.priors, "relabel.priors")
+        priors = tuple(found.values())
+    return GroupLabeller(name, seed, config.relabel, stored, teachers, context.device, priors)

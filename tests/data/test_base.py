@@ -233,6 +233,20 @@ def test_the_remedy_for_too_few_images_is_one_that_the_set_has() -> None:
     assert message.endswith("; lower image_sets.patches.ipc or collect.rded_patches_per_side")
 
 
+def test_an_encoding_of_more_logits_than_classes_is_refused() -> None:
+    """Labels that are found impossible after hours of recover."""
+    for name, fits in (("top-3", True), ("top-4", False)):
+        values = config_of().model_dump(mode="json")
+        values["relabel"]["encoding"] = name
+        config = parse_config(values, "job.yaml")
+        if fits:
+            check_config(config, FACTS, "job.yaml")
+            continue
+        with pytest.raises(ConfigError) as caught:
+            check_config(config, FACTS, "job.yaml")
+        assert "relabel.encoding = 'top-4': it needs data of 4 or more classes" in str(caught.value)
+
+
 def test_a_thousand_class_names_do_not_fill_the_screen() -> None:
     """An error message of 30 kB."""
     names = tuple(f"class {k}" for k in range(1000))

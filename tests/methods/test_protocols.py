@@ -19,6 +19,8 @@ COMMON_RELABEL = {
     "patch_shuffle": False,
     "rand_augment": False,
     "mode": "stored",
+    "priors": {},
+    "prior_temperature": 5.0,
     "prune_ratio": 0.0,
     "encoding": "fp16",
 }

@@ -1,5 +1,6 @@
 """The teacher ensemble and the soft labels of a group."""
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,14 @@ from prism_ray.errors import EngineError
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
 from prism_ray.relabel.augment import ShownImages
-from prism_ray.relabel.ensemble import GroupLabeller, batch_statistics, norm_balanced_mean
+from prism_ray.relabel.ensemble import (
+    GroupLabeller,
+    batch_statistics,
+    combine,
+    majority_mean,
+    norm_balanced_mean,
+    weighted_mean,
+)
 from prism_ray.relabel.views import render, to_device
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.relabel import RelabelUnit
@@ -63,6 +71,35 @@ def test_order_of_the_teachers_does_not_matter() -> None:
     """Would catch a first teacher that is treated apart."""
     logits = random_logits(3)
     torch.testing.assert_close(norm_balanced_mean(logits), norm_balanced_mean(logits[::-1]))
+
+
+def test_the_mean_by_prior_accuracy_by_hand() -> None:
+    """Would catch weights that are shares of the accuracies, or of another temperature than asked."""
+    logits = random_logits(3)
+    powers = [math.exp(prior / 5.0) for prior in (70.0, 75.0, 60.0)]
+    expected = sum(z.double() * (power / sum(powers)) for z, power in zip(logits, powers, strict=True))
+    found = weighted_mean([z.double() for z in logits], (70.0, 75.0, 60.0), 5.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_the_mean_of_the_majority_by_hand() -> None:
+    """Would catch a minority that counts, and a tie that goes to the first class."""
+    logits = [
+        torch.tensor([[3.0, 0.0, 1.0], [2.0, 0.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[2.0, 1.0, 0.0], [0.0, 5.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64),
+    ]
+    expected = torch.tensor([[2.5, 0.5, 0.5], [0.0, 5.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(majority_mean(logits), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "norm-balanced", "prior", "majority"])
+def test_teachers_that_agree_are_not_changed(ensemble: str) -> None:
+    """Would catch an ensemble that scales what all teachers say; three equal teachers."""
+    (logits,) = random_logits(1)
+    config = RelabelConfig.model_validate({"ensemble": ensemble})
+    found = combine([logits.double()] * 3, config, (50.0, 60.0, 70.0))
+    torch.testing.assert_close(found, logits.double(), rtol=0, atol=1e-12)
 
 
 def label(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from prism_ray.config import load_config
-from prism_ray.data import open_data
+from prism_ray.data import check_config, open_data
+from prism_ray.errors import ConfigError
 from prism_ray.parts.labels import LabelForm, LabelReader
 from prism_ray.run import Run, new_run
 from prism_ray.stages import stage_names
@@ -105,3 +106,24 @@ def test_every_way_to_make_labels_small_trains_students(
     commits = [read_commit(files, unit.id) for unit in units]
     labels = LabelReader(files, commits, LabelForm.of(run.plan, "distilled")).epoch(2)
     assert (labels.kept is not None) == encoding.startswith("top")
+
+
+@pytest.mark.parametrize("ensemble", ["mean", "majority", "prior"])
+def test_every_ensemble_labels(images: Path, tmp_path: Path, ensemble: str) -> None:
+    """Catches an ensemble without what it needs, and one that is another's in disguise."""
+    store = with_images(images, tmp_path / "run")
+    priors = "relabel.priors={resnet: 50.0, bypass: 40.0}"
+    cards = students_of(store, f"relabel.ensemble={ensemble}", *([priors] if ensemble == "prior" else []))
+    losses = [card["train_loss"] for card in cards]
+    assert losses != [card["train_loss"] for card in students_of(images)]
+    assert all(0.0 < loss < 100.0 for loss in losses)
+
+
+def test_priors_that_nobody_knows_are_asked_for() -> None:
+    """Catches a run that finds out after recover that there are no validation images."""
+    config = load_config(DIGITS, [*QUICK, "relabel.ensemble=prior"], store="x")
+    with pytest.raises(ConfigError) as caught:
+        check_config(config, open_data(config.data).facts(), "job.yaml")
+    message = "job.yaml: relabel.ensemble = 'prior' needs the accuracy of resnet, bypass on validation images"
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("or set relabel.priors in percent")
