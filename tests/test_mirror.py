@@ -44,7 +44,7 @@ COVERED_BY = {
     "stages/squeeze.py": "plan/test_plan.py",
     "store/retries.py": "s3/test_s3.py",
     "teachers/layers.py": "collect/test_statistics.py",
-    "teachers/squeeze_state.py": "teachers/test_squeeze.py",
+    "teachers/training_state.py": "teachers/test_squeeze.py",
     "work/collect.py": "work/test_worker.py",
     "work/context.py": "work/test_worker.py",
     "work/measure.py": "work/test_worker.py",

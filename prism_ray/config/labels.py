@@ -145,6 +145,10 @@ class EvaluateConfig(Section):
     """Decay of a moving average of the student's weights, for example 0.99. The average is tested. 0: the
     last weights are tested."""
 
+    test_every: PositiveInt | None = None
+    """Epochs between two tests of a student, for its curve. Default: a fifth of them. The headline is always
+    the test after the last epoch."""
+
     @field_validator("protocol")
     @classmethod
     def _check_protocol(cls, name: str) -> str:

@@ -4,6 +4,8 @@ The values of each protocol are in prism_ray/methods/protocols.py.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +46,7 @@ def label_temperature(epoch: int, num_epochs: int, config: EvaluateConfig) -> fl
     return highest
 
 
-def make_optimizer(student: nn.Module, config: EvaluateConfig) -> torch.optim.Optimizer:
+def make_optimizer(student: nn.Module, config: EvaluateConfig) -> torch.optim.AdamW:
     """Return AdamW; only parameters of two or more dimensions have weight decay, as in all protocols here."""
     decayed = [parameter for parameter in student.parameters() if parameter.dim() >= 2]
     others = [parameter for parameter in student.parameters() if parameter.dim() < 2]
@@ -118,7 +120,26 @@ class WeightAverage:
         """Add the present weights to the average."""
         self._average(self._averages, self._weights, None)
 
-    def copy_to_network(self) -> None:
-        """Overwrite the network's parameters with their averages."""
-        for weight, average in zip(self._weights, self._averages, strict=True):
-            weight.copy_(average)
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The averages, by number, for a checkpoint."""
+        return {f"average.{number}": value for number, value in enumerate(self._averages)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from the averages of a checkpoint."""
+        for number, average in enumerate(self._averages):
+            average.copy_(tensors[f"average.{number}"])
+
+    @contextmanager
+    def in_network(self) -> Iterator[None]:
+        """Let the network have the averages as its parameters inside this context."""
+        kept = [weight.clone() for weight in self._weights]
+        self._copy(self._averages)
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    def _copy(self, values: Iterable[Tensor]) -> None:
+        for weight, value in zip(self._weights, values, strict=True):
+            weight.copy_(value)

@@ -39,6 +39,7 @@ class EvaluateStage(Stage):
     folders = ("students",)
     overlaps = True
     labels = True
+    checkpoints = True
 
     def count(self, basis: Basis) -> int:
         config = basis.config

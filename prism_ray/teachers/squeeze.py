@@ -12,9 +12,9 @@ from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
-from prism_ray.teachers.squeeze_state import encode_checkpoint, max_checkpoint_bytes, restore_checkpoint
 from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
+from prism_ray.teachers.training_state import encode_checkpoint, max_checkpoint_bytes, restore_checkpoint
 
 _READ_BATCH = 1024
 _IN_MEMORY_BYTES = 2**30  # training images up to this size are read once and kept
@@ -60,8 +60,7 @@ def train(
     if checkpoints is not None:
         identity = f"{checkpoints.identity} {identity}"
         saved = checkpoints.load(max_checkpoint_bytes(network))
-        if saved is not None:
-            first_epoch = restore_checkpoint(saved, network, optimizer, identity, config.epochs)
+        first_epoch = restore_checkpoint(saved, network, optimizer, identity, config.epochs).num_epochs
     for epoch in range(first_epoch, config.epochs):
         epoch_seed = derive_seed(seed, "epoch", epoch)
         torch.manual_seed(epoch_seed)  # dropout

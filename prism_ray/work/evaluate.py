@@ -19,19 +19,19 @@ from prism_ray.store.remedy import damaged
 from prism_ray.work.context import Finish, WorkContext
 from prism_ray.work.relabel import labeller_of
 
+_LONG = ("class_accuracies", "curve")  # in the student's card, but not in its commit
 ReadEpoch = Callable[[int], EpochLabels]
 
 
 def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
     """Train and test one student. Raises StoreError if images or labels are damaged."""
-    config = context.config
-    batches = context.commits_of(context.plan.unit_ids("recover", unit.image_set))
+    config, plan = context.config, context.plan
+    is_online = config.relabel.mode == "online"
+    labels = context.commits_of(plan.unit_ids("relabel", unit.image_set))
+    batches = context.commits_of(plan.unit_ids("recover", unit.image_set))
     images = context.images_of_set(unit.image_set, batches)
-    if config.relabel.mode == "online":
-        read_epoch, built_on = _online(context, unit, images), batches
-    else:
-        built_on = context.commits_of(context.plan.unit_ids("relabel", unit.image_set))
-        read_epoch = _stored(context, unit, built_on)
+    read_epoch = _online(context, unit, images) if is_online else _stored(context, unit, labels)
+    weights = context.weights_of(plan.teachers_of(unit), batches if is_online else labels)
     student = config.evaluations[unit.evaluation]
     preprocessing = context.teacher(config.primary).preprocessing
     result = train_student(
@@ -43,9 +43,11 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
         preprocessing,
         derive_seed(unit.seed, "order"),
         context.device,
+        context.checkpoints(unit.id, made_with=sorted(weights.items())),
     )
     card = json.dumps({"unit": unit.id, "seed": unit.seed, **asdict(result)}, indent=1).encode()
-    stats = asdict(result) | {"weights": context.weights_of(context.plan.teachers_of(unit), built_on)}
+    stats = {name: value for name, value in asdict(result).items() if name not in _LONG}
+    stats["weights"] = weights
     return context.finish(stats, (partial(student_card, unit), card))
 
 

@@ -250,9 +250,10 @@ def test_average_by_hand() -> None:
             expected[place] = 0.9 * expected[place] + 0.1 * parameter.detach().numpy()
     buffers = [buffer.clone() for buffer in network.buffers()]
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    average.copy_to_network()
-    for parameter, value in zip(network.parameters(), expected, strict=True):
-        np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
-    assert not any(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    with average.in_network():
+        for parameter, value in zip(network.parameters(), expected, strict=True):
+            np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
+        assert not any(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(buffers, network.buffers(), strict=True))
     assert all(parameter.requires_grad for parameter in network.parameters())

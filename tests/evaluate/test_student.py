@@ -16,6 +16,7 @@ from prism_ray.data import RealImages, open_data
 from prism_ray.data.base import ArrayImages
 from prism_ray.errors import EngineError, StoreError
 from prism_ray.evaluate.student import StudentResult, train_student
+from prism_ray.evaluate.testing import StudentTest
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
 from prism_ray.parts.views import Views, draw_views
@@ -23,9 +24,11 @@ from prism_ray.relabel.augment import ShownImages
 from prism_ray.stages.formation import Slot
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.squeeze import measure_preprocessing
+from tests.kept import Kept
 
 CPU = torch.device("cpu")
 SIZE = 32
+TINY_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "drop_rate": 0.1}
 
 ReadEpoch = Callable[[int], EpochLabels]
 
@@ -66,6 +69,7 @@ def train(
     seed: int = 0,
     order_seed: int = 0,
     data: RealImages | None = None,
+    checkpoints: Kept | None = None,
     **values: Any,
 ) -> StudentResult:
     student = {"arch": "timm:test_resnet", "stem": "small"}
@@ -80,6 +84,7 @@ def train(
         measure_preprocessing(digits, SIZE),
         order_seed,
         CPU,
+        checkpoints,
     )
 
 
@@ -207,11 +212,11 @@ def test_the_average_of_every_step_is_tested(
     """Would catch an average per epoch, one that starts elsewhere, or the last weights being tested."""
     tested: list[dict[str, torch.Tensor]] = []
 
-    def measure(student: torch.nn.Module, *_: object, **__: object) -> float:
+    def take(student: torch.nn.Module, *_: object) -> StudentTest:
         tested.append({name: value.clone() for name, value in student.state_dict().items()})
-        return 0.5
+        return StudentTest(0.5, 0.5, ())
 
-    monkeypatch.setattr(prism_ray.evaluate.student, "measure_accuracy", measure)
+    monkeypatch.setattr(prism_ray.evaluate.student, "take_test", take)
     torch.manual_seed(0)
     config = NetworkConfig(arch="timm:test_resnet", stem="small")
     first = build_network(config, 10, "student")
@@ -225,7 +230,7 @@ def test_the_average_of_every_step_is_tested(
     handle = register_optimizer_step_post_hook(record)
     try:
         for decay in (0.0, 0.8):
-            train(digits, stored, num_epochs=2, batch_size=20, ema_decay=decay)
+            train(digits, stored, num_epochs=2, batch_size=20, ema_decay=decay, test_every=2)
     finally:
         handle.remove()
     last, averaged = tested
@@ -254,7 +259,7 @@ def test_the_split_asked_for_is_tested(digits: RealImages, stored: StoredImages)
         "digits",
         digits.class_names,
         {"test": pixels[:1], "validation": pixels},
-        {"test": np.full(1, 99), "validation": labels},
+        {"test": np.full(1, 7), "validation": labels},
         SIZE,
     )
     validated = train(digits, stored, data=other, num_epochs=1, split="validation")
@@ -262,7 +267,8 @@ def test_the_split_asked_for_is_tested(digits: RealImages, stored: StoredImages)
     assert validated.accuracy > 0.0  # by chance, if by nothing else
     tested = train(digits, stored, data=other, num_epochs=1, split="test")
     assert tested.split == "test"
-    assert tested.accuracy == 0.0  # no image is of class 99
+    assert [label for label, share in enumerate(tested.class_accuracies) if share is not None] == [7]
+    assert None not in validated.class_accuracies
 
 
 def test_every_epoch_is_read_once_and_in_order(digits: RealImages, stored: StoredImages) -> None:
@@ -275,6 +281,59 @@ def test_every_epoch_is_read_once_and_in_order(digits: RealImages, stored: Store
 
     train(digits, stored, read_epoch, num_epochs=3)
     assert read == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_size": 20},
+        {"ema_decay": 0.9, "test_every": 1},
+        {"student": {"arch": "timm:vit_tiny_patch16_224", "kwargs": TINY_VIT}, "batch_size": 20},
+    ],
+    ids=["plain", "average", "transformer with dropout"],
+)
+@pytest.mark.parametrize("interrupt_at", [1, 3])
+def test_a_student_that_is_cut_off_becomes_the_same(
+    digits: RealImages, stored: StoredImages, values: dict[str, Any], interrupt_at: int
+) -> None:
+    """Catches work lost, dropout or an order that goes on elsewhere, and averages that begin anew."""
+    whole = train(digits, stored, num_epochs=5, **values)
+    kept = Kept(interrupt_at)
+    with pytest.raises(KeyboardInterrupt):
+        train(digits, stored, num_epochs=5, checkpoints=kept, **values)
+    read: list[int] = []
+    labels = perfect_labels(stored)
+
+    def read_epoch(epoch: int) -> EpochLabels:
+        read.append(epoch)
+        return labels(epoch)
+
+    resumed = train(digits, stored, read_epoch, num_epochs=5, checkpoints=Kept(data=kept.data), **values)
+    assert read == list(range(interrupt_at, 5))
+    assert resumed == whole
+
+
+def test_the_checkpoint_of_another_student_is_passed_over(digits: RealImages, stored: StoredImages) -> None:
+    """Catches a student that goes on from the weights of another learning rate."""
+    kept = Kept()
+    train(digits, stored, num_epochs=3, checkpoints=kept)
+    values = {"learning_rate": 0.005}
+    whole = train(digits, stored, num_epochs=3, **values)
+    assert train(digits, stored, num_epochs=3, checkpoints=Kept(data=kept.data), **values) == whole
+
+
+def test_the_curve_ends_with_the_headline(digits: RealImages, stored: StoredImages) -> None:
+    """Catches the best test sold as the last, a curve without its end, and tests that change a student."""
+    often = train(digits, stored, num_epochs=7, test_every=1)
+    seldom = train(digits, stored, num_epochs=7, test_every=3)
+    assert [point.num_epochs for point in often.curve] == list(range(1, 8))
+    assert [point.num_epochs for point in seldom.curve] == [3, 6, 7]
+    assert [point.num_epochs for point in train(digits, stored, num_epochs=7).curve] == [2, 4, 6, 7]
+    assert set(seldom.curve) < set(often.curve)
+    assert often.curve[-1].accuracy == often.accuracy == seldom.accuracy
+    assert often.curve[-1].train_loss == often.train_loss
+    assert often.best_accuracy == max(point.accuracy for point in often.curve)
+    assert often.curve[often.best_num_epochs - 1].accuracy == often.best_accuracy
 
 
 def test_labels_of_unknown_images_are_an_error(digits: RealImages, stored: StoredImages) -> None:

@@ -37,6 +37,7 @@ COMMON_EVALUATE = {
     "temperature_min": 2.0,
     "student_temperature_ratio": 1.0,
     "marginal": "smooth",
+    "test_every": None,
 }
 # MSE over all logits, and cross-entropy with the class of the image that CutMix pastes into.
 MSE = {"loss": "mse"}

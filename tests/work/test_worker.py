@@ -218,7 +218,15 @@ def test_commits_say_what_a_report_needs(finished: Path) -> None:
             "weights",
         },
         RelabelUnit: {"first_epoch", "num_epochs", "weights"},
-        EvaluateUnit: {"accuracy", "train_loss", "split", "weights"},
+        EvaluateUnit: {
+            "accuracy",
+            "train_loss",
+            "split",
+            "weights",
+            "top5_accuracy",
+            "best_accuracy",
+            "best_num_epochs",
+        },
         MeasureUnit: {"feature_teacher", "cosine_mean", "cosine_variance", "verified", "weights"},
     }
     for stage in stage_names():
