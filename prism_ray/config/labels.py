@@ -135,7 +135,7 @@ class EvaluateConfig(Section):
     learning_rate: PositiveFloat = 1e-3
     """Initial learning rate of AdamW."""
     weight_decay: NonNegativeFloat = 0.01
-    """Weight decay of AdamW, for parameters with 2 or more dimensions."""
+    """Weight decay of AdamW, for parameters called weight with 2 or more dimensions."""
     cosine_stretch: PositiveFloat = 2.5
     """The learning rate in epoch e of E has the factor 0.5 (1 + cos(pi e / (stretch E))). It ends at 0 for 1
     and at half for 2."""

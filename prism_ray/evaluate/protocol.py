@@ -47,9 +47,15 @@ def label_temperature(epoch: int, num_epochs: int, config: EvaluateConfig) -> fl
 
 
 def make_optimizer(student: nn.Module, config: EvaluateConfig) -> torch.optim.AdamW:
-    """Return AdamW; only parameters of two or more dimensions have weight decay, as in all protocols here."""
-    decayed = [parameter for parameter in student.parameters() if parameter.dim() >= 2]
-    others = [parameter for parameter in student.parameters() if parameter.dim() < 2]
+    """Return AdamW with weight decay for parameters of two or more dimensions called `weight`, and no others.
+
+    So position embeddings and class tokens have none. Source: get_parameters in the public code of SRe2L,
+    which the other protocols share.
+    """
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in student.named_parameters():
+        (decayed if "weight" in name and parameter.dim() >= 2 else others).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 

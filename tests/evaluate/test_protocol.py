@@ -67,6 +67,17 @@ def test_learning_rate_falls_and_never_ends_before_the_last_epoch(
     assert factors == sorted(factors, reverse=True)
 
 
+def test_weight_decay_spares_embeddings() -> None:
+    """Would catch a transformer whose class token and positions decay, unlike in the public code."""
+    small = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    student = build_network(NetworkConfig(arch="timm:vit_tiny_patch16_224", kwargs=small), 10, "student")
+    optimizer = make_optimizer(student, EvaluateConfig(student=STUDENT, weight_decay=0.07))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name: decay[id(parameter)] for name, parameter in student.named_parameters()}
+    assert found["cls_token"] == found["pos_embed"] == found["norm.weight"] == found["head.bias"] == 0.0
+    assert found["head.weight"] == found["patch_embed.proj.weight"] == 0.07
+
+
 def test_weight_decay_spares_vectors() -> None:
     """Would catch decay of biases and BatchNorm parameters, or parameters that no group trains."""
     config = EvaluateConfig(student=STUDENT, learning_rate=0.003, weight_decay=0.07)
