@@ -10,7 +10,7 @@ RUN/
   images/<label>/<IPC index>-<attempt>.png  with `store.image_format: png`: the images; parts name them
   labels/part-<group>-<attempt>.parquet     their soft labels, with the key (image, epoch)
   sets/<set>/images/  labels/               the same for each image set with another name than `distilled`
-  students/<set>/<evaluation>/s...json      test accuracy of each student
+  students/<set>/<evaluation>/s...json      accuracies and curve of each student
   measures/<set>-<attempt>.json             diversity of a set, and the accuracy of the verifiers on it
   commits/<stage>/...json                   one small file per finished unit; no part counts without it
   ledger/...parquet                         a summary of many commits, which is read fast; safe to delete
