@@ -31,13 +31,15 @@ class TeacherFigures:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """The students of one evaluation of one image set, each tested once after its last epoch."""
+    """The students of one evaluation of one image set. Their accuracies are those after the last epoch."""
 
     image_set: str
     evaluation: str
     labels: str  # soft, hard
     split: str  # real images they were tested on: test, validation
     accuracies: tuple[float, ...]  # shares in [0, 1]
+    best_mean: float | None = None  # of each student's best test; None for students of earlier versions
+    top5_mean: float | None = None  # the same for top-5 accuracy after the last epoch
 
     @property
     def mean(self) -> float:
@@ -85,6 +87,8 @@ class Results:
 class _StudentFigures:
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
     accuracy: float
+    best_accuracy: float | None = None
+    top5_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,12 @@ def spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean, None if a value is missing."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
 def number_text(value: float | None, form: str) -> str:
     """Return a number for a table; a dash where there is none."""
     return "-" if value is None else format(value, form)
@@ -124,8 +134,18 @@ def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
         for name in run.config.sets_of(key):
             done = [commits[unit.id] for unit in students(plan, name, key) if unit.id in commits]
             if done:
-                accuracies = tuple(figures_of(files, commit, _StudentFigures).accuracy for commit in done)
-                rows.append(ResultRow(name, key, evaluation.labels, evaluation.split, accuracies))
+                each = [figures_of(files, commit, _StudentFigures) for commit in done]
+                rows.append(
+                    ResultRow(
+                        name,
+                        key,
+                        evaluation.labels,
+                        evaluation.split,
+                        tuple(figures.accuracy for figures in each),
+                        _mean([figures.best_accuracy for figures in each]),
+                        _mean([figures.top5_accuracy for figures in each]),
+                    )
+                )
     sets = []
     for name, config in run.config.image_sets.items():
         made = progress.figures.get(f"recover/{name}")

@@ -160,7 +160,8 @@ def print_summary(summary: Summary, console: Console, call: ThisCall | None = No
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        # Folded, never cut: a narrow terminal shows long cells on several lines.
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
@@ -208,13 +209,17 @@ def _other_set_table(sets: Sequence[OtherSet]) -> Table:
 
 
 def _student_table(results: Results, title: str) -> Table:
-    table = _table(title, "trained on", "tested on", "accuracy", "each student")
+    with_top5 = any(row.top5_mean is not None and row.top5_mean < 1.0 for row in results.rows)
+    more = ("best test", "top-5") if with_top5 else ("best test",)
+    table = _table(title, "trained on", "tested on", "accuracy", *more, "each student")
     for row in results.rows:
         spread = "" if row.spread is None else f" +- {100 * row.spread:.2f}"
         each = " ".join(f"{100 * accuracy:.2f}" for accuracy in row.accuracies)
         name = row.image_set if row.evaluation == STUDENT else f"{row.image_set}, {row.evaluation}"
         trained_on = f"{name} + {row.labels} labels"
-        table.add_row(trained_on, f"{row.split} images", f"{100 * row.mean:.2f}{spread} %", each)
+        means = (row.best_mean, row.top5_mean) if with_top5 else (row.best_mean,)
+        shown = ("-" if mean is None else f"{100 * mean:.2f} %" for mean in means)
+        table.add_row(trained_on, f"{row.split} images", f"{100 * row.mean:.2f}{spread} %", *shown, each)
     return table
 
 
