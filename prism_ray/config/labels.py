@@ -146,8 +146,8 @@ class EvaluateConfig(Section):
     last weights are tested."""
 
     test_every: PositiveInt | None = None
-    """Epochs between two tests of a student, for its curve. Default: a fifth of them. The headline is always
-    the test after the last epoch."""
+    """Epochs between two tests of a student, for its curve, for example 10. Default: a fifth of them. The
+    headline is always the test after the last epoch."""
 
     @field_validator("protocol")
     @classmethod
