@@ -56,6 +56,7 @@ EXAMPLES = {
     "options": "{strength: 0.5}",
     "evaluations": "{student: {labels: soft}}",
     "student": "{arch: timm:resnet18}",
+    "test_every": "10",
     "verifiers": "[densenet]",
     "feature_teacher": "densenet",
     "accelerator_type": "H100",
