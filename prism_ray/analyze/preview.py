@@ -18,7 +18,7 @@ from prism_ray.parts.forecast import forecast_label_bytes
 from prism_ray.plan import Plan
 from prism_ray.run import Asked, RunProgress, match, read_progress
 from prism_ray.run.paths import with_absolute_paths
-from prism_ray.run.preflight import check_fits, check_ready, free_bytes, missing_bytes, teachers_in_store
+from prism_ray.run.preflight import check_fits, check_ready, free_bytes, teachers_in_store
 from prism_ray.stages import Within, recover, stages
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import StoreFiles
@@ -87,8 +87,9 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     asked = match(config, files, origin)
     check_fits(asked, files)
     progress = read_progress(files, asked.run, asked.committed) if asked.held else None
+    still_needed = 0
     if progress is None or not progress.complete:
-        check_ready(asked, files, progress)
+        still_needed = check_ready(asked, files, progress)
         _check_networks(asked, progress)
     plan = Plan(config, asked.facts)
     done = {stage.stage: stage.num_done for stage in progress.stages} if progress else {}
@@ -101,7 +102,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
         estimated_image_bytes=plan.estimated_image_bytes(),
         estimated_label_bytes=forecast_label_bytes(plan),
-        missing_bytes=missing_bytes(asked, progress),
+        missing_bytes=still_needed,
         free_bytes=free_bytes(files),
         batches=tuple(islice(recover.STAGE.units(plan), max_batches)),
         store=files.location,

@@ -128,12 +128,13 @@ def _refuse_splits(root: Path, key: str, names: list[str]) -> None:
 def _splits_by_name(root: Path, names: list[str]) -> list[str]:
     """Return folders such as train and val, if they are not classes of that name."""
     splits = [name for name in names if name.lower() in _SPLITS]
-    if len(splits) < len(names):
-        # A class may well be called `train`: then its folder has images, and other classes stand beside it.
-        with_folders = {name for name in names if _folders(root / name)}
-        if len(splits) < 2 or not with_folders or not with_folders <= set(splits):
-            return []
-    return splits
+    if len(splits) == len(names):
+        return splits
+    if len(splits) < 2:
+        return []
+    # A class may well be called `train`: then its folder has images, and other classes stand beside it.
+    with_folders = {name for name in names if _folders(root / name)}
+    return splits if with_folders and with_folders <= set(splits) else []
 
 
 def _splits_by_word(root: Path, names: list[str]) -> list[str]:

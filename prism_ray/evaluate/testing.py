@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prism_ray.data import RealImages, Split
-from prism_ray.teachers.teacher import Preprocessing, to_pixels
-from prism_ray.teachers.training import split_evenly
+from prism_ray.teachers.teacher import Preprocessing
+from prism_ray.teachers.training import logits_by_batch
 
-_BATCH = 256
 _TOP = 5
 
 
@@ -23,7 +22,6 @@ class StudentTest:
     class_accuracies: tuple[float | None, ...]  # by label; None: no image of the class in the split
 
 
-@torch.no_grad()
 def take_test(
     student: nn.Module,
     data: RealImages,
@@ -32,12 +30,10 @@ def take_test(
     split: Split,
 ) -> StudentTest:
     """Test a student on all real images of a split, which must have some; it is left in evaluation mode."""
-    student.eval()
     labels = data.labels[split]
     is_first, is_in_top = [], []
-    for batch in split_evenly(len(labels), _BATCH):
-        images = torch.from_numpy(data.read(split, np.arange(batch.start, batch.stop))).to(device)
-        logits: Tensor = student(preprocessing.apply(to_pixels(images)))
+    indices = np.arange(len(labels))
+    for batch, logits in logits_by_batch(student, data, preprocessing, device, split, indices):
         label = torch.from_numpy(labels[batch]).to(device)
         is_first.append(logits.argmax(dim=1) == label)
         own = logits.gather(1, label[:, None])

@@ -28,9 +28,6 @@ from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
 
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-
 _FP16 = find_encoding("fp16")
 
 

@@ -22,9 +22,10 @@ def check_fits(asked: Asked, files: StoreFiles) -> None:
         raise refusal(files, asked.held, asked.run, asked.bound, asked.changes)
 
 
-def check_ready(asked: Asked, files: StoreFiles, progress: RunProgress | None) -> None:
-    """Raise UsageError if the missing units cannot be done: other images, no place to write, no space.
+def check_ready(asked: Asked, files: StoreFiles, progress: RunProgress | None) -> int:
+    """Return `missing_bytes`.
 
+    Raises UsageError if the missing units cannot be done: other images, no place to write, no space.
     `progress` is None if nothing is done yet.
     """
     if asked.changes.problem is not None:
@@ -39,6 +40,7 @@ def check_ready(asked: Asked, files: StoreFiles, progress: RunProgress | None) -
             f"{files.location} has {_gigabytes(free)} free, and the run needs about {_gigabytes(needed)} "
             "more for images and soft labels; free some space, or use another --store"
         )
+    return needed
 
 
 def teachers_in_store(config: Config, progress: RunProgress | None) -> set[str]:

@@ -1,5 +1,6 @@
 """Parts of the training of teachers and students: batches of nearly equal size, and accuracy."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,24 @@ def split_evenly(count: int, batch_size: int) -> list[slice]:
 
 
 @torch.no_grad()
+def logits_by_batch(
+    network: nn.Module,
+    data: RealImages,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    split: Split,
+    indices: npt.NDArray[np.int64],
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield slices of `indices` (N,), and the network's logits (b, C) on these images of a split.
+
+    The network is set to evaluation mode.
+    """
+    network.eval()
+    for batch in split_evenly(len(indices), _BATCH):
+        images = torch.from_numpy(data.read(split, indices[batch])).to(device)
+        yield batch, network(preprocessing.apply(to_pixels(images)))
+
+
 def classify(
     network: nn.Module,
     data: RealImages,
@@ -38,13 +57,12 @@ def classify(
     The network is set to evaluation mode. `class_indices` (C,) are its outputs for the data's classes, if its
     classes differ: only these are compared.
     """
-    network.eval()
-    answers = []
-    for batch in split_evenly(len(indices), _BATCH):
-        images = torch.from_numpy(data.read(split, indices[batch])).to(device)
-        logits = network(preprocessing.apply(to_pixels(images)))
-        answers.append((logits if class_indices is None else logits[:, class_indices]).argmax(dim=1))
-    return torch.cat(answers)
+    return torch.cat(
+        [
+            (logits if class_indices is None else logits[:, class_indices]).argmax(dim=1)
+            for _, logits in logits_by_batch(network, data, preprocessing, device, split, indices)
+        ]
+    )
 
 
 def measure_accuracy(
