@@ -25,7 +25,7 @@ from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.statistics import StatisticsAlignment
 from prism_ray.sealed import under
 from prism_ray.teachers.layers import TeacherReference
-from prism_ray.teachers.teacher import Teacher
+from prism_ray.teachers.teacher import Teacher, prior_shares
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,5 @@ def _votes(setting: RecoverSetting, draw: tuple[str, ...]) -> dict[str, float]:
             f"recover.selection.votes = 'prior': the accuracy of {', '.join(missing)} is not known; "
             "give it in recover.selection.priors, in percent"
         )
-    logits = torch.tensor([setting.priors[name] for name in draw], dtype=torch.float64)
-    shares = torch.softmax(logits / selection.prior_temperature, dim=0)
+    shares = prior_shares([setting.priors[name] for name in draw], selection.prior_temperature)
     return dict(zip(draw, shares.tolist(), strict=True))

@@ -18,7 +18,7 @@ from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import ViewTensors, render, to_device
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.batchnorm import find_batchnorm
-from prism_ray.teachers.teacher import Teacher, teacher_logits
+from prism_ray.teachers.teacher import Teacher, prior_shares, teacher_logits
 from prism_ray.teachers.training import split_evenly
 
 
@@ -35,11 +35,8 @@ def norm_balanced_mean(logits: Sequence[Tensor]) -> Tensor:
 
 
 def weighted_mean(logits: Sequence[Tensor], priors: Sequence[float], temperature: float) -> Tensor:
-    """Return the mean of the teachers' logits (each B, C) with the weights softmax(priors / temperature).
-
-    `priors` are accuracies in percent. Source: the votes of CV-DD, arXiv 2501.07575.
-    """
-    weights = torch.softmax(torch.tensor(priors, dtype=torch.float64) / temperature, dim=0)
+    """Return the mean of the teachers' logits (each B, C), weighted by `prior_shares`."""
+    weights = prior_shares(priors, temperature)
     stacked = torch.stack(list(logits))  # M, B, C
     return (weights.to(stacked)[:, None, None] * stacked).sum(dim=0)
 

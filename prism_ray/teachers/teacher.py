@@ -1,6 +1,6 @@
 """A loaded teacher: its frozen network, and the preprocessing of its input."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -64,6 +64,14 @@ class Teacher:
     def output_labels(self, labels: Tensor) -> Tensor:
         """Return the network's outputs (B,) for the data's labels (B,)."""
         return labels if self.class_indices is None else self.class_indices[labels]
+
+
+def prior_shares(priors: Sequence[float], temperature: float) -> Tensor:
+    """Return the shares of teachers by their prior accuracies in percent: softmax(priors / temperature).
+
+    They are float64, and sum to 1. Source: the votes of CV-DD, arXiv 2501.07575.
+    """
+    return torch.softmax(torch.tensor(priors, dtype=torch.float64) / temperature, dim=0)
 
 
 def teacher_logits(teacher: Teacher, pixels: Tensor) -> Tensor:
