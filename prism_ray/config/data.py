@@ -11,12 +11,14 @@ from prism_ray.locations import is_url
 class DataConfig(Section):
     """The real images."""
 
-    source: Literal["digits", "fashion-mnist", "image-folder"]
-    """digits: the 1,797 images that scikit-learn contains. fashion-mnist: four idx .gz files. image-folder:
-    one folder of images per class."""
+    source: Literal["digits", "fashion-mnist", "idx", "image-folder"]
+    """digits: the 1,797 images that scikit-learn contains. fashion-mnist: four idx .gz files. idx: any
+    other set in these four files, such as MNIST. image-folder: one folder of images per class."""
     path: str | None = None
-    """Folder of the data. fashion-mnist: the four idx .gz files. image-folder: the class folders of the
-    training images. It must exist under this path on the node of every actor."""
+    """Folder of the data. fashion-mnist, idx: the four .gz files train-images-idx3-ubyte.gz,
+    train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz; idx: also classes.txt
+    with a line for each class, if classes have names. image-folder: the class folders of the training images.
+    It must exist under this path on the node of every actor."""
     test_path: str | None = None
     """For image-folder: the class folders of the test images. Without it, test_fraction of each class is held
     out."""
@@ -54,6 +56,8 @@ class DataConfig(Section):
     def _check_paths(self) -> Self:
         if self.source == "image-folder" and self.path is None:
             raise ValueError("source = 'image-folder' needs a folder of class folders; set data.path to it")
+        if self.source == "idx" and self.path is None:
+            raise ValueError("source = 'idx' needs the folder of the four idx .gz files; set data.path to it")
         if self.source == "fashion-mnist" and self.path is None:
             raise ValueError(
                 "source = 'fashion-mnist' needs the folder of the four idx .gz files; set data.path to it "

@@ -1,10 +1,10 @@
-"""The real images: digits, Fashion-MNIST, image folders. Listed once, read on demand. No torch."""
+"""The real images: digits, idx files, image folders. Listed once, read on demand. No torch."""
 
 from prism_ray.config import DataConfig
 from prism_ray.data.base import DataFacts, RealImages, Split, check_config
 from prism_ray.data.changes import Changes, find_changes
 from prism_ray.data.folder import FolderImages
-from prism_ray.data.idx import open_fashion_mnist
+from prism_ray.data.idx import open_fashion_mnist, open_idx
 from prism_ray.data.index import FolderIndex
 from prism_ray.data.indexing import index_folder
 from prism_ray.data.validation import KeptBack
@@ -34,6 +34,8 @@ def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImage
         source = open_digits(config)
     elif config.source == "fashion-mnist":
         source = open_fashion_mnist(config)
+    elif config.source == "idx":
+        source = open_idx(config)
     else:
         source = FolderImages(config, index if index is not None else index_folder(config))
     return KeptBack(source, config.validation_fraction) if config.validation_fraction > 0.0 else source

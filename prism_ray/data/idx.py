@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its four idx .gz files, in a folder or downloaded through torchvision."""
+"""Sets in the file format of MNIST: four idx .gz files in a folder; Fashion-MNIST is also downloaded."""
 
 import gzip
 import math
@@ -14,9 +14,11 @@ from prism_ray.errors import DataError
 
 _CLASS_NAMES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 CLASS_NAMES = tuple(_CLASS_NAMES.split(","))
-_MAX_BYTES = 2**26  # unpacked; the 60,000 training images have 47 MB
+_MAX_BYTES = {"fashion-mnist": 2**26, "idx": 2**30}  # unpacked; Fashion-MNIST has 47 MB, EMNIST up to 547
+_NAMES_FILE = "classes.txt"
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
 _KINDS = ("images-idx3", "labels-idx1")
+_FILES = tuple(f"{prefix}-{kind}-ubyte.gz" for prefix in _PREFIXES.values() for kind in _KINDS)
 _REMEDY = (
     "; set data.path to the folder of the four idx .gz files (Debian's package dataset-fashion-mnist has "
     "them), or set data.download to true"
@@ -30,26 +32,86 @@ def open_fashion_mnist(config: DataConfig) -> ArrayImages:
     """
     assert config.path is not None
     folder = _find_folder(Path(config.path), config.download)
+    return _read_splits("fashion-mnist", folder, CLASS_NAMES, config.image_size)
+
+
+def open_idx(config: DataConfig) -> ArrayImages:
+    """Return a set such as MNIST or EMNIST.
+
+    Line k of classes.txt in the folder names the class of label k. Without that file the classes are the
+    labels of the training images, in their order, named by their numbers.
+
+    Raises DataError if a file is missing or damaged, or if a label has no name.
+    """
+    assert config.path is not None
+    folder = Path(config.path)
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"data.path: {folder} lacks {', '.join(missing)}; data.source = 'idx' needs the four files of "
+            "MNIST's format under these names"
+        )
+    return _read_splits("idx", folder, _read_names(folder), config.image_size)
+
+
+def _read_names(folder: Path) -> tuple[str, ...] | None:
+    """Return the lines of classes.txt, one name per class, or None if there is no such file."""
+    path = folder / _NAMES_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"data.path: {path} cannot be read as UTF-8: {error}; repair or remove it") from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"data.path: {path} names {twice!r} twice; give each class a name of its own")
+    return names
+
+
+def _read_splits(name: str, folder: Path, names: tuple[str, ...] | None, image_size: int) -> ArrayImages:
+    """Read images and labels of both splits. Without names, classes have the numbers of their labels."""
     images: dict[Split, npt.NDArray[np.uint8]] = {}
     labels: dict[Split, npt.NDArray[np.int64]] = {}
     for split, prefix in _PREFIXES.items():
         images_path, labels_path = (folder / f"{prefix}-{kind}-ubyte.gz" for kind in _KINDS)
-        images[split] = read_idx(images_path, num_dimensions=3)
-        labels[split] = read_idx(labels_path, num_dimensions=1).astype(np.int64)
+        images[split] = read_idx(images_path, 3, _MAX_BYTES[name])
+        labels[split] = read_idx(labels_path, 1, _MAX_BYTES[name]).astype(np.int64)
         if len(images[split]) != len(labels[split]):
             raise DataError(
                 f"{images_path} has {len(images[split])} images, but {labels_path.name} has "
                 f"{len(labels[split])} labels; get both files from the same source"
             )
-        if len(labels[split]) == 0 or labels[split].max() >= len(CLASS_NAMES):
-            raise DataError(f"{labels_path}: expected one label from 0 to 9 per image; replace the file")
-    return ArrayImages("fashion-mnist", CLASS_NAMES, images, labels, config.image_size)
+        if len(labels[split]) == 0:
+            raise DataError(f"data.path: {images_path} has no images; replace the file")
+        if names is not None and labels[split].max() >= len(names):
+            raise DataError(
+                f"data.path: {labels_path} has the label {labels[split].max()}, but there are {len(names)} "
+                "classes; replace the file"
+                + (f", or complete {folder / _NAMES_FILE}" if name == "idx" else "")
+            )
+    if names is None:  # EMNIST's letters begin with label 1
+        known = np.unique(labels["train"])
+        unknown = np.setdiff1d(labels["test"], known)
+        if len(unknown):
+            raise DataError(
+                f"data.path: {folder} has test images of label {unknown[0]}, but no training image; get both "
+                "splits from the same source"
+            )
+        names = tuple(str(label) for label in known)
+        labels = {split: np.searchsorted(known, values) for split, values in labels.items()}
+    absent = np.setdiff1d(np.arange(len(names)), labels["train"])
+    if len(absent):
+        named = ", ".join(repr(names[label]) for label in absent[:5])
+        raise DataError(f"data.path: {folder} has no training image of {named}; each class needs one")
+    return ArrayImages(name, names, images, labels, image_size)
 
 
-def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
+def read_idx(path: Path, num_dimensions: int, max_bytes: int) -> npt.NDArray[np.uint8]:
     """Read a gzipped idx file of unsigned bytes (two zero bytes, type 8, rank, sizes, data).
 
-    Raises DataError if the file is missing, damaged or of another type or rank.
+    Raises DataError if the file is missing, damaged, of another type or rank, or larger than `max_bytes`.
     """
     length = 4 + 4 * num_dimensions
     try:
@@ -59,10 +121,10 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
                 raise DataError(f"data.path: {path} is not an idx file of rank {num_dimensions}; replace it")
             shape = tuple(int(n) for n in np.frombuffer(header, dtype=">u4", offset=4))
             num_bytes = math.prod(shape)
-            if num_bytes > _MAX_BYTES:
+            if num_bytes > max_bytes:
                 raise DataError(
-                    f"data.path: {path} is damaged: its header says {shape}, which is more than all of "
-                    "Fashion-MNIST; replace it"
+                    f"data.path: {path} is damaged: its header says {shape}, more than "
+                    f"{max_bytes:,} bytes; replace it"
                 )
             data = file.read(num_bytes + 1)  # one more byte, to reach the checksum at the end
     except FileNotFoundError:
@@ -80,12 +142,11 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
 def _find_folder(path: Path, download: bool) -> Path:
     """Return the folder of the files: `path`, or the one into which torchvision downloads them."""
     downloaded = path / "FashionMNIST" / "raw"
-    names = [f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k") for kind in _KINDS]
     for folder in (path, downloaded):
-        if all((folder / name).is_file() for name in names):
+        if all((folder / name).is_file() for name in _FILES):
             return folder
     if not download:
-        missing = [name for name in names if not (path / name).is_file()]
+        missing = [name for name in _FILES if not (path / name).is_file()]
         raise DataError(f"data.path: {path} lacks {', '.join(missing)}{_REMEDY}")
     from torchvision.datasets import FashionMNIST  # late, because it imports torch
 

@@ -19,6 +19,7 @@ from prism_ray.errors import ConfigError
             ["data.source=fashion-mnist"],
             "data: source = 'fashion-mnist' needs the folder of the four idx .gz files; set data.path",
         ),
+        (["data.source=idx"], "data: source = 'idx' needs the folder of the four idx .gz files; set data.path"),
         (["data.source=fashion-mnist", "data.download=true"], "set data.path to it"),
         (["data.path=somewhere"], "data: data.path = 'somewhere': source = 'digits' reads no files"),
         (
@@ -48,6 +49,7 @@ def test_paths_that_do_not_fit_the_source_are_refused(
         ["data.source=image-folder", "data.path=a"],
         ["data.source=image-folder", "data.path=a", "data.test_path=b"],
         ["data.source=fashion-mnist", "data.path=a"],
+        ["data.source=idx", "data.path=a"],
         ["data.source=fashion-mnist", "data.path=a", "data.download=true"],
     ],
 )

@@ -182,20 +182,73 @@ def test_a_label_that_is_no_class_is_refused(folder: Path) -> None:
     """A label of 10 indexes past the class names, deep inside a training."""
     labels = np.arange(1, 11).astype(np.uint8)
     (folder / TEST_LABELS).write_bytes(gzip.compress(idx_bytes(labels)))
-    assert complaint(folder).startswith(f"{folder / TEST_LABELS}: expected one label from 0 to 9")
+    assert f"{folder / TEST_LABELS} has the label 10, but there are 10 classes" in complaint(folder)
 
 
 def test_an_empty_data_set_is_refused(folder: Path) -> None:
     """max() of an empty array."""
     (folder / TEST_IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((0, 28, 28), np.uint8))))
     (folder / TEST_LABELS).write_bytes(gzip.compress(idx_bytes(np.zeros(0, np.uint8))))
-    assert complaint(folder).startswith(f"{folder / TEST_LABELS}: ")
+    assert f"{folder / TEST_IMAGES} has no images" in complaint(folder)
 
 
 def test_read_idx_names_a_missing_file(tmp_path: Path) -> None:
     """A file deleted between the look and the reading."""
     with pytest.raises(DataError, match="does not exist"):
-        read_idx(tmp_path / "gone.gz", num_dimensions=1)
+        read_idx(tmp_path / "gone.gz", num_dimensions=1, max_bytes=100)
+
+
+def open_other(folder: Path) -> RealImages:
+    return open_data(DataConfig(source="idx", path=str(folder), image_size=28))
+
+
+def relabel(folder: Path, labels: dict[str, npt.NDArray[np.uint8]]) -> None:
+    for name, values in labels.items():
+        (folder / name).write_bytes(gzip.compress(idx_bytes(values.astype(np.uint8))))
+
+
+def test_another_set_in_this_format(folder: Path) -> None:
+    """MNIST refused because it is not Fashion-MNIST, or its digits called shirts."""
+    facts = open_other(folder).facts()
+    assert facts.class_names == tuple("0123456789")
+    assert facts.identity != open_folder(folder).facts().identity
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in "abcdefghij"))
+    assert open_other(folder).facts().class_names == tuple("abcdefghij")
+
+
+def test_labels_that_do_not_begin_with_zero(folder: Path) -> None:
+    """EMNIST's letters, 1 to 26: a class 0 without images."""
+    letters = {TRAIN_LABELS: np.arange(20) % 5 + 1, TEST_LABELS: np.arange(10) % 5 + 1}
+    relabel(folder, letters)
+    data = open_other(folder)
+    assert data.facts().class_names == tuple("12345")
+    assert data.labels["train"][:6].tolist() == [0, 1, 2, 3, 4, 0]
+    assert data.labels["test"][:6].tolist() == [0, 1, 2, 3, 4, 0]
+    relabel(folder, {TEST_LABELS: np.arange(10)})
+    with pytest.raises(DataError, match="test images of label 0, but no training image"):
+        open_other(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("abc", "has the label 9, but there are 3 classes; .* or complete .*classes.txt"),
+        ("abcdefghijk", "no training image of 'k'"),
+        ("abcdefghia", "names 'a' twice"),
+    ],
+)
+def test_names_that_do_not_fit(folder: Path, names: str, message: str) -> None:
+    """An index beyond the names while a sheet is drawn, hours later."""
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    with pytest.raises(DataError, match=message):
+        open_other(folder)
+
+
+def test_files_under_other_names(folder: Path, tmp_path: Path) -> None:
+    """The files of EMNIST have names of their own; which ones are expected is said."""
+    (folder / TRAIN_IMAGES).rename(folder / "emnist-train-images.gz")
+    with pytest.raises(DataError, match=f"lacks {TRAIN_IMAGES}; data.source = 'idx' needs the four files"):
+        open_other(folder)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
