@@ -67,7 +67,7 @@ class OrchestrateConfig(Section):
     """Memory for the teachers that an actor keeps loaded, in GiB. The least recently used ones are removed
     first. A unit that needs more at once still gets all of its teachers."""
     checkpoint_interval_s: NonNegativeFloat = 60.0
-    """Seconds between two checkpoints of a batch or a student, kept in wip/. If it is interrupted, it
-    resumes from its last one. 0: one after every iteration of a batch and every epoch of a student."""
+    """Seconds between two checkpoints of a batch, or of a teacher or student in training, kept in wip/. If it
+    is interrupted, it resumes from its last one. 0: one after every iteration of a batch and every epoch."""
     log_interval_s: PositiveFloat = 30.0
     """Seconds between two progress lines if there is no terminal."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from prism_ray.teachers.training_state import (
 _NUM_TESTS = 5  # of a student, if evaluate.test_every does not say otherwise
 _CURVE = "curve"
 _NO_CURVE = torch.zeros(0, 3)
+_NOT_OF_ONE = {"num_students", "image_sets"}  # settings that change nothing in a student
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class StudentResult:
     best_num_epochs: int
     class_accuracies: tuple[float | None, ...]  # by label; None: no image of the class in the split
     curve: tuple[CurvePoint, ...]  # the last point is the last epoch
+    resumed_at: int = field(default=0, compare=False)  # first epoch of this attempt
 
 
 def train_student(
@@ -86,7 +88,8 @@ def train_student(
     same bytes. Raises EngineError if the loss is not finite, StoreError if images have no labels.
     """
     training = _Training(config, data, preprocessing, num_epochs, device)
-    identity, curve, first_epoch = f"student {seed} {num_epochs} {config.model_dump_json()}", [], 0
+    settings, curve, first_epoch = config.model_dump_json(exclude=_NOT_OF_ONE), [], 0
+    identity = f"student {seed} {num_epochs} {settings}"
     if checkpoints is not None:
         identity = f"{checkpoints.identity} {identity} {training.student}"
         progress = training.restore(checkpoints, identity)
@@ -133,6 +136,7 @@ def train_student(
         best_num_epochs=best.num_epochs,
         class_accuracies=test.class_accuracies,
         curve=tuple(curve),
+        resumed_at=first_epoch,
     )
 
 

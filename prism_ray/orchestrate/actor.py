@@ -50,6 +50,7 @@ class ActorUsage:
 
     peak_bytes: int  # largest resident size
     num_steps: int  # of the units that it has now; grows while they make progress
+    problems: tuple[str, ...]  # of these units, with their checkpoints
 
 
 # Ray's types do not know the groups of calls that run beside each other.
@@ -130,7 +131,9 @@ class WorkerActor:
     def usage(self) -> ActorUsage:
         """Return what the actor has used so far."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return ActorUsage(peak, sum(control.num_steps for control in list(self._controls.values())))
+        controls = list(self._controls.values())
+        problems = tuple(control.problem for control in controls if control.problem is not None)
+        return ActorUsage(peak, sum(control.num_steps for control in controls), problems)
 
 
 def _describe(unit_id: str, error: Exception) -> Failure:

@@ -29,7 +29,8 @@ _ANSWER_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 1.5  # for actors to save checkpoints; a Ray job has 3 s to end
 _USAGE_EVERY_S = 10.0
 
-Answer = tuple[str, Unit | None, ActorInfo | UnitDone | Failure | Death]  # actor, its unit, what it says
+# actor, its unit, what it says
+Answer = tuple[str, Unit | None, ActorInfo | ActorUsage | UnitDone | Failure | Death]
 
 
 @dataclass
@@ -41,7 +42,7 @@ class _Actor:
     units: dict["ray.ObjectRef[Any]", Unit] = field(default_factory=dict)
     idle_since: float = field(default_factory=time.monotonic)
     is_leaving: bool = False  # with its node
-    num_steps: int | None = None  # of its units, in its last ActorUsage
+    usage: ActorUsage | None = None  # the last one
 
 
 class Actors:
@@ -96,9 +97,11 @@ class Actors:
             unit = actor.units.pop(reference, None)
             result = self._result(name, reference, unit)
             if isinstance(result, ActorUsage):
-                if actor.num_steps != result.num_steps:
+                before, actor.usage = actor.usage, result
+                if before is None or before.num_steps != result.num_steps:
                     self.patience.note_progress()
-                actor.num_steps = result.num_steps
+                if before is None or before.problems != result.problems:
+                    yield name, None, result
                 continue
             if not isinstance(result, Death):
                 self.patience.note_progress()

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UsageError
-from prism_ray.orchestrate.actor import ActorInfo, UnitDone, WorkerActor
+from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerActor
 from prism_ray.orchestrate.actors import Actors
 from prism_ray.orchestrate.display import Listener
 from prism_ray.orchestrate.losses import Death, Decision, Fate, Losses
@@ -135,6 +135,9 @@ class Dispatcher:
                 self._take_death(name, result)
             elif isinstance(result, ActorInfo):
                 self._introduce(name)
+            elif isinstance(result, ActorUsage):
+                for problem in result.problems:
+                    self._listener.message(problem)
             elif unit is not None:
                 self._take_result(name, unit, result)
         self.actors.expect_progress()

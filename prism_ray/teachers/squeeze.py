@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train `network` in place. All randomness of an epoch is drawn from `seed` and the epoch's number.
 
-    With `checkpoints`, one is saved after each epoch but the last; an interrupted training resumes from the
+    With `checkpoints`, one is saved after an epoch when it is due; an interrupted training resumes from the
     last one and ends with the same bytes. Raises EngineError if the loss is not finite.
     """
     labels = torch.from_numpy(data.labels["train"]).to(device)
@@ -80,7 +80,7 @@ def train(
                 f"squeeze: the loss is not finite in epoch {epoch}; lower "
                 f"teachers.squeeze.learning_rate (now {rate})"
             )
-        if checkpoints is not None and epoch + 1 < config.epochs:
+        if checkpoints is not None and epoch + 1 < config.epochs and checkpoints.due():
             checkpoints.save(encode_checkpoint(network, optimizer, epoch + 1, identity))
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from prism_ray.errors import UnitStopped
+from prism_ray.errors import StoreError, UnitStopped
 from prism_ray.store import StoreFiles, layout
 
 
@@ -17,13 +17,15 @@ class Control:
     relies_on_checkpoint: bool = False  # the unit has resumed from one, and not saved another since
     num_hits: int = 0  # teachers that were loaded when this unit, or a failed one before it, needed them
     num_loads: int = 0
+    problem: str | None = None  # why the unit's last checkpoint was not stored
 
 
 @dataclass
 class StoreCheckpoints:
     """The checkpoint of one unit. It is due every `interval_s` seconds, and when the unit is told to stop.
 
-    Saving it after a stop ends the unit with UnitStopped.
+    Saving it after a stop ends the unit with UnitStopped. One that cannot be stored, because a disk is full
+    for example, ends nothing: what the unit has done so far would be lost with it.
     """
 
     files: StoreFiles
@@ -41,11 +43,17 @@ class StoreCheckpoints:
         return self.control.stop.is_set() or time.monotonic() - self._last >= self.interval_s
 
     def save(self, data: bytes) -> None:
-        self.files.replace(self._name, data)
-        self.control.relies_on_checkpoint = False
+        try:
+            self.files.replace(self._name, data)
+        except StoreError as error:
+            self.control.problem = f"{self.unit_id} continues without a new checkpoint: {error}"
+        else:
+            self.control.problem = None
+            self.control.relies_on_checkpoint = False
         self._last = time.monotonic()
         if self.control.stop.is_set():
-            raise UnitStopped(f"{self.unit_id} was told to stop; its checkpoint is stored")
+            what = "is stored" if self.control.problem is None else "could not be stored"
+            raise UnitStopped(f"{self.unit_id} was told to stop; its checkpoint {what}")
 
     def load(self, max_bytes: int) -> bytes | None:
         size = self.files.size(self._name)

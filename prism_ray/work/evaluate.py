@@ -45,9 +45,11 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
         context.device,
         context.checkpoints(unit.id, made_with=sorted(weights.items())),
     )
-    card = json.dumps({"unit": unit.id, "seed": unit.seed, **asdict(result)}, indent=1).encode()
-    stats = {name: value for name, value in asdict(result).items() if name not in _LONG}
-    stats["weights"] = weights
+    stats = asdict(result)
+    resumed_at = stats.pop("resumed_at")  # of the attempt, so it is not in the card
+    card = json.dumps({"unit": unit.id, "seed": unit.seed, **stats}, indent=1).encode()
+    stats = {name: value for name, value in stats.items() if name not in _LONG}
+    stats |= {"resumed_at": resumed_at, "weights": weights}
     return context.finish(stats, (partial(student_card, unit), card))
 
 

@@ -70,3 +70,28 @@ def test_a_stop_makes_a_state_due_keeps_it_and_ends_the_unit(tmp_path: Path) -> 
         checkpoints.save(b"state")
     assert checkpoints.load(100) == b"state"
     assert control.num_steps == 2
+
+
+def test_a_checkpoint_that_cannot_be_stored_ends_nothing(tmp_path: Path) -> None:
+    """Catches hours of work thrown away because the disk was full for the moment of one checkpoint."""
+    control = Control()
+    checkpoints = checkpoints_in(tmp_path, 0.0, control)
+    checkpoints.save(b"first")
+    control.relies_on_checkpoint = True
+    folder = tmp_path / "wip" / "recover"
+    folder.rename(tmp_path / "away")
+    folder.write_bytes(b"no folder")
+    checkpoints.save(b"second")
+    assert control.problem is not None
+    assert control.problem.startswith("recover/a/b continues without a new checkpoint: ")
+    assert control.relies_on_checkpoint  # on the first one still
+    control.stop.set()
+    with pytest.raises(UnitStopped, match="its checkpoint could not be stored"):
+        checkpoints.save(b"third")
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+    assert checkpoints.load(100) == b"first"
+    with pytest.raises(UnitStopped, match="its checkpoint is stored"):
+        checkpoints.save(b"fourth")
+    assert control.problem is None
+    assert checkpoints.load(100) == b"fourth"

@@ -1,7 +1,12 @@
 """Students of one worker: labels from the store or from the teachers, and every way to make labels small."""
 
 import json
+import random
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +15,13 @@ import torch
 
 from prism_ray.config import load_config
 from prism_ray.data import check_config, open_data
-from prism_ray.errors import ConfigError
+from prism_ray.errors import ConfigError, UnitStopped
 from prism_ray.parts.labels import LabelForm, LabelReader
 from prism_ray.run import Run, new_run
+from prism_ray.run.content import find_fault
 from prism_ray.stages import stage_names
-from prism_ray.store import StoreFiles, read_commit
+from prism_ray.store import StoreFiles, layout, read_commit
+from prism_ray.work.checkpoints import Control
 from prism_ray.work.worker import Worker
 from tests.stores import copy_store
 
@@ -140,3 +147,140 @@ def test_one_set_of_labels_serves_every_batch_size(images: Path, tmp_path: Path)
     assert {path: path.read_bytes() for path in store.glob("labels/**/*.parquet")} == before
     losses = {card["unit"]: card["train_loss"] for card in cards if "/distilled/" in card["unit"]}
     assert len(set(losses.values())) == len(losses) == 4
+
+
+# Runs in a process of its own: trains a student and dies when half of its second checkpoint is written.
+CUT_OFF = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from prism_ray.store import files
+from tests.work.test_evaluate import EACH_EPOCH, Worker, open_run
+torch.set_num_threads(1)
+run, store = open_run(Path(sys.argv[1]), EACH_EPOCH)
+write, num_written = files._write_synced, 0
+def write_half(path, data):
+    global num_written
+    num_written += 1
+    if num_written == 2:
+        write(path, data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, data)
+files._write_synced = write_half
+Worker(run, store, torch.device("cpu")).do(next(run.plan.units("evaluate")))
+"""
+EACH_EPOCH = "orchestrate.checkpoint_interval_s=0"
+
+
+def card_and_start(store: Path, *values: str) -> tuple[bytes, int]:
+    """Do the first student of a store; return its card, and the epoch that it went on from."""
+    run, files = open_run(store, EACH_EPOCH, *values)
+    unit = next(run.plan.units("evaluate"))
+    commit = Worker(run, files, torch.device("cpu")).do(unit)
+    assert not files.exists(layout.checkpoint(unit.id))
+    return files.read(commit.files[0].name), commit.stats["resumed_at"]
+
+
+def without_students(images: Path, store: Path) -> Path:
+    copy_store(images, store, lambda unit: not unit.startswith("evaluate/"))
+    return store
+
+
+def stopped(store: Path, *values: str) -> Path:
+    """Train the first student for an epoch; return the file of its checkpoint."""
+    run, files = open_run(store, EACH_EPOCH, *values)
+    unit, control = next(run.plan.units("evaluate")), Control()
+    training = Worker(run, files, torch.device("cpu"))
+    with pytest.MonkeyPatch.context() as patch:  # told to stop in its first epoch
+        patch.setattr("prism_ray.work.evaluate._stored", told_to_stop(control))
+        with pytest.raises(UnitStopped, match="its checkpoint is stored"):
+            training.begin(unit, control)
+    return store / layout.checkpoint(unit.id)
+
+
+def told_to_stop(control: Control) -> Callable[..., Any]:
+    from prism_ray.work.evaluate import _stored as stored
+
+    def tell(*arguments: Any) -> Any:
+        control.stop.set()
+        return stored(*arguments)
+
+    return tell
+
+
+@pytest.fixture(scope="module")
+def calm(images: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The card of a student that nothing happened to."""
+    card, start = card_and_start(without_students(images, tmp_path_factory.mktemp("calm") / "run"))
+    assert start == 0
+    return card
+
+
+def test_a_student_killed_in_the_middle_of_a_checkpoint_becomes_the_same(
+    images: Path, calm: bytes, tmp_path: Path
+) -> None:
+    """Catches a checkpoint that is written over the last one: half of it would be all that is left."""
+    store = without_students(images, tmp_path / "run")
+    command = [sys.executable, "-c", CUT_OFF, str(store)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert list((store / "wip").glob("aside-*"))
+    assert card_and_start(store) == (calm, 1)
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
+    "nothing": lambda path, rng: None,
+    "flipped": flip,
+    "truncated": lambda path, rng: path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)]),
+    "emptied": lambda path, rng: path.write_bytes(b""),
+    "lengthened": lambda path, rng: path.write_bytes(path.read_bytes() + rng.randbytes(64)),
+    "replaced": lambda path, rng: path.write_bytes(rng.randbytes(path.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_never_makes_another_student(
+    images: Path, calm: bytes, tmp_path: Path, damage: str
+) -> None:
+    """Catches a student that goes on from weights that nobody trained, and one that fails because of them."""
+    rng = random.Random(damage)
+    for number in range(1 if damage in ("nothing", "emptied") else 3):
+        store = without_students(images, tmp_path / f"run-{number}")
+        DAMAGES[damage](stopped(store), rng)
+        assert card_and_start(store) == (calm, 1 if damage == "nothing" else 0)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "starts_at"),
+    [
+        ("evaluate.learning_rate=0.002", 0),
+        ("relabel.encoding=int8", 0),
+        ("relabel.epochs=7", 0),
+        ("evaluate.num_students=3", 1),
+        ("evaluate.image_sets=[distilled]", 1),
+    ],
+)
+def test_the_checkpoint_of_another_config_is_used_if_it_is_the_same_student(
+    images: Path, calm: bytes, tmp_path: Path, earlier: str, starts_at: int
+) -> None:
+    """Catches a student of the learning rate or labels of an earlier config, and one begun anew for nothing.
+
+    The second happens when students are added to a run that was interrupted.
+    """
+    other = with_images(images, tmp_path / "other")
+    run, files = open_run(other, earlier)
+    worker = Worker(run, files, torch.device("cpu"))
+    for unit in run.plan.units("relabel", "distilled"):
+        worker.do(unit)
+    checkpoint = stopped(other, earlier)
+    store = without_students(images, tmp_path / "run")
+    target = store / checkpoint.relative_to(other)
+    target.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, target)
+    assert card_and_start(store) == (calm, starts_at)

@@ -226,6 +226,7 @@ def test_commits_say_what_a_report_needs(finished: Path) -> None:
             "top5_accuracy",
             "best_accuracy",
             "best_num_epochs",
+            "resumed_at",
         },
         MeasureUnit: {"feature_teacher", "cosine_mean", "cosine_variance", "verified", "weights"},
     }
