@@ -47,6 +47,10 @@ class RelabelConfig(Section):
     """Mirror a random half of the views."""
     cutmix_alpha: NonNegativeFloat = 1.0
     """CutMix draws its mixing share from Beta(alpha, alpha). 0: no CutMix."""
+    mixup_alpha: NonNegativeFloat = 0.0
+    """MixUp draws the share of a view's own image from Beta(alpha, alpha), for example 0.8; the rest is its
+    partner. 0: no MixUp. If cutmix_alpha is above 0 too, a random half of the views get MixUp, the others
+    CutMix."""
     patch_shuffle: bool = False
     """Swap the left and right halves of a view, and the top and bottom ones, each at random."""
     rand_augment: bool = False
@@ -108,7 +112,7 @@ class EvaluateConfig(Section):
     """Real images that students are tested on. Use validation for tuning."""
     labels: Literal["soft", "hard"] = "soft"
     """soft: the stored logits. hard: cross-entropy with the classes of the images in a view, weighted by
-    their areas."""
+    their shares of it."""
     loss: Literal["mse", "kl"] = "mse"
     """Loss between the student's logits and the soft labels. mse: mean squared error. kl: Kullback-Leibler
     divergence at `temperature`."""
@@ -129,7 +133,8 @@ class EvaluateConfig(Section):
     """Classes that labels of encoding top-K leave out. smooth: they share the remaining mass evenly (MS-K).
     renormalise: they have no mass (MR-K); this needs loss kl."""
     ce_weight: NonNegativeFloat = 0.1
-    """Weight of the cross-entropy with the image's class, which is added to the loss."""
+    """Weight of the cross-entropy with the image's class, which is added to the loss. In a view of MixUp its
+    partner's class has its share."""
     batch_size: BatchSize = 50
     """Images per training step."""
     learning_rate: PositiveFloat = 1e-3

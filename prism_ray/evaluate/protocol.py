@@ -67,23 +67,25 @@ class Targets:
     soft_labels: Tensor | None  # b, C: the ensemble's logits; None if hard labels alone are used
     label: Tensor  # b: class of the view's image
     partner_label: Tensor  # b: class of the image in the box
-    partner_share: Tensor  # b: share of the view's area that the box covers
+    partner_share: Tensor  # b: share of the view that is its partner: of the area, or of each pixel (MixUp)
     kept: Tensor | None = None  # b, C: which of the soft labels are stored; None: all
+    blended_share: Tensor | None = None  # b: share of the partner in views of MixUp, else 0; None: no MixUp
 
     def pick(self, indices: Tensor) -> "Targets":
         """Return the targets of some of the views."""
-        soft_labels, kept = (
-            None if values is None else values[indices] for values in (self.soft_labels, self.kept)
+        soft_labels, kept, blended_share = (
+            None if values is None else values[indices]
+            for values in (self.soft_labels, self.kept, self.blended_share)
         )
         label, partner, share = self.label[indices], self.partner_label[indices], self.partner_share[indices]
-        return Targets(soft_labels, label, partner, share, kept)
+        return Targets(soft_labels, label, partner, share, kept, blended_share)
 
 
 def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig, temperature: float) -> Tensor:
     """Return the loss of a student's logits (b, C), a scalar, as evaluate.labels and evaluate.loss say.
 
-    hard   cross-entropy with the classes in a view, weighted by their shares of the area, mean over b.
-           Source: CutMix, arXiv 1905.04899.
+    hard   cross-entropy with the classes in a view, weighted by their shares of it, mean over b.
+           Source: CutMix, arXiv 1905.04899; MixUp, arXiv 1710.09412.
     kl     KL(softmax(soft / T) || softmax(logits / (ratio T))), mean over b, not times T^2. T is
            `temperature`, ratio is evaluate.student_temperature_ratio. Source: the public code of SRe2L, which
            omits the usual T^2, and of RDED, DELT and CV-DD. With marginal = renormalise the softmax of the
@@ -91,9 +93,7 @@ def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig, tempe
     mse    mean over all b C logits.
     """
     if config.labels == "hard":
-        own = F.cross_entropy(logits, targets.label, reduction="none")  # b
-        partner = F.cross_entropy(logits, targets.partner_label, reduction="none")  # b
-        return ((1.0 - targets.partner_share) * own + targets.partner_share * partner).mean()
+        return _shared_cross_entropy(logits, targets, targets.partner_share)
     assert targets.soft_labels is not None
     soft_labels = targets.soft_labels.to(logits.dtype)
     if config.loss == "kl":
@@ -105,9 +105,20 @@ def student_loss(logits: Tensor, targets: Targets, config: EvaluateConfig, tempe
     else:
         loss = F.mse_loss(logits, soft_labels)
     if config.ce_weight > 0.0:
-        # With the image's own class, without its partner's. Source: the public code of G-VBSM, EDC and PRISM.
-        loss = loss + config.ce_weight * F.cross_entropy(logits, targets.label)
+        # With the image's class, without that in its box. Source: the public code of G-VBSM, EDC and PRISM.
+        if targets.blended_share is None:
+            cross_entropy = F.cross_entropy(logits, targets.label)
+        else:
+            cross_entropy = _shared_cross_entropy(logits, targets, targets.blended_share)
+        loss = loss + config.ce_weight * cross_entropy
     return loss
+
+
+def _shared_cross_entropy(logits: Tensor, targets: Targets, partner_share: Tensor) -> Tensor:
+    """Return the cross-entropy with both classes of views, weighted by `partner_share` (b,); mean over b."""
+    own = F.cross_entropy(logits, targets.label, reduction="none")  # b
+    partner = F.cross_entropy(logits, targets.partner_label, reduction="none")  # b
+    return ((1.0 - partner_share) * own + partner_share * partner).mean()
 
 
 class WeightAverage:

@@ -22,6 +22,7 @@ from prism_ray.evaluate.protocol import (
 from prism_ray.evaluate.testing import StudentTest, take_test
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
+from prism_ray.parts.views import MixUpViews
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import ViewTensors, render, to_device
 from prism_ray.sealed import Checkpoints
@@ -204,8 +205,12 @@ class _Training:
 
 def _targets(labels: EpochLabels, config: EvaluateConfig, size: int, device: torch.device) -> Targets:
     """Move an epoch's labels to the device; the soft ones stay float16 until the loss."""
-    views = labels.views
+    views, blended = labels.views, None
     share = views.box_height * views.box_width / size**2
+    if isinstance(views, MixUpViews):  # a view has a box or is blended
+        rest = 1.0 - views.own_share.astype(np.float64)
+        share = share + rest
+        blended = torch.from_numpy(rest).to(device, torch.get_default_dtype())
     is_soft = config.labels == "soft"
     return Targets(
         soft_labels=torch.from_numpy(labels.logits).to(device) if is_soft else None,
@@ -213,4 +218,5 @@ def _targets(labels: EpochLabels, config: EvaluateConfig, size: int, device: tor
         label=torch.from_numpy(views.label).to(device),
         partner_label=torch.from_numpy(views.partner_label).to(device),
         partner_share=torch.from_numpy(share).to(device, torch.get_default_dtype()),
+        blended_share=blended,
     )

@@ -81,7 +81,7 @@ def _bytes_of_group(plan: Plan, image_set: str, group: int) -> float:
 
 
 def _first(views: Views, count: int) -> Views:
-    return Views(**{name: values[:count] for name, values in vars(views).items()})
+    return type(views)(**{name: values[:count] for name, values in vars(views).items()})
 
 
 def _encoded_bytes(views: Sequence[Views], encoding: LabelEncoding, num_classes: int) -> int:

@@ -22,7 +22,7 @@ from prism_ray.encodings import LabelEncoding, find_encoding
 from prism_ray.errors import StoreError
 from prism_ray.parquet import ParquetReader
 from prism_ray.parts.rows import RowLayout, open_rows
-from prism_ray.parts.views import Views
+from prism_ray.parts.views import MixUpViews, Views
 from prism_ray.plan import Plan
 from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
@@ -49,6 +49,7 @@ class LabelForm:
     num_classes: int
     size: int  # pixels of a side
     encoding: LabelEncoding = _FP16
+    has_shares: bool = False  # the views are MixUpViews
 
     @classmethod
     def of(cls, plan: Plan, image_set: str) -> Self:
@@ -58,11 +59,17 @@ class LabelForm:
             plan.facts.num_classes,
             plan.config.data.image_size,
             find_encoding(plan.config.relabel.encoding),
+            has_shares=plan.config.relabel.mixup_alpha > 0.0,
         )
 
     @property
+    def views(self) -> type[Views]:
+        """The kind of views that the labels have."""
+        return MixUpViews if self.has_shares else Views
+
+    @property
     def schema(self) -> pa.Schema:
-        return label_schema(self.num_classes, self.encoding)
+        return label_schema(self.num_classes, self.encoding, self.views)
 
     def max_bytes(self, num_rows: int) -> int:
         """Return the most bytes of `num_rows` unpacked rows."""
@@ -82,6 +89,8 @@ class LabelForm:
                 least = 1 if what == "crop" else 0
                 if (begin < 0).any() or (length < least).any() or (begin + length > self.size).any():
                     raise ValueError(f"a view has a {what} that is not inside its image")
+        if isinstance(views, MixUpViews) and not ((views.own_share >= 0) & (views.own_share <= 1)).all():
+            raise ValueError("a view has a share of its own image that is not between 0 and 1")
         if (views.augment_seed < 0).any():
             raise ValueError("a view has a negative seed")
         if len(np.unique(views.label << 32 | views.ipc_index)) != len(views):
@@ -99,12 +108,19 @@ _TYPES: dict[str, pa.DataType] = {  # of the columns of a view, in order
     **dict.fromkeys(("label", "ipc_index", "partner_label", "partner_ipc_index"), pa.int32()),
     **dict.fromkeys(("flip", "swap_columns", "swap_rows"), pa.bool_()),
     "augment_seed": pa.int64(),
+    "own_share": pa.float16(),
 }
+_NUMPY_TYPES = {pa.bool_(): np.bool_, pa.float16(): np.float16}  # of the columns; else int64
 
 
-def label_schema(num_classes: int, encoding: LabelEncoding = _FP16) -> pa.Schema:
+def label_schema(num_classes: int, encoding: LabelEncoding = _FP16, views: type[Views] = Views) -> pa.Schema:
     """Return the columns of a file: epoch, view, logits as encoded."""
-    return pa.schema([_EPOCH, *_TYPES.items(), *encoding.fields(num_classes)])
+    return pa.schema([_EPOCH, *_types_of(views).items(), *encoding.fields(num_classes)])
+
+
+def _types_of(views: type[Views]) -> dict[str, pa.DataType]:
+    """Return the columns of a kind of views."""
+    return {field.name: _TYPES[field.name] for field in fields(views)}
 
 
 def label_options(schema: pa.Schema) -> dict[str, Any]:
@@ -138,7 +154,7 @@ def epochs_per_row_group(num_images: int) -> int:
 
 def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16) -> bytes:
     """Return the Parquet file of a group's labels in a range of epochs."""
-    schema = label_schema(epochs[0].logits.shape[1], encoding)
+    schema = label_schema(epochs[0].logits.shape[1], encoding, type(epochs[0].views))
     step = epochs_per_row_group(len(epochs[0].views))
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, **label_options(schema)) as writer:
@@ -152,13 +168,16 @@ def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema, encoding: LabelE
     views = _concatenate([labels.views for labels in epochs])
     numbers = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
     columns = [pa.array(numbers.astype(np.int32))]
-    columns += [pa.array(getattr(views, name)).cast(kind) for name, kind in _TYPES.items()]
+    columns += [pa.array(getattr(views, name)).cast(kind) for name, kind in _types_of(type(views)).items()]
     logits = np.concatenate([labels.logits for labels in epochs])
     return pa.Table.from_arrays([*columns, *encoding.encode(logits)], schema=schema)
 
 
 def _concatenate(parts: Sequence[Views]) -> Views:
-    return Views(**{name: np.concatenate([getattr(views, name) for views in parts]) for name in _TYPES})
+    kind = type(parts[0])
+    return kind(
+        **{each.name: np.concatenate([vars(views)[each.name] for views in parts]) for each in fields(kind)}
+    )
 
 
 class LabelReader:
@@ -249,8 +268,8 @@ def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
     if any(column.null_count for column in table.columns):
         raise ValueError(f"epoch {epoch} has missing values")
     views = {
-        name: table[name].to_numpy().astype(np.bool_ if kind == pa.bool_() else np.int64)
-        for name, kind in _TYPES.items()
+        name: table[name].to_numpy().astype(_NUMPY_TYPES.get(kind, np.int64))
+        for name, kind in _types_of(form.views).items()
     }
     decoded = form.encoding.decode(table, form.num_classes)
-    return EpochLabels(epoch, Views(**views), decoded.logits, decoded.kept)
+    return EpochLabels(epoch, form.views(**views), decoded.logits, decoded.kept)

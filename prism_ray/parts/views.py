@@ -13,6 +13,9 @@ from prism_ray.stages.formation import Slot
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Shares = npt.NDArray[np.float16]
+
+_BOX = ("top", "left", "height", "width")
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,25 @@ class Views:
         return len(self.label)
 
 
+@dataclass(frozen=True)
+class MixUpViews(Views):
+    """Views of which some are blended with their partner's: pixel = own_share own + (1 - own_share) partner.
+
+    Such a view has no box. The share of a view without MixUp is 1. Source: MixUp, arXiv 1710.09412.
+    """
+
+    own_share: Shares
+
+
 def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:
     """Draw one view of each image of a group for one epoch; the draw depends on seed and epoch alone.
 
     Views are drawn and returned by IPC index, then class, whatever the order of `slots`. So two image sets
     with the same slots get the same views. Additional settings do not change what the others draw. Partners
     are a random permutation of the group. The box of CutMix covers 1 - lambda of the view, lambda ~
-    Beta(alpha, alpha), with a uniform centre, and is cut off at the border.
+    Beta(alpha, alpha), with a uniform centre, and is cut off at the border. With MixUp the own share is
+    drawn from Beta(alpha, alpha); if there is CutMix too, half of the views get the one, half the other.
+    Source: timm's Mixup, of mode elem and switch_prob 0.5.
     """
     rng = np.random.default_rng(derive_seed(seed, "views", epoch))
     count = len(slots)
@@ -79,7 +94,7 @@ def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConf
     if config.rand_augment:
         augment_rng = np.random.default_rng(derive_seed(seed, "augment", epoch))
         augment_seed = augment_rng.integers(1, 2**63 - 1, count, dtype=np.int64)
-    return Views(
+    views = Views(
         label=labels,
         ipc_index=ipc_indices,
         crop_top=crops.top,
@@ -97,6 +112,15 @@ def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConf
         swap_rows=swap_rows,
         augment_seed=augment_seed,
     )
+    if config.mixup_alpha == 0.0:
+        return views
+    mixup_rng = np.random.default_rng(derive_seed(seed, "mixup", epoch))
+    own_share = mixup_rng.beta(config.mixup_alpha, config.mixup_alpha, count)
+    is_blended = (mixup_rng.random(count) < 0.5) | (config.cutmix_alpha == 0.0)
+    columns = vars(views) | {
+        f"box_{name}": np.where(is_blended, 0, vars(views)[f"box_{name}"]) for name in _BOX
+    }
+    return MixUpViews(**columns, own_share=np.where(is_blended, own_share, 1.0).astype(np.float16))
 
 
 def label_epoch_of(epoch: int, num_label_epochs: int, seed: int) -> int:

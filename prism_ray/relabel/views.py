@@ -22,6 +22,11 @@ class ViewTensors:
     columns: Mapping[str, Tensor]  # fields of Views by name, each B
     has_swaps: bool  # whether the halves of any view change places
 
+    @property
+    def own_share(self) -> Tensor | None:
+        """Share (B,) of each view's own image; None without MixUp."""
+        return self.columns.get("own_share")
+
 
 def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> ViewTensors:
     """Look up the views' images among `slots`, their partners among the views; move all to the device.
@@ -61,6 +66,9 @@ def render(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
     in_rows = (pixel >= top) & (pixel < top + height)  # b, H
     in_columns = (pixel >= left) & (pixel < left + width)  # b, W
     in_box = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    if views.own_share is not None:
+        share = views.own_share[pick, None, None, None].to(own.dtype)
+        own = share * own + (1.0 - share) * partner
     return torch.where(in_box, partner, own)
 
 

@@ -16,6 +16,8 @@ from prism_ray.errors import ConfigError
         "relabel.epochs_per_unit=0",
         "relabel.cutmix_alpha=-0.1",
         "relabel.cutmix_alpha=.inf",
+        "relabel.mixup_alpha=-0.1",
+        "relabel.mixup_alpha=true",
         "relabel.crop_scale=[1.0, 0.25]",
         "relabel.crop_scale=[0.0, 1.0]",
         "relabel.crop_scale=[0.5, 1.5]",

@@ -127,6 +127,31 @@ def loss_of(**values: Any) -> float:
     return float(student_loss(torch.tensor(LOGITS, dtype=torch.float64), wide, config, config.temperature))
 
 
+def test_blended_views_have_the_cross_entropy_of_both_classes() -> None:
+    """Would catch a view of MixUp that is a fifth of its image, taught as that image and nothing else."""
+    blended = [0.8, 0.0]
+    parts = [
+        0.2 * entropy(LOGITS[0], LABELS[0]),
+        0.8 * entropy(LOGITS[0], PARTNERS[0]),
+        entropy(LOGITS[1], 1),
+    ]
+    targets = Targets(
+        *(torch.tensor(column) for column in (SOFT, LABELS, PARTNERS)),
+        partner_share=torch.tensor(blended),
+        blended_share=torch.tensor(blended),
+    )
+    logits = torch.tensor(LOGITS)
+    hard = EvaluateConfig.model_validate({"student": STUDENT, "labels": "hard"})
+    assert float(student_loss(logits, targets, hard, 1.0)) == pytest.approx(sum(parts) / 2, rel=1e-6)
+    soft = EvaluateConfig.model_validate({"student": STUDENT, "ce_weight": 0.5})
+    squares = float(torch.nn.functional.mse_loss(logits, torch.tensor(SOFT)))
+    loss = float(student_loss(logits, targets, soft, 1.0))
+    assert loss == pytest.approx(squares + 0.5 * sum(parts) / 2, rel=1e-6)
+    other_order = targets.pick(torch.tensor([1, 0]))
+    assert other_order.blended_share is not None
+    assert other_order.blended_share.tolist() == pytest.approx([0.0, 0.8])
+
+
 @pytest.mark.parametrize("ce_weight", [0.0, 0.1, 2.0])
 def test_mse_by_hand(ce_weight: float) -> None:
     """Would catch a sum for a mean, a soft cross-entropy, or one with the class in the box."""

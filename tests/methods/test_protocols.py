@@ -16,6 +16,7 @@ COMMON_RELABEL = {
     "epochs": 300,
     "flip": True,
     "cutmix_alpha": 1.0,
+    "mixup_alpha": 0.0,
     "patch_shuffle": False,
     "rand_augment": False,
     "mode": "stored",

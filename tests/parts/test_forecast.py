@@ -40,7 +40,8 @@ def written_bytes(plan: Plan) -> int:
     images_per_group=st.sampled_from([1, 50, 1000]),
     prune_ratio=st.sampled_from([0.0, 0.5, 0.9]),
     encoding=st.sampled_from(["fp16", "int8", "int4", "top-3", "top-2-int8", "top-3-int4"]),
-    mixes=st.booleans(),
+    cutmix=st.booleans(),
+    mixup=st.booleans(),
 )
 def test_the_forecast_is_within_two_percent(
     ipc: int,
@@ -50,7 +51,8 @@ def test_the_forecast_is_within_two_percent(
     images_per_group: int,
     prune_ratio: float,
     encoding: str,
-    mixes: bool,
+    cutmix: bool,
+    mixup: bool,
 ) -> None:
     """Catches a `plan` that forgets epochs, groups, views or the headers of small files."""
     config = config_of(
@@ -60,7 +62,8 @@ def test_the_forecast_is_within_two_percent(
         relabel__images_per_group=images_per_group,
         relabel__prune_ratio=prune_ratio,
         relabel__encoding=encoding,
-        relabel__cutmix_alpha=1.0 if mixes else 0.0,
+        relabel__cutmix_alpha=1.0 if cutmix else 0.0,
+        relabel__mixup_alpha=0.8 if mixup else 0.0,
     )
     plan = Plan(config, facts_of(num_classes))
     assert forecast_label_bytes(plan) == pytest.approx(written_bytes(plan), rel=0.02)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import prism_ray.parts.labels
 from prism_ray.errors import StoreError
 from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, encode_labels
-from prism_ray.parts.views import Views
+from prism_ray.parts.views import MixUpViews, Views
 from prism_ray.store import Commit, StoreFiles, write_part
 
 # float16 values that a detour through another type or a text would change: a subnormal, -0, the largest,
@@ -152,6 +152,39 @@ def test_parts_are_plain_parquet() -> None:
     assert table["epoch"].to_pylist() == [3] * 4
     assert {table.schema.field(name).type for name in FLAGS} == {pa.bool_()}
     assert table.schema.field("augment_seed").type == pa.int64()
+
+
+def test_shares_of_mixup_come_back_as_they_were(files: StoreFiles) -> None:
+    """Catches a student that blends by another share than the teachers: rounded, or of another view."""
+    plain = [epoch_of(epoch, 4, 3) for epoch in range(2)]
+    shares = np.array([[0.1, 1.0, 0.0, 0.7], [0.2, 0.3, 1.0, 0.5]], np.float16)
+    epochs = [
+        replace(labels, views=MixUpViews(**vars(labels.views), own_share=share))
+        for labels, share in zip(plain, shares, strict=True)
+    ]
+    commit = commit_epochs(files, "g0", epochs)
+    table = pq.read_table(io.BytesIO(encode_labels(epochs)))
+    assert [*table.column_names[:-2], "logits"] == pq.read_table(
+        io.BytesIO(encode_labels(plain))
+    ).column_names
+    assert table.schema.field("own_share").type == pa.float16()
+    reader = LabelReader(files, [commit], LabelForm(5000, 3, 2**16, has_shares=True))
+    for expected, share in zip(epochs, shares, strict=True):
+        found = reader.epoch(expected.epoch)
+        assert isinstance(found.views, MixUpViews)
+        assert found.views.own_share.dtype == np.float16
+        assert found.views.own_share.tolist() == share.tolist()
+        assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("share", [-0.5, 1.5, np.nan, np.inf])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    """Catches a view brighter than its images, of a file that was damaged or made by hand."""
+    labels = epoch_of(0, 2, 3, first_label=1)
+    views = MixUpViews(**vars(labels.views), own_share=np.array([1.0, share], np.float16))
+    form = LabelForm(2, 3, 2**40, has_shares=True)
+    with pytest.raises(ValueError, match="share of its own image that is not between 0 and 1"):
+        form.validate(replace(labels, views=replace(views, crop_height=views.label, crop_width=views.label)))
 
 
 def test_groups_and_ranges_of_epochs_are_joined(files: StoreFiles) -> None:

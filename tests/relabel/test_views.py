@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as TF
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import StoredImages
-from prism_ray.parts.views import Views, draw_views, label_epoch_of
+from prism_ray.parts.views import MixUpViews, Views, draw_views, label_epoch_of
 from prism_ray.relabel.views import render, swap_halves, to_device
 from prism_ray.stages.formation import Slot
 
@@ -76,6 +76,13 @@ def test_a_setting_moves_no_other_draw() -> None:
     no_cutmix = draw_views(SLOTS, 0, 11, configure(**EVERYTHING, cutmix_alpha=0.0), SIZE)
     assert np.array_equal(no_cutmix.augment_seed, full.augment_seed)
     assert np.array_equal(no_cutmix.swap_rows, full.swap_rows)
+    mixup = draw_views(SLOTS, 0, 11, configure(**EVERYTHING, mixup_alpha=0.8), SIZE)
+    assert isinstance(mixup, MixUpViews)
+    assert not isinstance(full, MixUpViews)  # its label files have no column more
+    is_blended = mixup.own_share < 1.0
+    for name, values in vars(full).items():
+        kept = ~is_blended if name.startswith("box") else slice(None)
+        assert np.array_equal(getattr(mixup, name)[kept], values[kept]), name
 
 
 def test_the_four_arrangements_of_the_patches_are_as_likely() -> None:
@@ -102,15 +109,17 @@ def test_every_view_gets_an_augmentation_of_its_own() -> None:
     count=st.integers(1, 60),
     seed=st.integers(0, 2**62),
     alpha=st.sampled_from([0.0, 0.2, 1.0]),
+    mixup_alpha=st.sampled_from([0.0, 1e-5, 0.2, 1.0, 1e5]),
     bounds=st.tuples(st.floats(0.01, 1.0), st.floats(0.01, 1.0)),
 )
 def test_views_are_possible(
-    size: int, count: int, seed: int, alpha: float, bounds: tuple[float, float]
+    size: int, count: int, seed: int, alpha: float, mixup_alpha: float, bounds: tuple[float, float]
 ) -> None:
     """Would catch crops or boxes over the edge, partners that come twice, and a scale that is ignored."""
     scale = (min(bounds), max(bounds))
     slots = [Slot(number % 7, number // 7) for number in range(count)]
-    views = draw_views(slots, 0, seed, configure(crop_scale=scale, cutmix_alpha=alpha), size)
+    config = configure(crop_scale=scale, cutmix_alpha=alpha, mixup_alpha=mixup_alpha)
+    views = draw_views(slots, 0, seed, config, size)
     assert len(views) == count
     keys = list(zip(views.label.tolist(), views.ipc_index.tolist(), strict=True))
     assert sorted(keys) == sorted((slot.label, slot.ipc_index) for slot in slots)
@@ -131,6 +140,11 @@ def test_views_are_possible(
     assert max((views.box_top + views.box_height).max(), (views.box_left + views.box_width).max()) <= size
     if alpha == 0.0:
         assert not (views.box_height * views.box_width).any()
+    assert isinstance(views, MixUpViews) == (mixup_alpha > 0.0)
+    if isinstance(views, MixUpViews):
+        assert views.own_share.dtype == np.float16
+        assert ((views.own_share >= 0.0) & (views.own_share <= 1.0)).all()
+        assert not ((views.own_share < 1.0) & (views.box_height * views.box_width > 0)).any()
 
 
 def test_flips_can_be_turned_off() -> None:
@@ -154,6 +168,41 @@ def test_boxes_follow_torchvisions_cutmix(alpha: float) -> None:
     for power in (1, 2):
         a, b = ours**power, theirs**power
         assert abs(a.mean() - b.mean()) < 4 * np.sqrt((a.var() + b.var()) / count)
+
+
+@pytest.mark.parametrize(("cutmix", "blended"), [(0.0, 1.0), (1.0, 0.5)])
+def test_shares_follow_torchvisions_mixup(cutmix: float, blended: float) -> None:
+    """Would catch shares of another distribution, and MixUp that takes all views from CutMix, or none."""
+    slots = [Slot(0, number) for number in range(4000)]
+    views = draw_views(slots, 0, 0, configure(cutmix_alpha=cutmix, mixup_alpha=0.8), 32)
+    assert isinstance(views, MixUpViews)
+    is_blended = views.own_share < 1.0
+    assert abs(is_blended.mean() - blended) < 0.04
+    assert ((views.box_height * views.box_width > 0) <= ~is_blended).all()
+    assert ((views.box_height > 0).mean() > 0.4) == (cutmix > 0.0)
+    torch.manual_seed(0)
+    transform = v2.MixUp(num_classes=2, alpha=0.8)
+    theirs = np.array([transform.make_params([])["lam"] for _ in range(4000)])
+    ours = views.own_share[is_blended].astype(np.float64)
+    for power in (1, 2):
+        a, b = ours**power, theirs**power
+        assert abs(a.mean() - b.mean()) < 4 * np.sqrt(a.var() / len(a) + b.var() / len(b))
+
+
+def test_a_blended_pixel_by_hand() -> None:
+    """Would catch the shares exchanged, a blend of images in place of views, and one under the box."""
+    images = torch.full((2, 1, 4, 4), 100, dtype=torch.uint8)
+    images[1] = 200
+    slots = [Slot(0, 0), Slot(1, 0)]
+    columns: dict[str, Any] = {field.name: np.zeros(2, np.int64) for field in fields(Views)}
+    columns |= {name: np.zeros(2, np.bool_) for name in ("flip", "swap_columns", "swap_rows")}
+    columns |= {"label": np.array([0, 1]), "partner_label": np.array([1, 0])}
+    columns |= dict.fromkeys(("crop_height", "crop_width"), np.array([4, 4]))
+    columns |= {"box_height": np.array([0, 2]), "box_width": np.array([0, 2])}
+    views = MixUpViews(**columns, own_share=np.array([0.75, 1.0], np.float16))
+    out = 255.0 * render(images, to_device(views, slots, CPU), torch.arange(2))
+    torch.testing.assert_close(out[0], torch.full((1, 4, 4), 0.75 * 100 + 0.25 * 200))
+    assert out[1, 0].round().tolist() == [[100.0, 100.0, 200.0, 200.0]] * 2 + [[200.0] * 4] * 2
 
 
 def plain_view(pixels: Tensor, views: Views, place: int) -> Tensor:
@@ -181,6 +230,9 @@ def plain_render(stored: StoredImages, views: Views) -> Tensor:
     for place in range(len(views)):
         view = plain_view(pixels, views, place).clone()
         partner = places[Slot(int(views.partner_label[place]), int(views.partner_ipc_index[place]))]
+        if isinstance(views, MixUpViews):
+            share = float(views.own_share[place])
+            view = share * view + (1.0 - share) * plain_view(pixels, views, partner)
         top, left = int(views.box_top[place]), int(views.box_left[place])
         bottom, right = top + int(views.box_height[place]), left + int(views.box_width[place])
         view[:, top:bottom, left:right] = plain_view(pixels, views, partner)[:, top:bottom, left:right]
@@ -188,14 +240,15 @@ def plain_render(stored: StoredImages, views: Views) -> Tensor:
     return torch.stack(out)
 
 
+@pytest.mark.parametrize("mixup", [0.0, 0.8])
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_rendering_is_torchvisions(stored: StoredImages, epoch: int, grey: bool) -> None:
+def test_rendering_is_torchvisions(stored: StoredImages, epoch: int, grey: bool, mixup: float) -> None:
     """Would catch a partner shown by the wrong crop, a mirrored box, or a box outside the view's pixels."""
     if grey:
         stored = replace(stored, images=stored.images[:, :1])
-    views = draw_views(stored.slots, epoch, 5, configure(), SIZE)
-    assert (views.box_height * views.box_width > 0).sum() > 20
+    views = draw_views(stored.slots, epoch, 5, configure(mixup_alpha=mixup), SIZE)
+    assert (views.box_height * views.box_width > 0).sum() > (10 if mixup else 20)
     tensors = to_device(views, stored.slots, CPU)
     out = render(torch.from_numpy(stored.images), tensors, torch.arange(len(views)))
     torch.testing.assert_close(out, plain_render(stored, views), rtol=0, atol=1e-5)

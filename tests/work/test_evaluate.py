@@ -74,17 +74,49 @@ def with_images(images: Path, store: Path) -> Path:
     return store
 
 
-def test_students_with_teachers_beside_them_become_the_same(images: Path, tmp_path: Path) -> None:
+# Ways to make a view, of which each has columns of its own, or a draw.
+MIXES = {
+    "cutmix": (),
+    "none": ("relabel.cutmix_alpha=0",),
+    "mixup": ("relabel.cutmix_alpha=0", "relabel.mixup_alpha=0.8"),
+    "everything": ("relabel.mixup_alpha=0.8", "relabel.rand_augment=true", "relabel.patch_shuffle=true"),
+}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_students_with_teachers_beside_them_become_the_same(images: Path, tmp_path: Path, mix: str) -> None:
     """Catches online labels of other views, groups or numbers than those that are stored."""
-    store = with_images(images, tmp_path / "run")
-    run, files = open_run(store, "relabel.mode=online")
+    store, settings = with_images(images, tmp_path / "run"), MIXES[mix]
+    run, files = open_run(store, "relabel.mode=online", *settings)
     assert run.plan.num_units("relabel") == 0
     (unit, *_) = run.plan.units("evaluate")
     assert run.plan.teachers_of(unit) == ("resnet", "bypass")
-    online = students_of(store, "relabel.mode=online")
+    online = students_of(store, "relabel.mode=online", *settings)
     assert not list((store / "commits" / "relabel").rglob("*.json"))
-    assert online == students_of(images)
+    stored = images if mix == "cutmix" else with_images(images, tmp_path / "stored")
+    assert online == students_of(stored, *settings)
+    assert (online != students_of(images)) == (mix != "cutmix")
     assert set(read_commit(files, unit.id).weights) == {"resnet", "bypass"}
+
+
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_mixup_goes_with_encodings_pruning_and_hard_labels(images: Path, tmp_path: Path, labels: str) -> None:
+    """Catches a share that an encoding, a label that is used again, or hard labels leave out."""
+    losses = []
+    for mix in ("mixup", "none"):
+        settings = [
+            *MIXES[mix],
+            f"evaluate.labels={labels}",
+            "relabel.prune_ratio=0.5",
+            "relabel.encoding=int4",
+        ]
+        store = with_images(images, tmp_path / mix)
+        losses.append(max(card["train_loss"] for card in students_of(store, *settings)))
+        run, files = open_run(store, *settings)
+        for unit in run.plan.units("relabel"):
+            assert find_fault(files, run, unit, read_commit(files, unit.id)) is None
+    assert all(0.0 < loss < 100.0 for loss in losses)
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("encoding", ["int8", "int4", "top-3", "top-3-int8", "top-3-int4"])
