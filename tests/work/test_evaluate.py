@@ -168,14 +168,16 @@ def test_priors_that_nobody_knows_are_asked_for() -> None:
     assert str(caught.value).endswith("or set relabel.priors in percent")
 
 
-def test_one_set_of_labels_serves_every_batch_size(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mix", ["cutmix", "everything"])
+def test_one_set_of_labels_serves_every_batch_size(images: Path, tmp_path: Path, mix: str) -> None:
     """Catches labels with the key of a batch: other batch sizes would need labels of their own."""
-    store = tmp_path / "run"
-    shutil.copytree(images, store)
+    settings = MIXES[mix]
+    store = with_images(images, tmp_path / "run")
+    students_of(store, *settings)
     before = {path: path.read_bytes() for path in store.glob("labels/**/*.parquet")}
     assert before
     sizes = "{student: {}, five: {batch_size: 5}, seven: {batch_size: 7}, all: {batch_size: 100}}"
-    cards = students_of(store, f"evaluations={sizes}")
+    cards = students_of(store, f"evaluations={sizes}", *settings)
     assert {path: path.read_bytes() for path in store.glob("labels/**/*.parquet")} == before
     losses = {card["unit"]: card["train_loss"] for card in cards if "/distilled/" in card["unit"]}
     assert len(set(losses.values())) == len(losses) == 4
