@@ -34,6 +34,10 @@ class OrchestrateConfig(Section):
     it."""
     gpus_per_actor: NonNegativeFloat | Literal["auto"] = "auto"
     """GPUs per actor, for example 0.5. auto: 1 if the cluster has GPUs, otherwise 0."""
+    students_per_actor: PositiveInt = 1
+    """Number of students that are trained side by side in the place of an actor, for example 4. Each is an
+    actor of its own with that share of the actor's GPUs. It changes no student. They begin when no other work
+    waits for the place. It needs actors with GPUs, because students share a CPU without a gain."""
     accelerator_type: str | None = None
     """Type of accelerator that an actor needs, by Ray's name, for example H100."""
     label_selector: dict[str, str] = Field(default={})
@@ -71,3 +75,22 @@ class OrchestrateConfig(Section):
     is interrupted, it resumes from its last one. 0: one after every iteration of a batch and every epoch."""
     log_interval_s: PositiveFloat = 30.0
     """Seconds between two progress lines if there is no terminal."""
+
+    @model_validator(mode="after")
+    def _check_students(self) -> Self:
+        number, num_gpus = self.students_per_actor, self.gpus_per_actor
+        if number == 1 or num_gpus == "auto":
+            return self
+        if num_gpus == 0.0:
+            raise ValueError(
+                f"students_per_actor = {number} lets students share a GPU, and gpus_per_actor = 0 gives "
+                "actors none; set it to 1, or gpus_per_actor to auto or above 0"
+            )
+        share = num_gpus / number
+        if share > 1.0 and share != int(share):
+            raise ValueError(
+                f"students_per_actor = {number} gives each student {share:g} of the {num_gpus:g} GPUs of an "
+                "actor, and above 1 Ray gives whole GPUs only; a student uses one GPU, so set "
+                f"students_per_actor to {int(num_gpus)} or a multiple of it"
+            )
+        return self

@@ -7,7 +7,7 @@ Other modules decide what an actor works on, and what follows when it dies.
 import time
 import uuid
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -19,7 +19,7 @@ from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone
 from prism_ray.orchestrate.losses import Death
 from prism_ray.orchestrate.nodes import NodeWatch
 from prism_ray.orchestrate.patience import Patience
-from prism_ray.orchestrate.scaling import Shape
+from prism_ray.orchestrate.scaling import Load, Shape
 from prism_ray.run import Run
 from prism_ray.stages import Unit
 from prism_ray.store import Failure, StoreFiles
@@ -42,6 +42,7 @@ class _Actor:
     units: dict["ray.ObjectRef[Any]", Unit] = field(default_factory=dict)
     idle_since: float = field(default_factory=time.monotonic)
     is_leaving: bool = False  # with its node
+    is_shared: bool = False  # see scaling.py
     usage: ActorUsage | None = None  # the last one
 
 
@@ -70,6 +71,10 @@ class Actors:
     def ready(self) -> list[str]:
         """Names of the actors that can be given units."""
         return [name for name, actor in self._actors.items() if actor.info and not actor.is_leaving]
+
+    def is_shared(self, name: str) -> bool:
+        """Returns whether an actor shares a place with others."""
+        return self._actors[name].is_shared
 
     def begin_stage(self, run: Run) -> None:
         """Sets the run that the next units belong to."""
@@ -134,38 +139,50 @@ class Actors:
         taken = info is not None and self._nodes.was_taken(info.node_id)
         return Death(info.host if info else None, str(error), taken)
 
-    def keep_number(self, num_waiting: int) -> list[str]:
+    def keep_number(self, num_waiting: int, num_waiting_to_share: int = 0) -> list[str]:
         """Creates and ends actors to match the amount of work; returns the names of those ended.
 
-        `num_waiting` units could begin now. Actors above the wanted number are ended after they were idle for
-        `idle_actor_s`, and those on leaving nodes as soon as they have no unit.
+        `num_waiting` units could begin now at whole actors, `num_waiting_to_share` at shared ones. Actors
+        above the wanted number are ended after they were idle for `idle_actor_s`, or at once if units wait
+        for actors of the other kind. Those on leaving nodes are ended as soon as they have no unit.
         """
-        staying = [actor for actor in self._actors.values() if not actor.is_leaving]
-        wanted = self._shape.wanted(sum(bool(actor.units) for actor in staying), num_waiting)
-        wanted = min(wanted, max(1, self._shape.max_actors - self._num_not_replaced))
-        for _ in range(wanted - len(staying)):
-            self._create()
-        num_too_many = len(staying) - wanted
+        kinds: dict[bool, list[_Actor]] = {False: [], True: []}  # is_shared -> actors
+        for actor in self._actors.values():
+            if not actor.is_leaving:
+                kinds[actor.is_shared].append(actor)
+        num_busy = {kind: sum(bool(actor.units) for actor in actors) for kind, actors in kinds.items()}
+        max_actors = max(1, self._shape.max_actors - self._num_not_replaced)
+        shape = replace(
+            self._shape, min_actors=min(self._shape.min_actors, max_actors), max_actors=max_actors
+        )
+        whole, shared = Load(num_busy[False], num_waiting), Load(num_busy[True], num_waiting_to_share)
+        wanted = dict(zip((False, True), shape.wanted(whole, shared), strict=True))
+        num_too_many = {kind: len(actors) - wanted[kind] for kind, actors in kinds.items()}
+        is_needed = {False: shared.num_waiting > 0, True: whole.num_waiting > 0}  # the place of the kind
+        for kind, excess in num_too_many.items():
+            for _ in range(-excess):
+                self._create(is_shared=kind)
         idle_before = time.monotonic() - self._settings.idle_actor_s
         ended = []
         for name, actor in self._actors.items():
-            is_idle = num_too_many > 0 and actor.idle_since < idle_before
+            kind = actor.is_shared
+            is_idle = num_too_many[kind] > 0 and (is_needed[kind] or actor.idle_since < idle_before)
             if not actor.units and (actor.is_leaving or is_idle):
                 ended.append(name)
-                num_too_many -= not actor.is_leaving
+                num_too_many[kind] -= not actor.is_leaving
         self.remove(*ended)
         return ended
 
-    def _create(self) -> None:
+    def _create(self, is_shared: bool) -> None:
         settings, num_threads, num_gpus = self._settings, self._shape.num_threads, self._shape.num_gpus
-        options: dict[str, Any] = {"num_cpus": num_threads, "num_gpus": num_gpus}
+        options: dict[str, Any] = {**self._shape.request(is_shared)}
         if settings.accelerator_type is not None:
             options["accelerator_type"] = settings.accelerator_type
         if settings.label_selector:
             options["label_selector"] = settings.label_selector
         handle = self._actor_class.options(**options).remote(self._files, num_threads, num_gpus > 0)
         name = uuid.uuid4().hex[:8]
-        self._actors[name] = _Actor(handle)
+        self._actors[name] = _Actor(handle, is_shared=is_shared)
         self._calls[handle.start.remote()] = name
 
     def remove(self, *names: str, replaces: bool = True) -> None:

@@ -160,6 +160,12 @@ def _shape(config: Config, num_threads: int | None, nodes: list[Node], is_local:
             f"orchestrate.gpus_per_actor = {num_gpus:g}: this machine has {cluster_gpus:g} GPUs that Ray can "
             "see; set it to auto or 0, or set RAY_ADDRESS to a cluster that has them"
         )
+    if orchestrate.students_per_actor > 1 and not num_gpus:
+        raise UsageError(
+            f"orchestrate.students_per_actor = {orchestrate.students_per_actor}: students can share a GPU, "
+            "and the actors of this run have none; set it to 1, or give actors GPUs "
+            "(orchestrate.gpus_per_actor)"
+        )
     if orchestrate.actors == "auto":
         fewest = most = max(1, math.floor(cluster_gpus / num_gpus)) if num_gpus else 1
     else:
@@ -167,7 +173,7 @@ def _shape(config: Config, num_threads: int | None, nodes: list[Node], is_local:
     if num_threads is None:
         cpus = [each.get("CPU", 0.0) for each in resources]
         num_threads = max(1, int(min(sum(cpus) / most, max(cpus, default=1.0))))
-    shape = Shape(fewest, most, num_threads, num_gpus)
+    shape = Shape(fewest, most, num_threads, num_gpus, orchestrate.students_per_actor)
     check_fit(orchestrate, shape)
     return shape
 

@@ -40,8 +40,9 @@ class Dispatcher:
         self._listener = listener
         self._check_lease = check_lease
         self._scheduler = Scheduler(Ready(()))
+        self._sharing = [stage.name for stage in stages() if stage.shares and shape.num_sharing > 1]
         self.actors = Actors(config, files, shape, actor_class)
-        self.losses = Losses(self._settings, shape.max_actors)
+        self.losses = Losses(self._settings, shape.max_actors * shape.num_sharing)
         self._ledger = ledger
         self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
 
@@ -79,7 +80,8 @@ class Dispatcher:
         start, keep dying or make no progress, IncompleteError if more units failed than the budget allows.
         """
         queued = [stage.name for stage in stages() if stage.many]
-        self._scheduler = Scheduler(source, run.plan.teachers_of, self._settings.straggler_factor, queued)
+        factor = self._settings.straggler_factor
+        self._scheduler = Scheduler(source, run.plan.teachers_of, factor, queued, self._sharing)
         self.actors.begin_stage(run)
         self.losses.begin_stage()
         for name in self.actors.ready:
@@ -107,14 +109,14 @@ class Dispatcher:
         num_for_labels = self._settings.label_actors
         is_for_labels = self.actors.names.index(name) < num_for_labels
         preferred = [stage.name for stage in stages() if num_for_labels and stage.labels == is_for_labels]
-        self._scheduler.add_actor(name, preferred)
+        self._scheduler.add_actor(name, preferred, is_shared=self.actors.is_shared(name))
 
     def _adjust_actors(self) -> None:
         """Gives actors on leaving nodes no more units, and keeps as many as there is work for."""
         for name, host in self.actors.tell_leaving().items():
             self._scheduler.leaving(name)
             self._listener.message(f"{host} is leaving; its actor {name} gets no more work")
-        for name in self.actors.keep_number(self._scheduler.num_waiting):
+        for name in self.actors.keep_number(*self._scheduler.num_waiting_by_kind):
             self._scheduler.lost(name)
 
     def _assign(self) -> None:

@@ -53,6 +53,7 @@ class _Actor:
     running_since: float = 0.0
     teachers: frozenset[str] = frozenset()  # that it has loaded
     is_leaving: bool = False
+    is_shared: bool = False  # see scaling.py
 
 
 class Scheduler:
@@ -64,16 +65,19 @@ class Scheduler:
         teachers_of: Callable[[Unit], Iterable[str]] = lambda _: (),
         straggler_factor: float = 0.0,
         queued_stages: Collection[str] = (),
+        sharing_stages: Collection[str] = (),
     ) -> None:
         """`teachers_of` names the teachers that a unit needs loaded.
 
         A unit that runs for `straggler_factor` times the median of its kind is run a second time; 0: never.
-        Of the `queued_stages`, which have many similar units, one waits at each actor.
+        Of the `queued_stages`, which have many similar units, one waits at each actor. Units of the
+        `sharing_stages` go to shared actors, and no others do.
         """
         self._source = source
         self._teachers_of = teachers_of
         self._straggler_factor = straggler_factor
         self._queued_stages = queued_stages
+        self._sharing_stages = sharing_stages
         self._window = Window()
         self._actors: dict[str, _Actor] = {}
         # By scope: batches of one image set are alike, those of another method may take ten times as long.
@@ -93,13 +97,22 @@ class Scheduler:
         self._fill()
         return len(self._window)
 
+    @property
+    def num_waiting_by_kind(self) -> tuple[int, int]:
+        """Number of units that could begin now at whole and at shared actors."""
+        num_waiting = self.num_waiting
+        num_sharing = self._window.count(self._sharing_stages)
+        return num_waiting - num_sharing, num_sharing
+
     def _fill(self) -> None:
         while len(self._window) < SIZE and (unit := self._source.take()) is not None:
             self._window.add(Task(unit, stage_of(unit.id), frozenset(self._teachers_of(unit))))
 
-    def add_actor(self, name: str, preferred_stages: Collection[str] = ()) -> None:
+    def add_actor(
+        self, name: str, preferred_stages: Collection[str] = (), *, is_shared: bool = False
+    ) -> None:
         """Add an actor, which takes units of its preferred stages before any others."""
-        self._actors[name] = _Actor(preferred_stages)
+        self._actors[name] = _Actor(preferred_stages, is_shared=is_shared)
 
     def leaving(self, name: str) -> None:
         """The actor will be gone soon: it gets no more units."""
@@ -113,9 +126,15 @@ class Scheduler:
         if actor.tasks and actor.tasks[0].stage not in self._queued_stages:
             return None
         self._fill()
-        others = {other for other, state in self._actors.items() if not state.is_leaving}
+        others = {
+            other
+            for other, state in self._actors.items()
+            if not state.is_leaving and state.is_shared == actor.is_shared
+        }
 
         def may_have(task: Task) -> bool:
+            if not self._suits(actor, task):
+                return False
             if actor.tasks and task.stage not in self._queued_stages:
                 return False
             return name not in task.failed_at or task.failed_at.issuperset(others)
@@ -123,7 +142,7 @@ class Scheduler:
         loaded = actor.teachers.union(*(task.teachers for task in actor.tasks))  # when the unit begins
         task = self._window.take(loaded, actor.preferred_stages, may_have)
         if not actor.tasks:
-            task = task or self._straggler(now)
+            task = task or self._straggler(actor, now)
             actor.running_since = now
         if task is None:
             return None
@@ -131,10 +150,14 @@ class Scheduler:
         task.held_by.add(name)
         return task.unit
 
-    def _straggler(self, now: float) -> Task | None:
-        """Return a unit that has run for too long at one actor, and at no other."""
+    def _suits(self, actor: _Actor, task: Task) -> bool:
+        """Return whether a unit is for actors of this kind."""
+        return (task.stage in self._sharing_stages) == actor.is_shared
+
+    def _straggler(self, idle: _Actor, now: float) -> Task | None:
+        """Return a unit for an idle actor that has run for too long at one actor, and at no other."""
         for actor in self._actors.values():
-            if self._straggler_factor == 0.0 or not actor.tasks:
+            if self._straggler_factor == 0.0 or not actor.tasks or not self._suits(idle, actor.tasks[0]):
                 continue
             task = actor.tasks[0]
             seconds = self._seconds[scope_of(task.unit.id)]

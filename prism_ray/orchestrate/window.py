@@ -41,6 +41,11 @@ class Window:
     def __len__(self) -> int:
         return self._num_added - self._num_taken
 
+    def count(self, stages: Collection[str]) -> int:
+        """Return how many tasks are of these stages."""
+        in_lines = sum(len(line) for (stage, _), line in self._lines.items() if stage in stages)
+        return in_lines + sum(task.stage in stages for task in self._returned)
+
     def add(self, task: Task) -> None:
         """Add a new task behind all others."""
         self._num_added += 1

@@ -97,6 +97,7 @@ class Stage(ABC):
     folders: tuple[str, ...]  # of the store, in which its parts are
     overlaps: bool = False  # it runs beside other stages that overlap; otherwise each ends before the next
     many: bool = False  # it may have a million units: one waits at each actor, the ledger lists them
+    shares: bool = False  # several of its units can have the place of an actor (students_per_actor)
     checkpoints: bool = False  # its units keep a checkpoint in wip/ while they run
     labels: bool = False  # actors kept for labels (orchestrate.label_actors) take its units first
     content: str | None = None  # module:function that checks the contents of a unit's files for `verify`

@@ -39,6 +39,7 @@ class EvaluateStage(Stage):
     folders = ("students",)
     overlaps = True
     labels = True
+    shares = True
     checkpoints = True
 
     def count(self, basis: Basis) -> int:
@@ -65,8 +66,9 @@ class EvaluateStage(Stage):
         return (config.primary,)
 
     def smaller(self, config: Config, unit: EvaluateUnit) -> str:
-        size = config.evaluations[unit.evaluation].batch_size
-        return f"lower evaluate.batch_size (now {size} for {unit.evaluation})"
+        size, number = config.evaluations[unit.evaluation].batch_size, config.orchestrate.students_per_actor
+        fewer = f"lower orchestrate.students_per_actor (now {number}) or " if number > 1 else "lower "
+        return f"{fewer}evaluate.batch_size (now {size} for {unit.evaluation})"
 
 
 STAGE = EvaluateStage()

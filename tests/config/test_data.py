@@ -19,7 +19,10 @@ from prism_ray.errors import ConfigError
             ["data.source=fashion-mnist"],
             "data: source = 'fashion-mnist' needs the folder of the four idx .gz files; set data.path",
         ),
-        (["data.source=idx"], "data: source = 'idx' needs the folder of the four idx .gz files; set data.path"),
+        (
+            ["data.source=idx"],
+            "data: source = 'idx' needs the folder of the four idx .gz files; set data.path",
+        ),
         (["data.source=fashion-mnist", "data.download=true"], "set data.path to it"),
         (["data.path=somewhere"], "data: data.path = 'somewhere': source = 'digits' reads no files"),
         (

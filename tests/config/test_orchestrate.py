@@ -27,6 +27,25 @@ def test_a_fraction_of_a_gpu_is_allowed(config_path: Path) -> None:
     assert load_config(config_path, ["orchestrate.gpus_per_actor=0"]).orchestrate.gpus_per_actor == 0
 
 
+@pytest.mark.parametrize(
+    ("num_gpus", "number", "says"),
+    [("0", "4", "gpus_per_actor = 0 gives actors none"), ("3", "2", "gives each student 1.5 of the 3 GPUs")],
+)
+def test_students_share_gpus_that_ray_can_share(
+    config_path: Path, num_gpus: str, number: str, says: str
+) -> None:
+    """Students that share nothing, and an actor that Ray refuses after an hour of other work."""
+    overrides = [f"orchestrate.gpus_per_actor={num_gpus}", f"orchestrate.students_per_actor={number}"]
+    with pytest.raises(ConfigError, match=says):
+        load_config(config_path, overrides)
+    for possible in (("2", "2"), ("0.5", "3"), ("auto", "4"), ("0", "1")):
+        values = [
+            f"orchestrate.{key}_per_actor={value}"
+            for key, value in zip(("gpus", "students"), possible, strict=True)
+        ]
+        assert load_config(config_path, values).orchestrate.students_per_actor == int(possible[1])
+
+
 def test_a_misspelt_auto_is_one_complaint_with_a_suggestion(config_path: Path) -> None:
     """One line per member of the union, none of which says what is meant."""
     with pytest.raises(ConfigError) as caught:
@@ -46,6 +65,8 @@ def test_a_misspelt_auto_is_one_complaint_with_a_suggestion(config_path: Path) -
         "actors=true",
         "gpus_per_actor=-1",
         "threads_per_actor=0",
+        "students_per_actor=0",
+        "students_per_actor=auto",
         "max_attempts=0",
         "actor_start_timeout_s=0",
         "log_interval_s=0",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.programs import run_program
+from tests.stores import committed, copy_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -39,8 +40,10 @@ out, err = driver.communicate(timeout=200)
 ray.init(address=cluster.address, logging_level="ERROR")
 from ray._private.state import actors
 workers = [actor for actor in actors().values() if actor["ActorClassName"] == "WorkerActor"]
+times = sorted((actor["StartTime"], actor["EndTime"]) for actor in workers)
 machines = [names.get(actor["Address"]["NodeID"], "") for actor in workers]
-print(json.dumps({"returncode": driver.returncode, "out": out, "err": err, "machines": sorted(machines)}))
+result = {"returncode": driver.returncode, "out": out, "err": err}
+print(json.dumps(result | {"machines": sorted(machines), "times": times}))
 ray.shutdown()
 cluster.shutdown()
 """
@@ -67,6 +70,32 @@ def test_two_actors_share_the_gpu_that_is_asked_for(recover: Any) -> None:
     result = recover("actors=2", "gpus_per_actor=0.5", *kind)
     assert result["returncode"] == 0, result["out"] + result["err"]
     assert result["machines"] == ["large", "large"]
+
+
+def test_students_share_the_place_of_an_actor(
+    calm: Path, tmp_path: Path, digits_config: Path, small_options: list[str], environment: dict[str, str]
+) -> None:
+    """Catches students one after another where several have room, and students changed by others."""
+    several = ("evaluate.num_students=3", "evaluate.image_sets=[distilled]", "relabel.epochs=40")
+    settings = [*several, "orchestrate.accelerator_type=H100", "orchestrate.label_selector={zone: a}"]
+    found, times = [], []
+    for number in (1, 3):
+        store = tmp_path / f"run-{number}"
+        copy_store(calm, store, lambda unit: unit.startswith(("squeeze/", "recover/")))
+        command = [sys.executable, "-m", "prism_ray", "distill", str(digits_config), *small_options]
+        command += ["--store", str(store)]
+        options = [*settings, "orchestrate.gpus_per_actor=1", f"orchestrate.students_per_actor={number}"]
+        command += [word for setting in options for word in ("--set", setting)]
+        result = run_program(PROGRAM, json.dumps(command), environment=environment, timeout=250.0)
+        assert result["returncode"] == 0, result["out"] + result["err"]
+        assert set(result["machines"]) == {"large"}  # which has one GPU
+        found.append(committed(store))
+        times.append(result["times"])
+    assert found[0] == found[1]
+    assert sum(unit.startswith("evaluate/") for unit in found[0]) == 3
+    assert [len(each) for each in times] == [1, 1 + 3]  # the whole actor labels, and makes way
+    begun, ended = zip(*times[1][1:], strict=True)
+    assert max(begun) < min(ended)
 
 
 def test_what_no_machine_has_is_named(recover: Any) -> None:

@@ -328,6 +328,45 @@ def test_later_stages_go_first(later: Unit) -> None:
     assert scheduler.assign("a", 0.0) == later
 
 
+def student(number: int) -> EvaluateUnit:
+    return EvaluateUnit("a", "student", number, number)
+
+
+def test_students_go_to_actors_that_share_a_place_and_nothing_else_does() -> None:
+    """Catches a batch in a quarter of a GPU, and a student that has a whole one for itself."""
+    units = [*(student(number) for number in range(3)), batch(0)]
+    scheduler = Scheduler(Ready(units), networks_of, 3.0, QUEUED, ("evaluate",))
+    assert scheduler.num_waiting_by_kind == (1, 3)
+    scheduler.add_actor("whole")
+    scheduler.add_actor("s0", is_shared=True)
+    scheduler.add_actor("s1", is_shared=True)
+    assert scheduler.assign("whole", 0.0) == batch(0)
+    assert scheduler.assign("whole", 0.0) is None
+    assert [scheduler.assign(name, 0.0) for name in ("s0", "s1")] == [student(0), student(1)]
+    scheduler.ended("s0", student(0).id, 1.0, Fate.COUNTED)
+    assert scheduler.num_waiting_by_kind == (0, 2)
+    assert scheduler.assign("s0", 1.0) == student(2)  # another actor that may have it is there
+    scheduler.lost("s1", Fate.FREE)
+    scheduler.done("s0", student(2).id, 2.0)
+    # The whole actor, which may not have it, is not waited for.
+    assert scheduler.assign("s0", 2.0) is not None
+
+
+def test_a_slow_student_is_run_again_only_where_students_may_be() -> None:
+    """Catches a second attempt at a student that takes a whole GPU from the batches."""
+    units = [student(number) for number in range(7)]
+    scheduler = Scheduler(Ready(units), networks_of, 3.0, QUEUED, ("evaluate",))
+    scheduler.add_actor("slow", is_shared=True)
+    scheduler.add_actor("quick", is_shared=True)
+    assert scheduler.assign("slow", 0.0) == student(0)
+    for number in range(1, 7):
+        assert scheduler.assign("quick", float(number)) == student(number)
+        scheduler.done("quick", student(number).id, number + 1.0)
+    scheduler.add_actor("whole")
+    assert scheduler.assign("whole", 100.0) is None
+    assert scheduler.assign("quick", 100.0) == student(0)
+
+
 class Cache:
     """The networks of one actor: those used last stay."""
 
