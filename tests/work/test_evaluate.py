@@ -168,7 +168,7 @@ def test_priors_that_nobody_knows_are_asked_for() -> None:
     assert str(caught.value).endswith("or set relabel.priors in percent")
 
 
-@pytest.mark.parametrize("mix", ["cutmix", "everything"])
+@pytest.mark.parametrize("mix", MIXES)
 def test_one_set_of_labels_serves_every_batch_size(images: Path, tmp_path: Path, mix: str) -> None:
     """Catches labels with the key of a batch: other batch sizes would need labels of their own."""
     settings = MIXES[mix]
