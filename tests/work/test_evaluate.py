@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import prism_ray.work.evaluate
 from prism_ray.config import load_config
 from prism_ray.data import check_config, open_data
 from prism_ray.errors import ConfigError, UnitStopped
@@ -226,18 +227,20 @@ def stopped(store: Path, *values: str) -> Path:
     unit, control = next(run.plan.units("evaluate")), Control()
     training = Worker(run, files, torch.device("cpu"))
     with pytest.MonkeyPatch.context() as patch:  # told to stop in its first epoch
-        patch.setattr("prism_ray.work.evaluate._stored", told_to_stop(control))
+        for name in ("_stored", "_online"):
+            patch.setattr(prism_ray.work.evaluate, name, told_to_stop(control, name))
         with pytest.raises(UnitStopped, match="its checkpoint is stored"):
             training.begin(unit, control)
     return store / layout.checkpoint(unit.id)
 
 
-def told_to_stop(control: Control) -> Callable[..., Any]:
-    from prism_ray.work.evaluate import _stored as stored
+def told_to_stop(control: Control, name: str) -> Callable[..., Any]:
+    """Return a function of work/evaluate.py that tells its own unit to stop."""
+    function = getattr(prism_ray.work.evaluate, name)
 
     def tell(*arguments: Any) -> Any:
         control.stop.set()
-        return stored(*arguments)
+        return function(*arguments)
 
     return tell
 
@@ -260,6 +263,30 @@ def test_a_student_killed_in_the_middle_of_a_checkpoint_becomes_the_same(
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert list((store / "wip").glob("aside-*"))
     assert card_and_start(store) == (calm, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("relabel.mode=online", "relabel.teacher_batch_norm=batch"),
+        MIXES["everything"],
+        ("relabel.prune_ratio=0.6", "relabel.encoding=top-3-int4", "evaluate.ema_decay=0.9"),
+    ],
+    ids=["online", "every mix", "pruned"],
+)
+def test_any_student_that_is_cut_off_becomes_the_same(
+    images: Path, tmp_path: Path, values: tuple[str, ...]
+) -> None:
+    """Catches labels of other epochs after a checkpoint: of the teachers beside it, or those used again."""
+    store = with_images(images, tmp_path / "labelled")
+    run, files = open_run(store, *values)
+    worker = Worker(run, files, torch.device("cpu"))
+    for unit in run.plan.units("relabel", "distilled"):
+        worker.do(unit)
+    shutil.copytree(store, tmp_path / "rough")
+    undisturbed, _ = card_and_start(store, *values)
+    assert stopped(tmp_path / "rough", *values).exists()
+    assert card_and_start(tmp_path / "rough", *values) == (undisturbed, 1)
 
 
 def flip(path: Path, rng: random.Random) -> None:
