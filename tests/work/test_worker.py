@@ -42,7 +42,8 @@ QUICK = (
     "recover.iterations_step=0",
     "image_sets={distilled: {iterations_step: 1, selection: {inclusion_probability: 1.0}}, "
     "sre2l: {method: sre2l}, g-vbsm: {method: g-vbsm}, edc: {method: edc}, "
-    "delt: {method: delt, iterations_step: 2}, cv-dd: {method: cv-dd}, rded: {method: rded}, "
+    "delt: {method: delt, iterations_step: 2}, cv-dd: {method: cv-dd}, lpld: {method: lpld}, "
+    "rded: {method: rded}, "
     "random-real: {method: random-real}}",
     "collect.classes_per_unit=4",
     "collect.images_per_class=20",
