@@ -196,10 +196,10 @@ def test_methods_and_protocols_are_listed() -> None:
     """Catches a method that can be run but not found."""
     code, output = invoke("methods")
     assert code == 0
-    for name in ("prism", "sre2l", "g-vbsm", "edc", "delt", "cv-dd", "rded", "random-real"):
+    for name in ("prism", "sre2l", "g-vbsm", "edc", "delt", "cv-dd", "lpld", "rded", "random-real"):
         assert re.search(rf"^{name} ", output, re.MULTILINE)
     code, output = invoke("methods", "--json")
-    assert {"name": "rded", "protocol": "rded"}.items() <= json.loads(output)["methods"][6].items()
+    assert {"name": "rded", "protocol": "rded"}.items() <= json.loads(output)["methods"][7].items()
 
 
 def test_the_pool_is_measured_without_a_store(digits_config: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class StatisticsConfig(Section):
     The gradient flows only through the current iteration. 0: no average."""
     class_share: Fraction = 0.0
     """Share of category-aware matching, which uses the statistics of the batch's classes and not those of all
-    classes. For example 0.5: half of each."""
+    classes. For example 0.5: half of each; 1: those of the classes alone, as LPLD does."""
     first_weight: NonNegativeFloat = 10.0
     """Weight of the first matched layer of each teacher. All other layers have weight 1."""
     scale: Literal["sum", "relative"] = "sum"
@@ -56,9 +56,10 @@ class ImageSetConfig(Section):
     """Images per class."""
     primary: str
     """Name of the primary, the teacher that gives the logits. It also scores real images."""
-    formation: Literal["cross-class", "joint"] = "cross-class"
+    formation: Literal["cross-class", "joint", "class-wise"] = "cross-class"
     """cross-class: a batch contains one IPC index (or a few) of a chunk of classes. joint: a batch holds
-    consecutive images in class order, so it has as few classes as possible."""
+    consecutive images in class order, so it has as few classes as possible. class-wise: a batch holds images
+    of one class: all of them, or equal pieces if they are more than images_per_batch."""
     images_per_batch: PositiveInt = 100
     """Maximum number of images in a batch."""
     ipc_indices_per_batch: PositiveInt | None = None
@@ -77,10 +78,11 @@ class ImageSetConfig(Section):
 
     @model_validator(mode="after")
     def _check_formation(self) -> Self:
-        if self.formation == "joint" and self.ipc_indices_per_batch is not None:
+        if self.formation != "cross-class" and self.ipc_indices_per_batch is not None:
             raise ValueError(
                 f"ipc_indices_per_batch = {self.ipc_indices_per_batch} needs formation = 'cross-class'; "
-                "leave it out, because a joint batch holds as many IPC indices as images_per_batch allows"
+                f"leave it out, because a {self.formation} batch holds as many IPC indices as "
+                "images_per_batch allows"
             )
         if self.indices_per_round > self.images_per_batch:
             raise ValueError(
@@ -126,10 +128,11 @@ class RecoverConfig(ImageSetConfig):
     """Number of iterations of the first round of IPC indices; joint: of the first sub-batch."""
     iterations_step: NonNegativeInt = 500
     """Early-late schedule. cross-class: each round has this many iterations fewer than the one before, for
-    example 4000, 3500, 3000 with 500. joint: each sub-batch of a class joins this many iterations later."""
+    example 4000, 3500, 3000 with 500. joint: each sub-batch of a class joins this many iterations later.
+    class-wise: each image of a class joins this many iterations later than the one before it."""
     iterations_cycle: PositiveInt = 8
-    """cross-class: the schedule starts again after this many rounds. joint: number of sub-batches of each
-    class."""
+    """cross-class, class-wise: the schedule starts again after this many rounds or images of a class. joint:
+    number of sub-batches of each class."""
     learning_rate: PositiveFloat = 0.05
     """Initial learning rate of Adam. It falls to 0 on a cosine."""
     betas: tuple[Beta, Beta] = (0.5, 0.9)

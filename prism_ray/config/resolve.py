@@ -114,7 +114,7 @@ def _image_set(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 def _applies(key: str, optimises: bool, formation: Any) -> bool:
     """True if a shared key of `recover` has an effect on a set; unknown keys are passed on."""
     if key == "ipc_indices_per_batch":
-        return bool(formation != "joint")
+        return formation not in ("joint", "class-wise")
     if optimises or key not in RecoverConfig.model_fields:
         return True
     return key in SelectConfig.model_fields and key != "init"

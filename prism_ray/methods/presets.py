@@ -120,6 +120,21 @@ PRESETS: Mapping[str, Row] = {
             "learning_rate": 0.25,
         },
     ),
+    # As SRe2L, but a batch holds the images of one class and is matched with the statistics of that class.
+    "lpld": Row(
+        title="LPLD",
+        source="arXiv 2410.15919 and its public code",
+        protocol="lpld",
+        preset={
+            **_LOOP,
+            "formation": "class-wise",
+            "images_per_batch": 200,  # all images of a class, up to the largest published IPC
+            "selection": {"slots": 0},
+            "statistics": {"class_share": 1.0},
+            "init": "noise",
+            "learning_rate": 0.25,
+        },
+    ),
     # Collages of the real patches that a teacher classifies best; nothing is optimised.
     "rded": Row(
         title="RDED",

@@ -57,6 +57,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
         },
         evaluate={**_SOFT_KL, "batch_size": 16, "cosine_stretch": 2.0},
     ),
+    "lpld": Protocol(
+        source="arXiv 2410.15919 and its public code",
+        relabel={"teachers": "primary", "crop_scale": [0.08, 1.0], "prune_ratio": 0.975},
+        evaluate={**_SOFT_KL, "batch_size": 128, "cosine_stretch": 1.0},
+    ),
     "lpqld": Protocol(
         source="arXiv 2604.18135 and its public code (without its search for the student's temperature)",
         relabel={

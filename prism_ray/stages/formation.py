@@ -1,8 +1,9 @@
 """The division of an image set into batches, and of batches into label groups. Arithmetic only.
 
 A cross-class batch is a chunk of classes in one round of IPC indices. A joint batch is a piece of all slots
-in class order. Joint batches with neighbouring numbers are labelled in one group, and CutMix partners come
-from a group; so the numbering gives neighbouring numbers to batches of distant classes.
+in class order, a class-wise batch a piece of one class. Batches with neighbouring numbers are labelled in one
+group, and CutMix partners come from a group; so the numbering of joint and class-wise batches gives
+neighbouring numbers to batches of distant classes.
 """
 
 import re
@@ -12,7 +13,7 @@ from math import gcd
 
 from prism_ray.config import AnyImageSet
 
-_JOINT_KEY = re.compile(r"j(\d{7,})")
+_ORDERED_KEY = re.compile(r"j(\d{7,})")
 _CROSS_KEY = re.compile(r"i(\d{5,})-c(\d{5,})")
 
 
@@ -38,13 +39,23 @@ class Formation:
 
     @property
     def num_batches(self) -> int:
-        if self.is_joint:
-            return ceil_div(self.num_images, self.config.images_per_batch)
-        return ceil_div(self.config.ipc, self.config.indices_per_round) * self._num_chunks
+        match self.config.formation:
+            case "joint":
+                return ceil_div(self.num_images, self.config.images_per_batch)
+            case "class-wise":
+                return self.num_classes * self._pieces_per_class
+            case "cross-class":
+                return ceil_div(self.config.ipc, self.config.indices_per_round) * self._num_chunks
 
     @property
-    def is_joint(self) -> bool:
-        return self.config.formation == "joint"
+    def _in_class_order(self) -> bool:
+        """True if a batch is a range of all slots in class order: joint and class-wise."""
+        return self.config.formation != "cross-class"
+
+    @property
+    def _pieces_per_class(self) -> int:
+        """Class-wise batches of one class. They are of almost equal size, so that none has too few images."""
+        return ceil_div(self.config.ipc, self.config.images_per_batch)
 
     @property
     def _classes_per_batch(self) -> int:
@@ -56,18 +67,18 @@ class Formation:
 
     def key(self, number: int) -> str:
         """Return the key of a batch, for example `i00002-c00100` or `j0000300`."""
-        if self.is_joint:
-            return f"j{self._first_joint_slot(number):07d}"
+        if self._in_class_order:
+            return f"j{self._slots_in_order(number).start:07d}"
         round_index, classes = self._round_and_classes(number)
         return f"i{round_index * self.config.indices_per_round:05d}-c{classes.start:05d}"
 
     def number(self, key: str) -> int | None:
         """Return the number of the batch with a key, None if there is none; the inverse of `key`."""
-        if self.is_joint:
-            found = _JOINT_KEY.fullmatch(key)
-            step = int(found[1]) // self.config.images_per_batch if found else 0
+        if self._in_class_order:
+            found = _ORDERED_KEY.fullmatch(key)
+            place = self._place_of(int(found[1])) if found else 0
             count = self.num_batches
-            number = step * pow(_joint_step(count), -1, count) % count
+            number = place * pow(_ordered_step(count), -1, count) % count
         else:
             found = _CROSS_KEY.fullmatch(key)
             first, label = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -77,16 +88,14 @@ class Formation:
         return number if known else None
 
     def round_of(self, number: int) -> int:
-        """Return the round of IPC indices of a batch; a joint batch is a round of its own."""
-        return number if self.is_joint else self._round_and_classes(number)[0]
+        """Return the round of IPC indices of a batch; a joint or class-wise batch is a round of its own."""
+        return number if self._in_class_order else self._round_and_classes(number)[0]
 
     def slots(self, number: int) -> tuple[Slot, ...]:
         """Return the images of a batch in order."""
         ipc = self.config.ipc
-        if self.is_joint:
-            first = self._first_joint_slot(number)
-            last = min(first + self.config.images_per_batch, self.num_images)
-            return tuple(Slot(*divmod(slot, ipc)) for slot in range(first, last))
+        if self._in_class_order:
+            return tuple(Slot(*divmod(slot, ipc)) for slot in self._slots_in_order(number))
         round_index, classes = self._round_and_classes(number)
         first = round_index * self.config.indices_per_round
         last = min(first + self.config.indices_per_round, ipc)
@@ -95,10 +104,13 @@ class Formation:
     @property
     def batches_per_group(self) -> int:
         """Whole batches in a label group of about `relabel.images_per_group` images."""
-        if self.is_joint:
-            size = min(self.config.images_per_batch, self.num_images)
-        else:
-            size = min(self._classes_per_batch, self.num_classes) * self.config.indices_per_round
+        match self.config.formation:
+            case "joint":
+                size = min(self.config.images_per_batch, self.num_images)
+            case "class-wise":
+                size = ceil_div(self.config.ipc, self._pieces_per_class)
+            case "cross-class":
+                size = min(self._classes_per_batch, self.num_classes) * self.config.indices_per_round
         return max(1, self.images_per_group // size)
 
     @property
@@ -115,10 +127,24 @@ class Formation:
         for batch in self.group(number):
             yield from self.slots(batch)
 
-    def _first_joint_slot(self, number: int) -> int:
-        """Return the index of a joint batch's first slot in class order: golden section steps."""
+    def _slots_in_order(self, number: int) -> range:
+        """Return the indices of a joint or class-wise batch's slots in class order: golden section steps."""
         count = self.num_batches
-        return number * _joint_step(count) % count * self.config.images_per_batch
+        place = number * _ordered_step(count) % count  # of the batch in class order
+        if self.config.formation == "joint":
+            first = place * self.config.images_per_batch
+            return range(first, min(first + self.config.images_per_batch, self.num_images))
+        ipc, pieces = self.config.ipc, self._pieces_per_class
+        label, piece = divmod(place, pieces)
+        return range(label * ipc + piece * ipc // pieces, label * ipc + (piece + 1) * ipc // pieces)
+
+    def _place_of(self, slot: int) -> int:
+        """Return the place in class order of the batch that begins with a slot; any place if none does."""
+        if self.config.formation == "joint":
+            return slot // self.config.images_per_batch
+        label, ipc_index = divmod(slot, self.config.ipc)
+        pieces = self._pieces_per_class
+        return label * pieces + ceil_div(ipc_index * pieces, self.config.ipc)
 
     def _round_and_classes(self, number: int) -> tuple[int, range]:
         """Return the round of a cross-class batch, and its chunk of classes."""
@@ -127,8 +153,8 @@ class Formation:
         return round_index, range(chunk * size, min((chunk + 1) * size, self.num_classes))
 
 
-def _joint_step(count: int) -> int:
-    """Return the distance in class order of two of `count` joint batches with neighbouring numbers.
+def _ordered_step(count: int) -> int:
+    """Return the distance in class order of two of `count` batches with neighbouring numbers.
 
     It is the number from 1 to `count` that is coprime to `count` and nearest to its golden section.
     """

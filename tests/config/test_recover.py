@@ -93,6 +93,20 @@ def test_values_out_of_bounds_are_refused_by_name(config_path: Path, override: s
     assert f"--set recover.{override}: recover.{override.partition('=')[0]}" in str(caught.value)
 
 
+@pytest.mark.parametrize("formation", ["joint", "class-wise"])
+def test_rounds_of_ipc_indices_are_of_cross_class_batches_alone(config_path: Path, formation: str) -> None:
+    """A number of IPC indices per batch that is taken and then does nothing, or cuts a class in pieces."""
+    own = f"image_sets={{a: {{formation: {formation}, iterations_step: 0, ipc_indices_per_batch: 2}}}}"
+    with pytest.raises(
+        ConfigError, match=f"leave it out, because a {formation} batch holds as many IPC indices"
+    ):
+        load_config(config_path, [own])
+    with pytest.raises(ConfigError, match=r"recover\.ipc_indices_per_batch = 2 has no effect"):
+        load_config(
+            config_path, [own.replace(", ipc_indices_per_batch: 2", ""), "recover.ipc_indices_per_batch=2"]
+        )
+
+
 @pytest.mark.parametrize("betas", ["[1.0, 0.9]", "[0.5, 1.0]"])
 def test_betas_of_one_are_refused(config_path: Path, betas: str) -> None:
     """Adam takes betas below 1 only: its bias correction would divide by zero on every actor."""

@@ -84,6 +84,14 @@ SELECTION: dict[str, dict[str, Any]] = {
         "logits": "drawn",
         "votes": "prior",
     },
+    # he-y/soft-label-pruning-for-dataset-distillation: one network.
+    "lpld": {
+        **ONE_LOGIT_TEACHER,
+        "slots": 0,
+        "inclusion_probability": 0.5,
+        "redraw": "round",
+        "order": "random",
+    },
 }
 STATISTICS: dict[str, dict[str, Any]] = {
     "prism": BATCH_NORM,
@@ -94,6 +102,8 @@ STATISTICS: dict[str, dict[str, Any]] = {
     "edc": {"layers": "bn+conv", "momentum": 0.8, "class_share": 0.5},
     "delt": BATCH_NORM,
     "cv-dd": BATCH_NORM,
+    # class_stats_training: the statistics of the class alone.
+    "lpld": {"layers": "bn", "momentum": 0.0, "class_share": 1.0},
 }
 RECOVER: dict[str, dict[str, Any]] = {
     # Batch 100 of one IPC index; 4000 - 500 (k mod 8); real images; lr 0.05, r_bn 0.01, jitter 32.
@@ -194,6 +204,23 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 32,
         "init_patch_shuffle": False,
     },
+    # imagenet1k_recover.sh: batch IPC (10 to 200) of one class, lr 0.25, r_bn 0.01, 4000 iterations, jitter
+    # 32, noise.
+    "lpld": {
+        "formation": "class-wise",
+        "images_per_batch": 200,
+        "init": "noise",
+        "iterations": 4000,
+        "iterations_step": 0,
+        "iterations_cycle": 8,
+        "learning_rate": 0.25,
+        "bn_weight": 0.01,
+        "densification_weight": 0.0,
+        "crop_scale": (0.08, 1.0),
+        "crop_curriculum": "none",
+        "jitter": 32,
+        "init_patch_shuffle": False,
+    },
 }
 SELECT: dict[str, dict[str, Any]] = {
     "rded": {"init": "rded"},  # arXiv 2312.03526 and LINs-lab/RDED
@@ -209,6 +236,7 @@ PROTOCOL = {
     "edc": "edc",
     "delt": "delt",
     "cv-dd": "cv-dd",
+    "lpld": "lpld",
     "rded": "rded",
     "random-real": "prism",
 }

@@ -70,6 +70,14 @@ RELABEL: dict[str, dict[str, Any]] = {
         "teacher_batch_size": 16,
         "crop_scale": (0.08, 1.0),
     },
+    # LPLD, he-y/soft-label-pruning-for-dataset-distillation: one teacher, crop (0.08, 1), 40x of the abstract
+    # (its scripts also run 0, 0.9, 0.95 and 0.97).
+    "lpld": {
+        "teachers": "primary",
+        "ensemble": "norm-balanced",
+        "crop_scale": (0.08, 1.0),
+        "prune_ratio": 0.975,
+    },
     # LPQLD, he-y/soft-label-pruning-quantization-for-dataset-distillation: one teacher, crop (0.08, 1), 0.9,
     # MR-100 (its scripts also run MR-10, MR-50, MR-250).
     "lpqld": {
@@ -107,6 +115,8 @@ EVALUATE: dict[str, dict[str, Any]] = {
     "delt": {**KL, "batch_size": 100, "cosine_stretch": 2.0, "linear_tail": False},
     # Batch 16, cosine to 1/2 at IPC 1 and 10 (to 0 at 50).
     "cv-dd": {**KL, "batch_size": 16, "cosine_stretch": 2.0, "linear_tail": False},
+    # Batch 128, cosine to 0, temperature 20.
+    "lpld": {**KL, "batch_size": 128, "cosine_stretch": 1.0, "linear_tail": False},
     # Batch 128, cosine to 0; temperature 20, times 0.7 every 30 epochs, 2 at least. Not reproduced: after
     # each epoch the student's temperature is the one of 0.01 to 1 that fits the last batch best.
     "lpqld": {

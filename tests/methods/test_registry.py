@@ -15,7 +15,7 @@ from prism_ray.errors import ConfigError
 from prism_ray.methods import Method, find_method, method_names
 from prism_ray.methods.protocols import PROTOCOLS
 
-BUILT_IN = ("prism", "sre2l", "g-vbsm", "edc", "delt", "cv-dd", "rded", "random-real")
+BUILT_IN = ("prism", "sre2l", "g-vbsm", "edc", "delt", "cv-dd", "lpld", "rded", "random-real")
 
 
 class Options(BaseModel, extra="forbid"):

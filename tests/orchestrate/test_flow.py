@@ -51,7 +51,7 @@ def all_units(plan: Plan, names: Sequence[str] = OVERLAPPING) -> dict[str, Unit]
 @given(
     epochs_per_unit=st.integers(1, 12),
     images_per_group=st.integers(1, 50),
-    formation=st.sampled_from(["cross-class", "joint"]),
+    formation=st.sampled_from(["cross-class", "joint", "class-wise"]),
     num_taken=st.integers(1, 10),
     share_committed=st.floats(0, 1),
     rng=st.randoms(use_true_random=False),

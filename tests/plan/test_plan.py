@@ -65,7 +65,7 @@ SIZES = st.builds(
     Sizes,
     num_classes=st.integers(1, 40),
     ipc=st.integers(1, 25),
-    formation=st.sampled_from(["cross-class", "joint"]),
+    formation=st.sampled_from(["cross-class", "joint", "class-wise"]),
     images_per_batch=st.integers(1, 60),
     ipc_indices_per_batch=st.integers(1, 30),
     images_per_group=st.integers(1, 1200),
@@ -87,6 +87,17 @@ def test_a_label_group_of_joint_batches_has_classes_from_everywhere() -> None:
         firsts = sorted(int(batch.rsplit("j", 1)[1]) // 10 for batch in unit.batch_ids)
         gaps = [b - a for a, b in itertools.pairwise([*firsts, firsts[0] + 1000])]
         assert max(gaps) <= 80  # 50 would be even
+
+
+def test_a_label_group_of_class_wise_batches_has_classes_from_everywhere() -> None:
+    """CutMix partners from neighbouring classes alone: batches of a class numbered in class order."""
+    changes = {"recover__formation": "class-wise", "recover__ipc": 10}
+    plan = Plan(config_of(**changes, relabel__images_per_group=1000), facts_of(1000))
+    for unit in plan.units("relabel", DISTILLED):
+        assert len(unit.batch_ids) == 100
+        firsts = sorted(int(batch.rsplit("j", 1)[1]) // 10 for batch in unit.batch_ids)
+        gaps = [b - a for a, b in itertools.pairwise([*firsts, firsts[0] + 1000])]
+        assert max(gaps) <= 30  # 10 would be even
 
 
 def test_scopes_follow_from_ids() -> None:
@@ -150,6 +161,11 @@ def test_batches_keep_to_their_sizes(sizes: Sizes) -> None:
         if sizes.formation == "cross-class":
             assert 1 <= len(indices) <= sizes.indices_per_round
             assert len(unit.slots) == len(labels) * len(indices)
+        elif sizes.formation == "class-wise":
+            num_pieces = -(-sizes.ipc // sizes.images_per_batch)
+            assert len(labels) == 1
+            assert sorted(indices) == list(range(min(indices), max(indices) + 1))
+            assert len(unit.slots) in (sizes.ipc // num_pieces, -(-sizes.ipc // num_pieces))
         else:
             places = [slot.label * sizes.ipc + slot.ipc_index for slot in unit.slots]
             assert places == list(range(places[0], places[0] + len(places)))
@@ -304,6 +320,30 @@ def test_sub_batches_of_a_class_join_one_after_the_other(
         200 - 10 * k for k, part in enumerate(np.array_split(np.arange(ipc), min(ipc, cycle))) for _ in part
     ]
     assert [given_[slot] for slot in sorted(given_)] == expected * num_classes
+
+
+@quick
+@given(ipc=st.integers(1, 60), cycle=st.integers(1, 12), size=st.integers(1, 99))
+def test_an_image_has_as_many_iterations_in_a_class_wise_as_in_a_cross_class_batch(
+    ipc: int, cycle: int, size: int
+) -> None:
+    """A comparison of the two formations in which the images of one are optimised longer."""
+    iterations: list[dict[Slot, int]] = []
+    for formation in ("cross-class", "class-wise"):
+        config = config_of(
+            recover__ipc=ipc,
+            recover__formation=formation,
+            recover__images_per_batch=size,
+            recover__iterations=200,
+            recover__iterations_step=10,
+            recover__iterations_cycle=cycle,
+        )
+        given_: dict[Slot, int] = {}
+        for unit in Plan(config, facts_of(3)).units("recover", DISTILLED):
+            given_ |= dict(zip(unit.slots, unit.iterations, strict=True))
+        iterations.append(given_)
+    assert iterations[0] == iterations[1]
+    assert len(iterations[0]) == 3 * ipc
 
 
 # What is collected

@@ -117,8 +117,9 @@ def plain_alignment(
     average: PlainAverage,
     references: PlainReference,
     class_references: Sequence[PlainReference],  # one for each image, or none
+    class_share: float,
 ) -> Tensor:
-    """R_m: the layer that runs first ten times; half against the images' classes if these are given."""
+    """R_m: the layer that runs first ten times; a share against the images' classes if these are given."""
     total = torch.zeros(())
     for place, (layer_name, layer, features) in enumerate(seen):
         is_convolution = isinstance(layer, nn.Conv2d)
@@ -137,7 +138,7 @@ def plain_alignment(
                 for k in range(len(found))
             ]
             of_classes = [plain_norm(a - b) for a, b in zip(found, of_batch, strict=True)]
-            gap = 0.5 * gap + 0.5 * sum(of_classes, torch.zeros(()))
+            gap = (1.0 - class_share) * gap + class_share * sum(of_classes, torch.zeros(()))
         total = total + (10.0 if place == 0 else 1.0) * gap
     return total
 
@@ -184,6 +185,7 @@ class PlainMethod:
     average: PlainAverage = field(default_factory=lambda: PlainAverage(0.0))
     references: Mapping[str, PlainReference] = field(default_factory=dict)
     class_references: Mapping[str, Mapping[int, PlainReference]] = field(default_factory=dict)
+    class_share: float = 0.5
     densification: PlainDensification | None = None
 
     def freeze(self, frozen: bool) -> None:
@@ -205,7 +207,8 @@ class PlainMethod:
             if name in votes:
                 of_classes = self.class_references.get(name, {})
                 rows = [of_classes[label] for label in labels] if of_classes else []
-                alignment = plain_alignment(name, seen, self.average, self.references.get(name, {}), rows)
+                references = self.references.get(name, {})
+                alignment = plain_alignment(name, seen, self.average, references, rows, self.class_share)
                 terms[f"R {name}"] = alignment
                 bn = bn + votes[name] * alignment
         total = ce + self.bn_weight * bn

@@ -162,6 +162,83 @@ def test_edc(teachers: dict[str, Teacher], see_augmentation: SeeAugmentation) ->
         assert left + width <= SIZE
 
 
+@pytest.mark.parametrize("ipc", [1, 4])
+def test_lpld(ipc: int, teachers: dict[str, Teacher], see_augmentation: SeeAugmentation) -> None:
+    """Would catch images of other classes in a batch, running statistics or those of other classes that are
+    matched, another r_bn or lr than SRe2L's, and a batch of one image that has no statistics."""
+    references = make_references(teachers)
+    config = configure("lpld", ipc=ipc, iterations=6)
+    units = list(batches_of(config))
+    assert len(units) == 5
+    unit = units[1]
+    labels = {slot.label for slot in unit.slots}
+    assert (len(labels), len(unit.slots)) == (1, ipc)
+    classes = {
+        name: {label: one for label, one in of.items() if label in labels}
+        for name, (_, of) in references.items()
+    }
+    run = run_engine(
+        config,
+        unit,
+        teachers,
+        see_augmentation,
+        {
+            name: TeacherReference({}, {label: given(one) for label, one in of.items()})
+            for name, of in classes.items()
+        },
+    )
+    assert run.draws == [("striding",)] * 6
+    assert float(run.start.abs().max()) > 3.0  # noise that is not clipped before the first step
+    method = PlainMethod(
+        plain_pool(teachers),
+        only("striding"),
+        only("striding"),
+        bn_weight=0.01,
+        class_references=classes,
+        class_share=1.0,
+    )
+    expected = compare(run, method, learning_rate=0.25)
+    if ipc > 1:
+        check_gradient_by_finite_differences(run, expected)
+
+
+def test_prism_with_class_wise_batches(
+    teachers: dict[str, Teacher], see_augmentation: SeeAugmentation
+) -> None:
+    """Would catch class statistics of the primary alone, or a formation that only one method takes: a
+    comparison of batches that compares something else."""
+    references = make_references(teachers)
+    config = configure(
+        "prism",
+        ipc=4,
+        formation="class-wise",
+        statistics={"class_share": 1.0},
+        selection={"slots": 2, "inclusion_probability": 1.0},
+        iterations=5,
+        iterations_step=0,
+    )
+    unit = next(unit for unit in batches_of(config) if unit.slots[0].label == 3)
+    assert {slot.label for slot in unit.slots} == {3}
+    assert set(unit.teachers) == set(POOL)
+    classes = {name: {3: of[3]} for name, (_, of) in references.items()}
+    run = run_engine(
+        config,
+        unit,
+        teachers,
+        see_augmentation,
+        {name: TeacherReference({}, {3: given(of[3])}) for name, of in classes.items()},
+    )
+    method = PlainMethod(
+        plain_pool(teachers),
+        alike,
+        only("striding"),
+        bn_weight=0.01,
+        class_references=classes,
+        class_share=1.0,
+    )
+    check_gradient_by_finite_differences(run, compare(run, method, learning_rate=0.05))
+
+
 @pytest.mark.parametrize(
     ("number", "iterations", "joins_at"),
     [

@@ -275,6 +275,27 @@ def test_a_share_of_the_gaps_is_against_the_classes(share: float, layers: str) -
         assert float(alignment.pop()) == pytest.approx(float(expected), rel=1e-12)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("side", [1, 4])
+def test_a_batch_of_one_image_has_statistics_of_its_pixels(side: int) -> None:
+    """Would catch an unbiased variance, which is 0 / 0 for one image of 1 x 1 pixels: class-wise batches at
+    one image per class that end as not finite."""
+    network = nn.Sequential(nn.BatchNorm2d(3)).eval()
+    of_class = LayerReference(torch.tensor([0.5, -1.0, 2.0]), torch.tensor([0.3, 1.0, 2.0]))
+    x = random_features(1, 3, side, side).requires_grad_(True)
+    with align(network, TeacherReference({}, {7: {"0": of_class}}), class_share=1.0) as alignment:
+        alignment.set_labels(torch.tensor([7]))
+        network(x)
+        total = alignment.pop()
+    expected = 10.0 * sum(parts(x.detach(), of_class)[:2])
+    assert total.item() == pytest.approx(float(expected), rel=1e-12)
+    (gradient,) = torch.autograd.grad(total, x)
+    assert torch.isfinite(gradient).all()
+    if side == 1:  # no variance, so the gradient is that of the means alone
+        distance = x.detach().flatten() - of_class.mean
+        torch.testing.assert_close(gradient.flatten(), 10.0 * distance / distance.norm())
+
+
 # The moving average
 
 

@@ -42,7 +42,8 @@ QUICK = (
     "recover.iterations_step=0",
     "image_sets={distilled: {iterations_step: 1, selection: {inclusion_probability: 1.0}}, "
     "sre2l: {method: sre2l}, g-vbsm: {method: g-vbsm}, edc: {method: edc}, "
-    "delt: {method: delt, iterations_step: 2}, cv-dd: {method: cv-dd}, rded: {method: rded}, "
+    "delt: {method: delt, iterations_step: 2}, cv-dd: {method: cv-dd}, lpld: {method: lpld}, "
+    "rded: {method: rded}, "
     "random-real: {method: random-real}}",
     "collect.classes_per_unit=4",
     "collect.images_per_class=20",
@@ -92,12 +93,12 @@ def test_every_stage_has_units(finished: Path) -> None:
     assert {stage: run.plan.num_units(stage) for stage in stage_names()} == {
         "squeeze": 2,
         "collect": 4 * 3,  # statistics of two teachers, median, rded
-        "recover": 8 * 4,
-        "relabel": 8 * 2 * 2,
-        "measure": 8,
-        "evaluate": 8 * 2,
+        "recover": 8 * 4 + 10,  # lpld: one for each class
+        "relabel": 9 * 2 * 2,
+        "measure": 9,
+        "evaluate": 9 * 2,
     }
-    assert len(committed(finished)) == 102
+    assert len(committed(finished)) == 119
 
 
 def test_another_process_and_another_order_make_the_same_bytes(finished: Path, tmp_path: Path) -> None:
@@ -117,6 +118,7 @@ def test_another_process_and_another_order_make_the_same_bytes(finished: Path, t
         "recover/edc/j0000010",
         "recover/delt/j0000000",
         "recover/cv-dd/i00001-c00000",
+        "recover/lpld/j0000006",
         "recover/rded/i00000-c00005",
         "collect/statistics/bypass/c00004",
         "measure/edc",
