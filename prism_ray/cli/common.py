@@ -59,7 +59,7 @@ class _Group(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         finally:
-            self._is_run = ctx.invoked_subcommand in ("distill", *stage_names())
+            self._is_run = ctx.invoked_subcommand in ("distill", "sweep", *stage_names())
 
 
 def _check_working_directory() -> None:

@@ -26,10 +26,14 @@ from prism_ray.shell import command
 @store_argument
 @json_option
 def status(store: str, as_json: bool) -> None:
-    """Show the progress of the run in STORE. Needs the store, but no cluster."""
+    """Show the progress of the run in STORE, or of the sweep. Needs the store, but no cluster."""
     from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.cli.sweeps import status_of_sweep
     from prism_ray.run import read_progress
 
+    code = status_of_sweep(store, as_json)
+    if code is not None:
+        sys.exit(code)
     files, run = existing_run(store)
     summary = summarise(files, run, read_progress(files, run))
     if as_json:
