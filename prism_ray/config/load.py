@@ -41,7 +41,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
     YAML, or if a key or value is wrong, and UsageError if it has a URL that cannot be used.
     """
     values, origin = read_yaml(path)
-    return changed_config(values, origin, overrides, (), store)
+    place = None if store is None else Change("store", store, f"--store {store}")
+    return changed_config(values, origin, overrides, (), place)
 
 
 class Change(NamedTuple):
@@ -49,13 +50,13 @@ class Change(NamedTuple):
 
     key: str  # a.b.c
     value: Any
-    source: str  # the place that says so, for errors
+    source: str  # what says so, for errors; "" if no user does
 
 
 def changed_config(
-    values: Any, origin: str, overrides: Sequence[str], changes: Sequence[Change], store: str | None
+    values: Any, origin: str, overrides: Sequence[str], changes: Sequence[Change], store: Change | None
 ) -> Config:
-    """Return the Config of `values` (plain data) with the `--set` options, then `changes`, then `--store`.
+    """Return the Config of `values` (plain data) with the `--set` options, then `changes`, then `store`.
 
     Warns and raises as `load_config`; errors name `origin`, the option or the source of the change.
     """
@@ -67,8 +68,9 @@ def changed_config(
         notes |= _set(values, change.key, change.value, change.source, sources)
     if store is not None:
         given = values.get("store")
-        values["store"] = {**given, "url": store} if isinstance(given, dict) else store
-        sources["store.url" if isinstance(given, dict) else "store"] = f"--store {store}"
+        values["store"] = {**given, "url": store.value} if isinstance(given, dict) else store.value
+        if store.source:
+            sources["store.url" if isinstance(given, dict) else "store"] = store.source
     for text in notes.values():
         warnings.warn(text, RenamedWarning, stacklevel=3)
     return _check(values, origin, sources)

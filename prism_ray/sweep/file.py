@@ -20,7 +20,7 @@ from typing import Any
 
 from prism_ray.config import Config
 from prism_ray.config.load import Change, changed_config, read_yaml
-from prism_ray.config.text import shown
+from prism_ray.config.text import shown, to_flow
 from prism_ray.errors import ConfigError, UsageError
 from prism_ray.locations import is_url
 from prism_ray.store.sweeps import MAX_POINTS
@@ -81,15 +81,16 @@ def read_sweep(path: str, overrides: Sequence[str], folder: str) -> Sweep:
     entries = list(_entries(values, origin))
     keys = short_keys([change.key for entry in entries for change in entry])
     points: list[Point] = []
-    lines: dict[str, None] = {}
+    lines: dict[str, list[dict[str, Any]]] = {}  # what is wrong, and where
     folders: dict[str, dict[str, Any]] = {}
     for entry in entries:
         changes = {change.key: _without_marks(change.value) for change in entry}
         store = f"{folder.rstrip('/')}/{name}.{point_folder(changes, keys)}"
         try:
-            config = changed_config(base, base_origin, overrides, entry, store)
+            config = changed_config(base, base_origin, overrides, entry, Change("store", store, ""))
         except ConfigError as error:  # most are the same at every point
-            lines.update(dict.fromkeys(str(error).splitlines()))
+            for line in str(error).splitlines():
+                lines.setdefault(line, []).append(changes)
             continue
         same = config.with_store("").model_dump_json()
         if same in folders:
@@ -100,9 +101,18 @@ def read_sweep(path: str, overrides: Sequence[str], folder: str) -> Sweep:
         folders[same] = changes
         points.append(Point(store.rpartition("/")[2], changes, config, base_origin))
     if lines:
-        more = len(lines) - _MAX_LINES
-        raise ConfigError("\n".join([*list(lines)[:_MAX_LINES], *([f"and {more} more"] if more > 0 else [])]))
+        raise ConfigError("\n".join(_told(lines, len(entries))))
     return Sweep(name, origin, tuple(points), "seeds" in values)
+
+
+def _told(lines: Mapping[str, list[dict[str, Any]]], num_points: int) -> Iterator[str]:
+    """Yield what is wrong; if it is so at some points only, with the first of them."""
+    for number, (line, points) in enumerate(lines.items()):
+        if number == _MAX_LINES:
+            yield f"and {len(lines) - number} more"
+            return
+        is_everywhere = len(points) == num_points
+        yield line if is_everywhere else f"{line} (at the point {shown_changes(points[0])})"
 
 
 def shown_changes(changes: Mapping[str, Any]) -> str:
@@ -112,8 +122,6 @@ def shown_changes(changes: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     """Return a value as it is written in YAML, in one line."""
-    from prism_ray.config.text import to_flow
-
     return to_flow(_without_marks(value))
 
 
