@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from prism_ray.cli.common import FAILED, INCOMPLETE, console, json_option, main, say
+from prism_ray.cli.common import FAILED, INCOMPLETE, console, json_option, main, notes_printed, say
 from prism_ray.errors import StoreError
 from prism_ray.shell import command
 from prism_ray.signals import exit_code, signals_interrupt
@@ -59,7 +59,8 @@ def _sweep(paths: Sequence[str], folder: str, overrides: Sequence[str], dry_run:
     from prism_ray.sweep.file import read_sweeps
 
     files = StoreFiles(folder)
-    sweeps = read_sweeps(paths, overrides, folder)
+    with notes_printed():
+        sweeps = read_sweeps(paths, overrides, folder)
     if dry_run:
         from prism_ray.sweep.forecast import forecast, print_forecast
 

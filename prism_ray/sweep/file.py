@@ -76,6 +76,12 @@ def read_sweep(path: str, overrides: Sequence[str], folder: str) -> Sweep:
     """Read one sweep file; see `read_sweeps`."""
     values, origin = read_yaml(path)
     _check_keys(values, origin)
+    for override in overrides:
+        if override.partition("=")[0].strip() in ("store", "store.url"):
+            raise ConfigError(
+                f"--set {override}: the sweep gives each point a store of its own; give their folder with "
+                "--store"
+            )
     name = _name_of(values, origin)
     base, base_origin = _base_of(values, origin)
     entries = list(_entries(values, origin))
@@ -170,7 +176,10 @@ def _base_of(values: Mapping[str, Any], origin: str) -> tuple[Any, str]:
         raise ConfigError(f"{origin}: base {what}; for example base: ../digits.yaml, as seen from this file")
     if not is_url(base) and not Path(base).expanduser().is_absolute():
         base = f"{origin.rpartition('/')[0]}/{base}"
-    return read_yaml(base if is_url(base) else str(Path(base).expanduser().resolve()))
+    try:
+        return read_yaml(base if is_url(base) else str(Path(base).expanduser().resolve()))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: base: {error}") from None
 
 
 def _entries(values: Mapping[str, Any], origin: str) -> Iterator[tuple[Change, ...]]:

@@ -150,6 +150,7 @@ def test_every_command_reads_a_point_and_the_folder_wherever_it_is(done: Sweep, 
         of_all = done.run("status", moved)
         assert of_all.returncode == 3  # the fifth point is not complete
         assert "4 of 5 complete" in of_all.stdout
+        assert "give one of its points" in done.run("show", moved).stderr
     finally:
         os.rename(done.folder.with_name("away"), done.folder)
     alone = tmp_path / "alone"

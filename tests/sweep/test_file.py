@@ -100,6 +100,18 @@ def test_an_option_and_the_file_may_not_set_one_key(tmp_path: Path) -> None:
         read_sweep(path, ("recover.ipc=5",), "runs")
 
 
+def test_the_store_and_the_base_are_checked(tmp_path: Path) -> None:
+    """Catches a --set without effect, and a missing base that is told without the file that names it."""
+    path = write(tmp_path, "grid: {recover.ipc: [1, 2]}")
+    with pytest.raises(ConfigError, match="give their folder with --store"):
+        read_sweep(path, ("store=elsewhere",), "runs")
+    (tmp_path / "two.yaml").write_text("base: sme.yaml\ngrid: {recover.ipc: [2]}")
+    with pytest.raises(
+        ConfigError, match=r"two.yaml: base: .*sme.yaml: no such file; did you mean"
+    ):
+        read_sweep(str(tmp_path / "two.yaml"), (), "runs")
+
+
 def test_files_of_one_call_fit_each_other(tmp_path: Path) -> None:
     """Catches two files whose points would be in one store, and actors that suit only one file."""
     (tmp_path / "other").mkdir()
