@@ -106,9 +106,7 @@ def test_the_store_and_the_base_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give their folder with --store"):
         read_sweep(path, ("store=elsewhere",), "runs")
     (tmp_path / "two.yaml").write_text("base: sme.yaml\ngrid: {recover.ipc: [2]}")
-    with pytest.raises(
-        ConfigError, match=r"two.yaml: base: .*sme.yaml: no such file; did you mean"
-    ):
+    with pytest.raises(ConfigError, match=r"two.yaml: base: .*sme.yaml: no such file; did you mean"):
         read_sweep(str(tmp_path / "two.yaml"), (), "runs")
 
 

@@ -1,15 +1,28 @@
 """The units of several points as one source: each once, in the order of stages, whatever fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from prism_ray.errors import IncompleteError, UsageError
-from prism_ray.orchestrate.jobs import JobUnit
+from prism_ray.orchestrate.actor import UnitDone
+from prism_ray.orchestrate.dispatch import Dispatcher
+from prism_ray.orchestrate.jobs import Job, JobUnit
+from prism_ray.orchestrate.losses import Losses
+from prism_ray.orchestrate.scaling import Shape
 from prism_ray.run import Ledger, Run, RunProgress
 from prism_ray.stages import stage_names, stage_of
-from prism_ray.store import Commit, PartFile, StoreFiles, read_commit, write_commit
+from prism_ray.store import (
+    Commit,
+    Failure,
+    PartFile,
+    StoreFiles,
+    read_commit,
+    read_failures,
+    units_set_aside,
+    write_commit,
+)
 from prism_ray.store.sweeps import SweepRecord, write_sweep
 from prism_ray.sweep.sharing import Lenders, Member, is_shared
 from prism_ray.sweep.source import ActivePoint, SweepSource
@@ -52,6 +65,12 @@ class World:
         return found
 
     def commit(self, unit: JobUnit) -> None:
+        made = self.make(unit)
+        self.source.done(unit)
+        self.members[unit.number].progress.add(made)
+
+    def make(self, unit: JobUnit) -> Commit:
+        """Write a unit's part and commit, as an actor does."""
         member = self.members[unit.number]
         name = f"teachers/{unit.unit.id.replace('/', '-')}"
         member.files.create(name, PART)
@@ -60,8 +79,7 @@ class World:
         fingerprint = member.run.fingerprint_of(unit.unit.id)
         made = Commit(unit.unit.id, fingerprint, parts, {}, 1.0, "here", "now")
         write_commit(member.files, made)
-        self.source.done(unit)
-        member.progress.add(made)
+        return made
 
     def work_off(self) -> list[str]:
         """Commit all units as they come; return their ids."""
@@ -151,3 +169,124 @@ def test_units_set_aside_before_are_not_asked_of_others(
     assert "squeeze/1:a" in made
     assert world.points[0].error is not None
     assert world.points[1].error is None
+
+
+class Hands:
+    """Actors without Ray: two that do what they are given at once, or fail at it."""
+
+    max_actors = 2
+    names = ready = ("x", "y")
+
+    def __init__(self, world: World, failure_at: Callable[[JobUnit], Exception | None]) -> None:
+        self._world = world
+        self._failure_at = failure_at
+        self._given: list[tuple[str, JobUnit]] = []
+        self.given: list[str] = []
+
+    def give(self, name: str, unit: JobUnit) -> None:
+        self._given.append((name, unit))
+        self.given.append(unit.id)
+
+    def answers(self) -> Iterator[tuple[str, JobUnit, UnitDone | Failure]]:
+        while self._given:
+            name, unit = self._given.pop(0)
+            error = self._failure_at(unit)
+            if error is not None:
+                kind = type(error).__name__
+                yield name, unit, Failure(unit.unit.id, kind, str(error), "Traceback", "here")
+            else:
+                yield name, unit, UnitDone(self._world.make(unit), (), 0, 0)
+
+    def tell_leaving(self) -> dict[str, str]:
+        return {}
+
+    def keep_number(self, num_waiting: int) -> list[str]:
+        return []
+
+    def begin_jobs(self, runs: Any) -> None: ...
+    def stop_unit(self, name: str, unit_id: str) -> None: ...
+    def expect_progress(self) -> None: ...
+    def end_stage(self) -> None: ...
+
+
+class Heard:
+    """A listener that adds to the progress of its point."""
+
+    def __init__(self, progress: RunProgress) -> None:
+        self.progress = progress
+        self.failed_units: list[str] = []
+
+    def began(self, unit: Any) -> None: ...
+    def message(self, text: str) -> None: ...
+    def tick(self) -> None: ...
+
+    def done(self, commit: Commit) -> None:
+        self.progress.add(commit)
+
+    def failed(self, failure: Failure, again: bool) -> None:
+        self.failed_units.append(failure.unit_id)
+
+
+def dispatch(
+    world: World, failure_at: Callable[[JobUnit], Exception | None]
+) -> tuple[Hands, Sequence[Heard]]:
+    """Let the real dispatcher work off all points."""
+    config, files = world.members[0].run.config, world.members[0].files
+    heard = [Heard(member.progress) for member in world.members]
+    dispatcher = Dispatcher(config, files, Shape(2, 2, 1, 0.0), heard[0], Ledger(files))
+    dispatcher.actors = hands = Hands(world, failure_at)  # type: ignore[assignment]
+    jobs = [
+        Job(
+            point.number,
+            point.member.run,
+            point.member.files,
+            heard[point.number],
+            point.ledger,
+            Losses(config.orchestrate, 2),
+            lambda error, number=point.number: world.source.fail(number, error),  # type: ignore[misc]
+        )
+        for point in world.points
+    ]
+    dispatcher.do_jobs(jobs, world.source)
+    return hands, heard
+
+
+def test_the_dispatcher_works_off_all_points(world: World) -> None:
+    """Catches commits that are told to another point, and a loop that does not end."""
+    hands, heard = dispatch(world, lambda unit: None)
+    assert len(hands.given) == len(set(hands.given))
+    assert all(each.progress.complete for each in heard)
+    assert [point.error for point in world.points] == [None, None, None]
+
+
+def test_a_unit_that_keeps_failing_is_set_aside_at_its_point(world: World) -> None:
+    """Catches a failure recorded in another store or under another id, and a sweep that ends with it."""
+
+    def failure_at(unit: JobUnit) -> Exception | None:
+        is_wrong = unit.number == 1 and unit.unit.id.startswith("recover/distilled/")
+        return RuntimeError("not finite") if is_wrong else None
+
+    _, heard = dispatch(world, failure_at)
+    assert [each.progress.complete for each in heard] == [True, False, True]
+    files = world.members[1].files
+    aside = units_set_aside(files)
+    assert aside
+    assert all(unit.startswith("recover/distilled/i") for unit in aside)
+    attempts = [failure.unit_id for failure in read_failures(files)]
+    max_attempts = world.members[1].run.config.orchestrate.max_attempts
+    assert attempts.count(aside[0]) == max_attempts
+    assert heard[1].failed_units.count(aside[0]) == max_attempts
+    assert not units_set_aside(world.members[0].files)
+    assert isinstance(world.points[1].error, IncompleteError)
+
+
+def test_wrong_input_of_a_point_ends_that_point_alone(world: World) -> None:
+    """Catches a batch that is too large for the device and ends all points, or is tried again for ever."""
+
+    def failure_at(unit: JobUnit) -> Exception | None:
+        return UsageError("too large") if unit.number == 0 and stage_of(unit.unit.id) == "recover" else None
+
+    hands, heard = dispatch(world, failure_at)
+    assert str(world.points[0].error) == "too large"
+    assert [each.progress.complete for each in heard] == [False, True, True]
+    assert sum(unit.startswith("recover/0:") for unit in hands.given) <= 4  # those that actors had already
