@@ -12,13 +12,13 @@ from prism_ray.analyze.results import ResultRow, read_results, spread
 from prism_ray.config.text import to_flow
 from prism_ray.errors import PrismRayError, StoreError
 from prism_ray.run import Run, RunProgress, load_run, read_progress
+from prism_ray.run.progress import Sums
 from prism_ray.store import StoreFiles, layout, units_set_aside
 from prism_ray.store.sweeps import SweepRecord
 from prism_ray.sweep.naming import short_keys
 
 COMPLETE, NOT_BEGUN = "complete", "not begun"
 _SEED = "seed"
-_MADE_FOR_SET = ("recover", "relabel", "measure")  # the scopes of an image set, besides its evaluations
 
 
 @dataclass(frozen=True)
@@ -137,20 +137,17 @@ def _sets(run: Run, progress: RunProgress, rows: Sequence[ResultRow]) -> Iterato
     accuracies = {(row.image_set, row.evaluation): row.accuracies for row in rows}
     for evaluation in run.config.evaluations:
         for name in run.config.sets_of(evaluation):
-            scopes = [*(f"{kind}/{name}" for kind in _MADE_FOR_SET), f"evaluate/{name}/{evaluation}"]
-            found = [progress.figures[scope] for scope in scopes if scope in progress.figures]
-            of = {
-                kind: progress.figures[f"{kind}/{name}"].num_bytes
-                for kind in _MADE_FOR_SET
-                if f"{kind}/{name}" in progress.figures
-            }
+            images, labels, students = (
+                progress.figures.get(scope, Sums())
+                for scope in (f"recover/{name}", f"relabel/{name}", f"evaluate/{name}/{evaluation}")
+            )
             yield SetFigures(
                 name,
                 evaluation,
                 accuracies.get((name, evaluation), ()),
-                sum(each.seconds for each in found),
-                of.get("recover", 0),
-                of.get("relabel", 0),
+                images.seconds + labels.seconds + students.seconds,
+                images.num_bytes,
+                labels.num_bytes,
             )
 
 

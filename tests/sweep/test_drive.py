@@ -144,6 +144,7 @@ def test_every_command_reads_a_point_and_the_folder_wherever_it_is(done: Sweep, 
         point = moved / "grid.bn_weight=0.1,loss=kl"
         status = done.run("status", point)
         assert status.returncode == 0, status.stderr
+        assert "of these bytes are in the stores of other points" in status.stdout
         assert done.run("verify", point).returncode == 0
         assert done.run("show", point).returncode == 0
         assert done.run("export", point, "--to", tmp_path / "exported").returncode == 0
