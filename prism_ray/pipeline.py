@@ -19,7 +19,7 @@ from prism_ray.run import (
     save_run,
 )
 from prism_ray.run.paths import with_absolute_paths
-from prism_ray.run.plan_file import bound_scopes, continued
+from prism_ray.run.plan_file import continued
 from prism_ray.run.preflight import check_fits, check_ready, teachers_in_store
 from prism_ray.shell import command
 from prism_ray.stages import find_stage, stage_names, stage_of
@@ -38,7 +38,6 @@ from prism_ray.wording import first_of
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.dispatch import Dispatcher
-    from prism_ray.orchestrate.display import ProgressDisplay
 
 
 @dataclass(frozen=True)
@@ -114,31 +113,11 @@ def distill(
         ):
             dispatcher.check_networks(asked.facts.class_names, teachers_in_store(config, progress))
             start_seconds = time.monotonic() - started
-            committed, bound = asked.committed, asked.bound
             if not is_alone or lease.followed != holder:  # another driver has worked since they were listed
-                committed, progress = list_commits(files), None
-                bound = bound_scopes(committed)
-            run = _save(asked, files, asked.run_with(shape.num_threads), bound)
-            if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
-                files.replace(layout.DATA_INDEX, asked.index.to_parquet())
-            if asked.plan_is_lost:
-                display.message(
-                    f"{layout.PLAN} was lost; it is written again, because the commits belong to this config"
-                )
-            _warn_of_other_versions(run, display)
-            if progress is None:
-                progress = read_progress(files, run, committed, take_down=ledger.add)
-            for unit_id, problem in progress.damaged.items():
-                if run.plan.has(unit_id):
-                    display.message(f"{unit_id} is done again: {problem}")
-                    revoke(files, unit_id)
-                else:  # only its own config can make it again
-                    display.message(f"{unit_id}, which is not in the present config, is damaged: {problem}")
-            progress.damaged.clear()
+                asked, progress = asked.with_commits(list_commits(files)), None
+            run, progress = begin(asked, files, progress, shape.num_threads, ledger, display.message)
             display.expect(progress)
             before = {name: sums.num_bytes for name, sums in progress.sums.items()}
-            for unit_id in retry_after_store_errors(files):
-                display.message(f"{unit_id} is tried again: it was set aside because of a store error")
             _run_stages(run, files, names, progress, dispatcher)
             used = sum(usage.peak_bytes for usage in dispatcher.actors.usage())
     seconds, peak_bytes = time.monotonic() - started, max(memory.peak_bytes, used)
@@ -147,6 +126,39 @@ def distill(
     return Outcome(
         run, progress, display.stage_seconds, num_bytes, seconds, start_seconds, peak_bytes, hits, loads
     )
+
+
+def begin(
+    asked: Asked,
+    files: StoreFiles,
+    progress: RunProgress | None,
+    num_threads: int,
+    ledger: Ledger,
+    say: Callable[[str], None],
+) -> tuple[Run, RunProgress]:
+    """Write the run into the store, whose lease is held; return it with its progress.
+
+    `progress` is that of the commits of `asked`, if they were read before. Damaged units are set back to
+    pending, and so are those that were set aside because of the store.
+    """
+    run = _save(asked, files, asked.run_with(num_threads), asked.bound)
+    if asked.index is not None and (asked.held is None or not files.exists(layout.DATA_INDEX)):
+        files.replace(layout.DATA_INDEX, asked.index.to_parquet())
+    if asked.plan_is_lost:
+        say(f"{layout.PLAN} was lost; it is written again, because the commits belong to this config")
+    _warn_of_other_versions(run, say)
+    if progress is None:
+        progress = read_progress(files, run, asked.committed, take_down=ledger.add)
+    for unit_id, problem in progress.damaged.items():
+        if run.plan.has(unit_id):
+            say(f"{unit_id} is done again: {problem}")
+            revoke(files, unit_id)
+        else:  # only its own config can make it again
+            say(f"{unit_id}, which is not in the present config, is damaged: {problem}")
+    progress.damaged.clear()
+    for unit_id in retry_after_store_errors(files):
+        say(f"{unit_id} is tried again: it was set aside because of a store error")
+    return run, progress
 
 
 def _save(asked: Asked, files: StoreFiles, run: Run, bound: set[str]) -> Run:
@@ -174,10 +186,10 @@ def _run_stages(
         if not stage.overlaps:
             units = (unit for unit in stage.missing(run.plan, progress.done) if unit.id not in left_out)
             left_out.update(dispatcher.do(run, Ready(units)))
-            _check_none_left_out(files, (stage.name,), left_out)
+            check_none_left_out(files, (stage.name,), left_out)
     overlapping = tuple(stage.name for stage in wanted if stage.overlaps)
     left_out.update(dispatcher.do(run, Flow(run.plan, overlapping, progress.done, left_out)))
-    _check_none_left_out(files, overlapping, left_out)
+    check_none_left_out(files, overlapping, left_out)
 
 
 def _command_for(config: Config, origin: str, name: str) -> str:
@@ -205,18 +217,19 @@ def _check_stages_before(
         before = find_stage(before).after
 
 
-def _warn_of_other_versions(run: Run, display: "ProgressDisplay") -> None:
+def _warn_of_other_versions(run: Run, say: Callable[[str], None]) -> None:
     now = package_versions()
     versions = ((name, old, now.get(name, "none")) for name, old in run.versions.items())
     changed = [f"{name} {old} -> {new}" for name, old, new in versions if old != new]
     if changed:
-        display.message(
+        say(
             f"note: the run was begun with other versions ({', '.join(changed)}); results from now on may "
             "differ in their last bits"
         )
 
 
-def _check_none_left_out(files: StoreFiles, names: Collection[str], left_out: Collection[str]) -> None:
+def check_none_left_out(files: StoreFiles, names: Collection[str], left_out: Collection[str]) -> None:
+    """Raise IncompleteError, with the remedy, if units of the stages `names` were set aside."""
     failed = sorted(unit_id for unit_id in left_out if stage_of(unit_id) in names)
     if not failed:
         return

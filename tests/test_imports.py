@@ -24,6 +24,10 @@ LIGHT_MODULES = [
     "prism_ray.cli",
     "prism_ray.orchestrate.losses",
     "prism_ray.orchestrate.scheduler",
+    "prism_ray.sweep.drive",
+    "prism_ray.sweep.forecast",
+    "prism_ray.sweep.source",
+    "prism_ray.sweep.table",
 ]
 
 

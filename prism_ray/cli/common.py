@@ -4,7 +4,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -59,7 +60,7 @@ class _Group(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         finally:
-            self._is_run = ctx.invoked_subcommand in ("distill", *stage_names())
+            self._is_run = ctx.invoked_subcommand in ("distill", "sweep", *stage_names())
 
 
 def _check_working_directory() -> None:
@@ -105,15 +106,27 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
 def read_config(path: str, overrides: tuple[str, ...], store: str | None) -> Any:
     """Return the config (Config) of a command; print a note for each key that has an old name."""
     from prism_ray.config import load_config
+
+    with notes_printed():
+        return load_config(path, overrides, store)
+
+
+@contextmanager
+def notes_printed() -> Iterator[None]:
+    """Print a note, once, for each key under an old name in the configs that are read meanwhile."""
     from prism_ray.config.renamed import RenamedWarning
 
+    printed = set()
+
     def print_note(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"note: {message}", err=True)
+        if str(message) not in printed:
+            printed.add(str(message))
+            say(f"note: {message}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RenamedWarning)
         warnings.showwarning = print_note
-        return load_config(path, overrides, store)
+        yield
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
@@ -150,7 +163,23 @@ def existing_run(store: str) -> tuple[Any, Any]:
                 f"{store!r} is {kind}, but this command takes a store; give the folder or URL that the key "
                 "`store` of the config names"
             ) from None
+        points = [] if is_file else _points_of_sweep(files)
+        if points:
+            raise UsageError(
+                f"{store!r} is the folder of a sweep, and this command takes one run; give one of its "
+                f"points, for example {files.location}/{points[0]}"
+            ) from None
         raise
+
+
+def _points_of_sweep(folder: Any) -> list[str]:
+    """Return the points of a sweep's folder; none if it is no sweep, or its records are damaged."""
+    from prism_ray.store.sweeps import points_of, read_sweeps
+
+    try:
+        return points_of(read_sweeps(folder))
+    except StoreError:
+        return []
 
 
 def alone_at(files: Any, run: Any) -> Any:

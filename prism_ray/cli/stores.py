@@ -26,18 +26,28 @@ from prism_ray.shell import command
 @store_argument
 @json_option
 def status(store: str, as_json: bool) -> None:
-    """Show the progress of the run in STORE. Needs the store, but no cluster."""
+    """Show the progress of the run in STORE, or of the sweep. Needs the store, but no cluster."""
     from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.cli.sweeps import status_of_sweep
     from prism_ray.run import read_progress
 
+    code = status_of_sweep(store, as_json)
+    if code is not None:
+        sys.exit(code)
     files, run = existing_run(store)
-    summary = summarise(files, run, read_progress(files, run))
+    progress = read_progress(files, run)
+    summary = summarise(files, run, progress)
+    shared = sum(sums.shared_bytes for sums in progress.sums.values())
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
         print_summary(summary, console())
         for unit_id, problem in summary.damaged.items():
             say(f"damaged: {unit_id}: {problem}")
+        if shared:
+            click.echo(
+                f"Shared        {shared:,} of these bytes are in the stores of other points of the sweep"
+            )
         if summary.driver is not None:
             say(f"Driver        {summary.driver}")
         say(f"Verdict: {summary.verdict.text}")

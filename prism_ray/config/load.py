@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -40,6 +40,47 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
     Warns (RenamedWarning) for each key under an old name. Raises ConfigError if the file is missing or not
     YAML, or if a key or value is wrong, and UsageError if it has a URL that cannot be used.
     """
+    values, origin = read_yaml(path)
+    place = None if store is None else Change("store", store, f"--store {store}")
+    return changed_config(values, origin, overrides, (), place)
+
+
+class Change(NamedTuple):
+    """A key of a config that a file, for example a sweep, sets to another value."""
+
+    key: str  # a.b.c
+    value: Any
+    source: str  # what says so, for errors; "" if no user does
+
+
+def changed_config(
+    values: Any, origin: str, overrides: Sequence[str], changes: Sequence[Change], store: Change | None
+) -> Config:
+    """Return the Config of `values` (plain data) with the `--set` options, then `changes`, then `store`.
+
+    Warns and raises as `load_config`; errors name `origin`, the option or the source of the change.
+    """
+    values, notes = _with_new_names(copy.deepcopy(values), origin)
+    sources: dict[str, str] = {}
+    for override in overrides:
+        notes |= _apply_override(values, override, sources)
+    for change in changes:
+        notes |= _set(values, change.key, change.value, change.source, sources)
+    if store is not None:
+        given = values.get("store")
+        values["store"] = {**given, "url": store.value} if isinstance(given, dict) else store.value
+        if store.source:
+            sources["store.url" if isinstance(given, dict) else "store"] = store.source
+    for text in notes.values():
+        warnings.warn(text, RenamedWarning, stacklevel=3)
+    return _check(values, origin, sources)
+
+
+def read_yaml(path: str | Path) -> tuple[Any, str]:
+    """Return the plain data of a YAML file (or URL) that is not checked yet, and its name in errors.
+
+    Raises ConfigError if the file is missing or not YAML, and UsageError if its URL cannot be used.
+    """
     origin = str(path) if is_url(str(path)) else str(Path(path).absolute())
     try:
         text = read_config_text(origin)
@@ -48,17 +89,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
         raise ConfigError(f"{origin}: no such file{similar}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{origin}: cannot be read as text: {error}") from None
-    values, notes = _with_new_names(parse_yaml(text, origin), origin)
-    sources: dict[str, str] = {}
-    for override in overrides:
-        notes |= _apply_override(values, override, sources)
-    if store is not None:
-        given = values.get("store")
-        values["store"] = {**given, "url": store} if isinstance(given, dict) else store
-        sources["store.url" if isinstance(given, dict) else "store"] = f"--store {store}"
-    for text in notes.values():
-        warnings.warn(text, RenamedWarning, stacklevel=2)
-    return _check(values, origin, sources)
+    return parse_yaml(text, origin), origin
 
 
 def parse_config(values: Any, origin: str) -> Config:
@@ -163,17 +194,28 @@ def _refuse_unclear_text(values: Any, where: Where) -> None:
 
 
 def _apply_override(values: dict[str, Any], override: str, sources: dict[str, str]) -> dict[str, str]:
-    """Set the key of one `a.b=c` in `values`, note it in `sources`, and return the notes on old names.
-
-    A number in the key is an index in a list.
-    """
+    """Set the key of one `a.b=c` in `values`; see `_set`."""
     key, equals, text = override.partition("=")
     key = key.strip()
     option = f"--set {key}{equals}{text}"
-    *sections, name = key.split(".")
-    if not equals or not all([*sections, name]):
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"{option}: expected key=value, for example recover.ipc=1")
-    renamed, notes = with_new_names({name: parse_value(text, option)}, option, sections)
+    return _set(values, key, parse_value(text, option), option, sources, f"--set {key}")
+
+
+def _set(
+    values: dict[str, Any], key: str, value: Any, option: str, sources: dict[str, str], begin: str = ""
+) -> dict[str, str]:
+    """Set a key in `values`, note the `option` that says so in `sources`, and return the notes on old names.
+
+    A number in the key is an index in a list. Two options may set a key only if both begin with `begin`.
+    """
+    *sections, name = key.split(".")
+    if not all([*sections, name]):
+        raise ConfigError(
+            f"{option}: {shown(key)} is not a key; write it as section.key, for example recover.ipc"
+        )
+    renamed, notes = with_new_names({name: value}, option, sections)
     ((name, value),) = renamed.items()
     if sections == ["store"] and isinstance(values.get("store"), str):
         values["store"] = {"url": values["store"]}
@@ -199,10 +241,10 @@ def _apply_override(values: dict[str, Any], override: str, sources: dict[str, st
             node = node[index]
     key, written = ".".join([*sections, name]), key
     earlier = sources.setdefault(key, option)
-    if not earlier.startswith(f"--set {written}"):
-        raise ConfigError(
-            f"{earlier} and {option} set one key by its old and its new name; remove the old one"
-        )
+    if earlier != option and not (begin and earlier.startswith(begin)):
+        how = "" if key == written and earlier.startswith(f"--set {key}=") else " by its old and its new name"
+        remedy = "remove the old one" if how else "remove one"
+        raise ConfigError(f"{earlier} and {option} set one key{how}; {remedy}")
     sources[key] = option
     return notes
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from prism_ray.config import Config
+from prism_ray.orchestrate.jobs import JobUnit
 from prism_ray.run import Run
 from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, StoreFiles
@@ -23,6 +24,8 @@ from prism_ray.work.checkpoints import Control
 
 if TYPE_CHECKING:
     from prism_ray.work.worker import Worker
+
+_MAX_WORKERS = 4  # runs of a sweep whose real images an actor keeps
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class WorkerActor:
         torch.backends.cudnn.benchmark = False
         self._device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
         self._files = files
-        self._run: Run | None = None
+        self._workers: dict[str, tuple[Run, Worker]] = {}  # by store, the one used last at the end
         self._making_worker = threading.Lock()  # two units may come at once
         self._controls: dict[str, Control] = {}  # of the units here
         self._is_ending = False
@@ -97,27 +100,40 @@ class WorkerActor:
     def do(self, run: Run, unit: Unit) -> UnitDone | Failure:
         """Do a unit; return its commit, or how it failed."""
         control = self._controls[unit.id] = Control()
+        files, its_unit = (unit.files, unit.unit) if isinstance(unit, JobUnit) else (self._files, unit)
         try:
             if self._is_ending:
                 control.stop.set()
-            worker = self._worker_for(run)
-            finish = self._on_device.submit(worker.begin, unit, control).result()
+            worker = self._worker_for(run, files)
+            finish = self._on_device.submit(worker.begin, its_unit, control).result()
             return UnitDone(finish(), worker.teachers.names, control.num_hits, control.num_loads)
         except Exception as error:
             if "CUDA error" in str(error):
                 os._exit(1)  # the CUDA context is broken; a new process must replace this one
-            return _describe(unit.id, error)
+            return _describe(its_unit.id, error)
         finally:
             del self._controls[unit.id]
 
-    def _worker_for(self, run: Run) -> "Worker":
-        """Return the worker of a run, which keeps its teachers from unit to unit."""
+    def _worker_for(self, run: Run, files: StoreFiles) -> "Worker":
+        """Return the worker of a run, which keeps what it has loaded from unit to unit.
+
+        Of several runs, those used last are kept. All have one cache of teachers.
+        """
         from prism_ray.work.worker import Worker
 
         with self._making_worker:
-            if self._run != run:
-                self._run, self._worker = run, Worker(run, self._files, self._device)
-            return self._worker
+            held = self._workers.pop(files.location, None)
+            if held is None or held[0] != run:
+                cache = (
+                    held[1].teachers
+                    if held
+                    else next((worker.teachers for _, worker in self._workers.values()), None)
+                )
+                held = run, Worker(run, files, self._device, cache)
+            self._workers[files.location] = held
+            if len(self._workers) > _MAX_WORKERS:
+                del self._workers[next(iter(self._workers))]
+            return held[1]
 
     @ray.method(concurrency_group="control")
     def stop(self, unit_id: str | None = None) -> None:

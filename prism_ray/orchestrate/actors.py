@@ -6,7 +6,7 @@ Other modules decide what an actor works on, and what follows when it dies.
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from prism_ray.config import Config
 from prism_ray.errors import OrchestrateError
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone
+from prism_ray.orchestrate.jobs import JobUnit
 from prism_ray.orchestrate.losses import Death
 from prism_ray.orchestrate.nodes import NodeWatch
 from prism_ray.orchestrate.patience import Patience
@@ -50,7 +51,6 @@ class Actors:
     """The actors of a run, by name. They live from stage to stage and keep what they have loaded."""
 
     def __init__(self, config: Config, files: StoreFiles, shape: Shape, actor_class: Any) -> None:
-        self._config = config
         self._settings = config.orchestrate
         self._files = files
         self._shape = shape
@@ -61,6 +61,10 @@ class Actors:
         self._calls: dict[ray.ObjectRef[Any], str] = {}  # all unanswered calls -> actor
         self._num_not_replaced = 0
         self._usage_requested_at = time.monotonic()
+
+    @property
+    def max_actors(self) -> int:
+        return self._shape.max_actors
 
     @property
     def names(self) -> list[str]:
@@ -81,10 +85,16 @@ class Actors:
         self._run = ray.put(run)
         self.patience.note_progress()
 
+    def begin_jobs(self, runs: Mapping[int, Run]) -> None:
+        """Sets the runs, by their number, that the next units belong to."""
+        self._runs = {number: ray.put(run) for number, run in runs.items()}
+        self.patience.note_progress()
+
     def give(self, name: str, unit: Unit) -> None:
         """Gives an actor a unit."""
         actor = self._actors[name]
-        reference = actor.handle.do.remote(self._run, unit)
+        run = self._runs[unit.number] if isinstance(unit, JobUnit) else self._run
+        reference = actor.handle.do.remote(run, unit)
         actor.units[reference] = unit
         self._calls[reference] = name
 
@@ -219,10 +229,10 @@ class Actors:
         self.remove(*self._actors)
 
     def check_networks(
-        self, name: str, class_names: Sequence[str], in_store: Set[str]
+        self, name: str, config: Config, class_names: Sequence[str], in_store: Set[str]
     ) -> Failure | Death | None:
-        """Lets an actor build the config's networks; returns what is wrong with them, or that it died."""
-        call = self._actors[name].handle.check_networks.remote(self._config, class_names, in_store)
+        """Lets an actor build the networks of a config; returns what is wrong with them, or that it died."""
+        call = self._actors[name].handle.check_networks.remote(config, class_names, in_store)
         try:
             problem: Failure | None = ray.get(call, timeout=_ANSWER_TIMEOUT_S)
         except RayActorError as error:

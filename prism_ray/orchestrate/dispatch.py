@@ -5,20 +5,36 @@ pass through here; pixels never do.
 """
 
 import time
-from collections.abc import Callable, Sequence, Set
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import replace
+from typing import Any, Protocol, Self
 
 from prism_ray.config import Config
 from prism_ray.errors import BY_NAME, IncompleteError, OrchestrateError, UsageError
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone, WorkerActor
 from prism_ray.orchestrate.actors import Actors
 from prism_ray.orchestrate.display import Listener
-from prism_ray.orchestrate.losses import Death, Decision, Fate, Losses
+from prism_ray.orchestrate.jobs import Job, JobUnit
+from prism_ray.orchestrate.losses import Attempt, Death, Decision, Fate, Losses
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Ready, Scheduler, Source
 from prism_ray.run import Ledger, Run
 from prism_ray.stages import Unit, stages
 from prism_ray.store import Failure, StoreFiles, record_failure, set_aside
+
+
+class SharedSource(Source, Protocol):
+    """A source of the units of several runs."""
+
+    def set_aside(self, unit: JobUnit) -> None:
+        """The unit failed in all its attempts."""
+
+    def is_over(self, unit: Unit) -> bool:
+        """Return whether the unit's run has ended, so that the unit must not begin."""
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class Dispatcher:
@@ -35,25 +51,31 @@ class Dispatcher:
         actor_class: Any = WorkerActor,
     ) -> None:
         """`check_lease` is called regularly, and may raise to end the work."""
+        self._config = config
         self._settings = config.orchestrate
         self._files = files
         self._listener = listener
         self._check_lease = check_lease
         self._scheduler = Scheduler(Ready(()))
         self._sharing = [stage.name for stage in stages() if stage.shares and shape.num_sharing > 1]
+        self._jobs: dict[int, Job] = {}  # of several runs
+        self._shared: SharedSource | None = None  # the source of their units
         self.actors = Actors(config, files, shape, actor_class)
         self.losses = Losses(self._settings, shape.max_actors * shape.num_sharing)
         self._ledger = ledger
         self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
 
-    def check_networks(self, class_names: Sequence[str], in_store: Set[str]) -> None:
-        """Lets the first actor that starts build the config's networks; raises what is wrong with them.
+    def check_networks(
+        self, class_names: Sequence[str], in_store: Set[str], config: Config | None = None
+    ) -> None:
+        """Lets the first actor that starts build the networks of a config; raises what is wrong with them.
 
-        The files of weights of the teachers `in_store` are not needed.
+        The config is by default that of the dispatcher. The files of weights of the teachers `in_store` are
+        not needed.
         """
         while True:
             name = self._first_actor()
-            problem = self.actors.check_networks(name, class_names, in_store)
+            problem = self.actors.check_networks(name, config or self._config, class_names, in_store)
             if not isinstance(problem, Death):
                 break
             self._take_death(name, problem)
@@ -79,11 +101,33 @@ class Dispatcher:
         Raises the error of a unit that failed because of the user's input, OrchestrateError if actors cannot
         start, keep dying or make no progress, IncompleteError if more units failed than the budget allows.
         """
+        self._only = Job(0, run, self._files, self._listener, self._ledger, self.losses, _raise)
+        self.losses.begin_stage()
+        self.actors.begin_stage(run)
+        self._work_off(source, run.plan.teachers_of)
+        return self._scheduler.set_aside
+
+    def do_jobs(self, jobs: Sequence[Job], source: SharedSource) -> None:
+        """Does all units of several runs that come from `source`, side by side.
+
+        What ends a single run (wrong input, too many failed units) ends only the run that it is about. Raises
+        OrchestrateError as `do`.
+        """
+        self._jobs, self._shared = {job.number: job for job in jobs}, source
+        plans = {job.number: job.run.plan for job in jobs}
+
+        def teachers_of(unit: Unit) -> Iterable[str]:
+            assert isinstance(unit, JobUnit)
+            return plans[unit.number].teachers_of(unit.unit)
+
+        self.losses.begin_stage()
+        self.actors.begin_jobs({job.number: job.run for job in jobs})
+        self._work_off(source, teachers_of)
+
+    def _work_off(self, source: Source, teachers_of: Callable[[Unit], Iterable[str]]) -> None:
         queued = [stage.name for stage in stages() if stage.many]
         factor = self._settings.straggler_factor
-        self._scheduler = Scheduler(source, run.plan.teachers_of, factor, queued, self._sharing)
-        self.actors.begin_stage(run)
-        self.losses.begin_stage()
+        self._scheduler = Scheduler(source, teachers_of, factor, queued, self._sharing)
         for name in self.actors.ready:
             self._introduce(name)
         while not self._scheduler.finished:
@@ -93,7 +137,15 @@ class Dispatcher:
             self._check_lease()
             self._listener.tick()
         self.actors.end_stage()
-        return self._scheduler.set_aside
+
+    def _job_of(self, unit: Unit) -> tuple[Job, Unit]:
+        """Returns the run that a unit belongs to, and the unit as that run knows it."""
+        return (self._jobs[unit.number], unit.unit) if isinstance(unit, JobUnit) else (self._only, unit)
+
+    def _attempt(self, name: str, unit: Unit) -> Attempt | None:
+        """Returns the attempt of an actor at a unit, under the unit's own id."""
+        attempt = self._scheduler.attempt(name, unit.id)
+        return attempt and replace(attempt, unit_id=self._job_of(unit)[1].id)
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +180,8 @@ class Dispatcher:
                 unit = self._scheduler.assign(name, time.monotonic())
                 if unit is not None:
                     self.actors.give(name, unit)
-                    self._listener.began(unit)
+                    job, its_unit = self._job_of(unit)
+                    job.listener.began(its_unit)
                     assigned = True
 
     def _take_answers(self) -> None:
@@ -146,23 +199,24 @@ class Dispatcher:
 
     def _take_result(self, name: str, unit: Unit, result: UnitDone | Failure) -> None:
         self.losses.unit_answered()
-        now = time.monotonic()
+        now, (job, _) = time.monotonic(), self._job_of(unit)
         if isinstance(result, Failure):
-            decision = self.losses.after_failure(result, self._scheduler.attempt(name, unit.id))
+            decision = job.losses.after_failure(result, self._attempt(name, unit))
             self._scheduler.ended(name, unit.id, now, decision.fate)
-            self._carry_out(decision, result)
+            self._carry_out(decision, result, unit)
             return
         self.num_hits += result.num_hits
         self.num_loads += result.num_loads
         others = self._scheduler.done(name, unit.id, now, result.teachers)
         if others is not None:  # no other attempt was first
-            self._ledger.add(result.commit)
-            self._listener.done(result.commit)
+            job.ledger.add(result.commit)
+            job.listener.done(result.commit)
         for other in others or ():
             self.actors.stop_unit(other, unit.id)
 
     def _take_death(self, name: str, death: Death) -> None:
-        attempt = self._scheduler.attempt(name)
+        unit = self._scheduler.running_at(name)
+        attempt = self._attempt(name, unit) if unit is not None else None
         decision = self.losses.after_death(death, attempt)
         self._scheduler.lost(name, decision.fate)
         self.actors.remove(name, replaces=decision.replaces)
@@ -170,16 +224,23 @@ class Dispatcher:
         if attempt is not None:
             host = death.host or "unknown"
             failure = Failure(attempt.unit_id, "ActorDied", death.reason, death.reason, host)
-        self._carry_out(decision, failure)
+        self._carry_out(decision, failure, unit)
 
-    def _carry_out(self, decision: Decision, failure: Failure | None) -> None:
+    def _carry_out(self, decision: Decision, failure: Failure | None, unit: Unit | None) -> None:
         """Records the failure of a unit, if there is one, tells the user, and ends the run on an error."""
-        if failure is not None and decision.fate is not Fate.FREE:
-            record_failure(self._files, failure)
+        job = None if unit is None else self._job_of(unit)[0]
+        if job is not None and failure is not None and decision.fate is not Fate.FREE:
+            record_failure(job.files, failure)
             if decision.fate is Fate.SET_ASIDE:
-                set_aside(self._files, failure)
-            self._listener.failed(failure, again=decision.fate is Fate.COUNTED)
+                set_aside(job.files, failure)
+                if self._shared is not None and isinstance(unit, JobUnit):
+                    self._shared.set_aside(unit)
+            job.listener.failed(failure, again=decision.fate is Fate.COUNTED)
         if decision.message is not None:
             self._listener.message(decision.message)
         if decision.error is not None:
-            raise decision.error
+            if job is None or not isinstance(decision.error, UsageError | IncompleteError):
+                raise decision.error
+            job.fail(decision.error)
+        if self._shared is not None:
+            self._scheduler.discard(self._shared.is_over)

@@ -96,16 +96,17 @@ class ProgressDisplay:
         else:
             print(text, file=self._stream, flush=True)
 
-    def expect(self, progress: RunProgress) -> None:
-        """Set the progress that the display starts from; units that are done from now on are added to it."""
-        self._progress = progress
+    def expect(self, *progresses: RunProgress) -> None:
+        """Set the progress of each run, from which the display starts; see `done` and `count`."""
+        self._progresses = progresses
 
     def began(self, unit: Unit) -> None:
         """A unit was given to an actor."""
         stage = stage_of(unit.id)
         if stage in self._stages:
             return
-        done, total = self._progress.num_done[stage], find_stage(stage).count(self._progress.plan)
+        done = sum(progress.num_done[stage] for progress in self._progresses)
+        total = sum(find_stage(stage).count(progress.plan) for progress in self._progresses)
         self._stages[stage] = _StageWork(done, total)
         if self._bars:
             self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, note="")
@@ -113,11 +114,18 @@ class ProgressDisplay:
             self._line(stage, "started")
 
     def done(self, commit: Commit) -> None:
-        """A unit was committed."""
-        self._progress.add(commit)
+        """A unit of the only run was committed: it is added to the progress."""
+        (progress,) = self._progresses
+        progress.add(commit)
+        self.count(commit)
+
+    def count(self, commit: Commit) -> None:
+        """Count a committed unit that the caller adds to the progress of its run."""
         if "note" in commit.stats:  # of the work function, for people
             self.message(f"{commit.unit}: {commit.stats['note']}")
         stage, _, note = commit.unit.partition("/")
+        if stage not in self._stages:  # nothing has begun yet: a part was taken from another run
+            return
         work = self._stages[stage]
         work.num_done += 1
         work.ended = time.monotonic()
@@ -126,12 +134,15 @@ class ProgressDisplay:
         elif work.num_done == work.num_units:
             self._line(stage, "ended")
 
-    def failed(self, failure: Failure, again: bool) -> None:
-        """An attempt at a unit failed; `again` tells whether there will be another."""
+    def failed(self, failure: Failure, again: bool, prefix: str = "") -> None:
+        """An attempt at a unit failed; `again` tells whether there will be another.
+
+        `prefix` begins the message, to name the run of the unit.
+        """
         self._stages[stage_of(failure.unit_id)].num_failed += 1
         fate = "it will be tried again" if again else "it is set aside"
         first_line = failure.message.strip().partition("\n")[0]
-        self.message(f"{failure.unit_id} failed: {failure.error}: {first_line}; {fate}")
+        self.message(f"{prefix}{failure.unit_id} failed: {failure.error}: {first_line}; {fate}")
 
     def tick(self) -> None:
         """Write a line for each active stage if the interval is over; called regularly."""

@@ -195,6 +195,15 @@ class Scheduler:
             return None
         return Attempt(task.unit.id, task.num_failed, runs_elsewhere=len(task.held_by) > 1)
 
+    def running_at(self, name: str) -> Unit | None:
+        """Return the unit that runs at an actor, None if there is none, or if another attempt was first."""
+        tasks = self._actors.get(name, _Actor()).tasks
+        return tasks[0].unit if tasks and not tasks[0].over else None
+
+    def discard(self, is_over: Callable[[Unit], bool]) -> None:
+        """Forget the units that wait and must not begin any more; those that run are not stopped."""
+        self._window.remove(is_over)
+
     def ended(self, name: str, unit_id: str, now: float, fate: Fate) -> None:
         """The actor's attempt at the unit ended without a commit."""
         task = self._end(name, unit_id, now)

@@ -59,6 +59,16 @@ class Window:
         task.rank = -self._num_returned
         self._returned.append(task)
 
+    def remove(self, is_over: Callable[[Unit], bool]) -> None:
+        """Remove the tasks of units that must not begin any more."""
+        before = len(self._returned) + sum(map(len, self._lines.values()))
+        self._returned = [task for task in self._returned if not is_over(task.unit)]
+        lines = {
+            key: deque(task for task in line if not is_over(task.unit)) for key, line in self._lines.items()
+        }
+        self._lines = {key: line for key, line in lines.items() if line}
+        self._num_added -= before - len(self._returned) - sum(map(len, self._lines.values()))
+
     def take(
         self, loaded: Collection[str], preferred: Collection[str], may_have: Callable[[Task], bool]
     ) -> Task | None:

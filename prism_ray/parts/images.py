@@ -27,6 +27,7 @@ from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit, image_file, image_part
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, PartFile, read_part, write_part
+from prism_ray.store.elsewhere import own_name
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
 
@@ -191,7 +192,7 @@ def read_batch(
         slots = _slots(table, form)
         cells: list[Cell | None] = table["image"].to_pylist()
         if pngs:
-            if [cell and cell["path"] for cell in cells] != [png.name for png in pngs]:
+            if [cell and cell["path"] for cell in cells] != [own_name(png.name) for png in pngs]:
                 raise ValueError("its rows have other PNG files than its commit")
             read = partial(read_part, files, max_bytes=form.max_png_bytes)
             with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:

@@ -32,6 +32,7 @@ from prism_ray.store.commits import (
     read_commit,
     recode_commit,
 )
+from prism_ray.store.elsewhere import is_elsewhere
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
 
@@ -68,7 +69,10 @@ def compact(files: StoreFiles, run: Run, max_bytes: int) -> Iterator[Merged]:
 
 
 def _is_small(commit: Commit, max_bytes: int) -> bool:
-    return len(commit.files) == 1 and commit.num_bytes <= max_bytes and commit.files[0].piece is None
+    """Return whether a unit's file is to be merged; one in another store of the sweep stays there."""
+    if len(commit.files) != 1 or is_elsewhere(commit.files[0].name):
+        return False
+    return commit.num_bytes <= max_bytes and commit.files[0].piece is None
 
 
 def _merge(files: StoreFiles, commits: list[Commit], rows: RowLayout, commit_bytes: dict[str, int]) -> Merged:

@@ -1,6 +1,6 @@
 """Compares the requested config with the store: with the run in it, and with the data that the run used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prism_ray.config import Config
@@ -46,6 +46,10 @@ class Asked:
     weights: dict[str, str]  # teacher -> SHA-256 of its file of weights
     plan_is_lost: bool  # plan.json must be written again; `held` was restored from the commits
 
+    def with_commits(self, committed: dict[str, int]) -> "Asked":
+        """Return the same with the commits as they are now."""
+        return replace(self, committed=committed, bound=bound_scopes(committed))
+
     @property
     def num_threads(self) -> int | None:
         """Threads per actor as the config or the stored run says, None if they are not decided yet."""
@@ -79,11 +83,12 @@ class Asked:
         return self.held is None or not clashes(self.held.scopes, self.run.scopes, self.bound)
 
 
-def match(config: Config, files: StoreFiles, origin: str) -> Asked:
+def match(config: Config, files: StoreFiles, origin: str, known: FolderIndex | None = None) -> Asked:
     """Compare a requested config with the run in the store and with the data; write nothing.
 
-    `origin` names the config in errors. Raises UsageError if config and data do not fit or a newer version
-    made the store, and StoreError if the store is damaged.
+    `known` is the listing of the image folder if another new run has just made it. `origin` names the config
+    in errors. Raises UsageError if config and data do not fit or a newer version made the store, and
+    StoreError if the store is damaged.
 
     >>> match(config, files, "config.yaml").fits
     True
@@ -98,7 +103,11 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
             lost = error
     if held is not None:
         check_resumable(files, held)
-    index, changes = _folder_index(config, files, held, lost is not None)
+    index: FolderIndex | None
+    if known is not None and held is None and lost is None:
+        index, changes = known, Changes()
+    else:
+        index, changes = _folder_index(config, files, held, lost is not None)
     data = open_data(config.data, index)
     facts = data.facts()
     check_config(config, facts, origin)

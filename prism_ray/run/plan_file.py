@@ -111,13 +111,14 @@ class Run:
         return plan_version(self.scopes)
 
     @cached_property
-    def _fingerprints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each scope."""
         return {scope: fingerprint(inputs) for scope, inputs in self.scopes.items()}
 
     def fingerprint_of(self, unit_id: str) -> str:
         """Return the fingerprint in the commit of a unit; raises StoreError if there is no such unit."""
         try:
-            return self._fingerprints[scope_of(unit_id)]
+            return self.fingerprints[scope_of(unit_id)]
         except KeyError:
             raise StoreError(f"{unit_id} is not a unit of this run, nor of an earlier config of it") from None
 
@@ -315,7 +316,7 @@ def _check(run: Run) -> None:
             raise ValueError(f"scopes.{name} lacks its settings, or a scope that it needs")
     for name, inputs in scopes.items():
         for need, expected in inputs["needs"].items():
-            if run._fingerprints[need] != expected:
+            if run.fingerprints[need] != expected:
                 raise ValueError(
                     f"scopes.{name} needs another scopes.{need} than the stored one: it was edited"
                 )

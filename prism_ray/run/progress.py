@@ -14,6 +14,7 @@ from prism_ray.run.ledger import Entry, is_listed, read_ledger
 from prism_ray.run.plan_file import Run
 from prism_ray.stages import scope_of, stage_of, stages
 from prism_ray.store.commits import Commit, PartFile, find_damage, list_commits, read_commit, sha256_of_file
+from prism_ray.store.elsewhere import is_elsewhere
 from prism_ray.store.files import StoreFiles
 
 _DONE = -1  # replaces the size of a commit that counts
@@ -39,11 +40,13 @@ class Sums:
     seconds: float = 0.0  # that actors were busy with its units
     num_bytes: int = 0  # of the units' files
     num_rows: int = 0
+    shared_bytes: int = 0  # of those files that are in other stores of a sweep
 
     def add(self, entry: Entry) -> None:
         self.seconds += entry.seconds
         self.num_bytes += entry.num_bytes
         self.num_rows += entry.num_rows
+        self.shared_bytes += entry.num_bytes if any(map(is_elsewhere, entry.names)) else 0
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """The files of a store, local or remote through fsspec. Each is created once, as a whole, and never changed.
 
-A name never leads out of the store. A symbolic link in a local store may: what it leads to is read, but
-nothing is written or deleted there.
+A name never leads out of the store, except that elsewhere/<store>/<part> is a part of another store of the
+same sweep (elsewhere.py). A symbolic link in a local store may: what it leads to is read. Nothing is written
+or deleted at either.
 """
 
 import errno
@@ -11,6 +12,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
@@ -18,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from prism_ray.errors import StoreError, UsageError
 from prism_ray.locations import STORE_SCHEMES, absolute, check_location, file_system, is_url
 from prism_ray.store import layout
+from prism_ray.store.elsewhere import SWEEP_RECORDS, is_elsewhere, no_sweep, path_beside
 from prism_ray.store.remedy import missing
 from prism_ray.store.retries import Result, with_retries
 
@@ -59,7 +62,28 @@ class StoreFiles:
         is_inside = posixpath.normpath(name) == name != "." and not name.startswith(("/", ".."))
         if not is_inside or "\\" in name or not name.isprintable():
             raise StoreError(f"{self.location}: {name!r} is not a name inside the store")
+        if is_elsewhere(name):
+            return f"{self._sweep_folder}/{path_beside(self.location, name)}"
         return f"{self._root}/{name}"
+
+    @cached_property
+    def _sweep_folder(self) -> str:
+        """The path of the folder of the sweep that this store is a point of.
+
+        Raises StoreError if the folder above the store is not that of a sweep: then nothing beside the store
+        is meant for it.
+        """
+        above = os.path.realpath(self._root) if self.is_local else self._root
+        folder = above.rpartition("/")[0]
+        with self._store_errors(layout.ELSEWHERE, "looked up"):
+            records = f"{folder}/{SWEEP_RECORDS}"
+            if self.is_local:
+                is_sweep = os.path.isdir(records)
+            else:
+                is_sweep = bool(with_retries(lambda: self._fs.exists(records)))
+        if not is_sweep:
+            raise no_sweep(self.location)
+        return folder
 
     @contextmanager
     def _store_errors(self, name: str, done: str, remedy: str = "") -> Iterator[None]:
@@ -74,8 +98,12 @@ class StoreFiles:
     def _path_inside(self, name: str) -> str:
         """Return the path of a file to be written or deleted.
 
-        Raises StoreError if a symbolic link on the way to it leads out of the store.
+        Raises StoreError if the name, or a symbolic link on the way to it, leads out of the store.
         """
+        if is_elsewhere(name):
+            raise StoreError(
+                f"{self.location}/{name} is a file of another store; nothing is written or deleted there"
+            )
         path = self.path(name)
         if self.is_local:
             folder, root = os.path.realpath(os.path.dirname(path)), os.path.realpath(self._root)

@@ -9,6 +9,7 @@ from prism_ray.errors import StoreError
 from prism_ray.store import layout
 from prism_ray.store.commits import list_commits, read_commit
 from prism_ray.store.files import StoreFiles
+from prism_ray.store.sweeps import lent_parts
 
 
 class Orphan(NamedTuple):
@@ -21,11 +22,12 @@ class Orphan(NamedTuple):
 def find_orphans(files: StoreFiles, older_than_s: float) -> Iterator[Orphan]:
     """Yield the files that are not needed and were last written at least `older_than_s` seconds ago.
 
-    Checkpoints of units without a commit are needed. Raises StoreError if a commit is damaged, because the
-    files that it named are then unknown.
+    Checkpoints of units without a commit are needed, and so are parts that other points of a sweep use.
+    Raises StoreError if a commit is damaged, there or here, because the files that it named are then unknown.
     """
     committed = list_commits(files)
     named = {part.name for unit_id in committed for part in read_commit(files, unit_id).files}
+    named.update(lent_parts(files))
     done = {layout.checkpoint(unit_id) for unit_id in committed}
     latest = time.time() - older_than_s
     for folder in (*layout.part_folders(), layout.WIP):

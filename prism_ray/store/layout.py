@@ -18,6 +18,7 @@ RUN/
   aside/<stage>/...json                     units that failed too often and are left out until `retry`
   lease/<n>.json                            the active driver, or the last one
   report/sheet.png                          the contact sheet of `show`
+  elsewhere/<point>/<part>                  no file here, but a part of another point of a sweep
   wip/                                      incomplete files, and checkpoints of units in progress; safe to
                                             delete when no run is active
 """
@@ -34,6 +35,7 @@ FAILURES = "failures"
 ASIDE = "aside"
 LEASES = "lease"
 WIP = "wip"
+ELSEWHERE = "elsewhere"
 CHECKPOINT_SUFFIX = ".safetensors"
 
 

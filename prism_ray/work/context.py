@@ -37,12 +37,14 @@ Finish = Callable[[], Work]
 class WorkContext:
     """One run on one device."""
 
-    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
+    def __init__(
+        self, run: Run, files: StoreFiles, device: torch.device, teachers: TeacherCache | None = None
+    ) -> None:
         self.run, self.config, self.plan = run, run.config, run.plan
         self.files = files
         self.device = device
         self.control = Control()  # of the unit that has the device
-        self.teachers = TeacherCache(run.config.orchestrate.teacher_cache_gib * 2**30)
+        self.teachers = teachers or TeacherCache(run.config.orchestrate.teacher_cache_gib * 2**30)
         self._squeezed: dict[str, Commit] = {}
         self.references: dict[str, dict[str, LayerReference]] = {}  # teacher -> layers, over all real images
 
@@ -72,7 +74,9 @@ class WorkContext:
 
     def teacher(self, name: str) -> Teacher:
         """Return a teacher of the pool, from memory if it was used before."""
-        return self.teachers.get(name, lambda: self._load_teacher(name))
+        commit = self.squeeze_commit(name)
+        weights = f"{commit.fingerprint} {' '.join(part.sha256 for part in commit.files)}"
+        return self.teachers.get(name, lambda: self._load_teacher(name), weights)
 
     def _load_teacher(self, name: str) -> Teacher:
         commit = self.squeeze_commit(name)

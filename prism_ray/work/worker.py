@@ -27,8 +27,11 @@ _OF_THE_UNIT = (EngineError, RuntimeError, ValueError, TypeError, LookupError, A
 class Worker:
     """Does units of one run."""
 
-    def __init__(self, run: Run, files: StoreFiles, device: torch.device) -> None:
-        self._context = WorkContext(run, files, device)
+    def __init__(
+        self, run: Run, files: StoreFiles, device: torch.device, teachers: TeacherCache | None = None
+    ) -> None:
+        """`teachers` is the cache of the device, if another run has loaded some there."""
+        self._context = WorkContext(run, files, device, teachers)
 
     @property
     def teachers(self) -> TeacherCache:

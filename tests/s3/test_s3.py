@@ -16,8 +16,10 @@ from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_batch, write_images
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit
-from prism_ray.store import PartFile, read_commit, write_commit, write_part
+from prism_ray.store import PartFile, read_commit, read_part, revoke, write_commit, write_part
 from prism_ray.store.commits import Commit, list_commits
+from prism_ray.store.elsewhere import name_elsewhere
+from prism_ray.store.sweeps import SweepRecord, lent_parts, read_sweeps, write_sweep
 from tests.s3.reach import ServerStart, fresh
 from tests.stores import committed, parts
 
@@ -109,6 +111,27 @@ def test_png_files_are_written_and_read_whatever_the_service_answers(start_serve
 
 
 @pytest.mark.ray
+def test_points_of_a_sweep_share_parts_by_reference(start_server: ServerStart) -> None:
+    """Catches sharing that needs links, a sweep's folder that is not seen, and writes to another point."""
+    start_server()
+    folder, one, other = (fresh(f"s3://bucket/all{name}") for name in ("", "/s.a", "/s.b"))
+    part = write_part(one, lambda attempt: f"teachers/a/weights-{attempt}.safetensors", b"weights")
+    name = name_elsewhere("s.a", part.name)
+    with pytest.raises(StoreError, match="the folder above it is no sweep"):
+        other.size(name)
+    write_sweep(folder, SweepRecord("s", {"s.a": {"seed": 0}, "s.b": {"seed": 1}}))
+    assert read_sweeps(folder)["s"].points["s.b"] == {"seed": 1}
+    shared = PartFile(name, part.num_bytes, part.sha256)
+    write_commit(other, Commit("squeeze/a", "f", (shared,), {}, 1.0, "here", "now"))
+    assert read_part(other, read_commit(other, "squeeze/a").files[0]) == b"weights"
+    assert list(other.list("elsewhere/s.a/teachers")) == [(name, 7)]
+    assert list(lent_parts(one)) == [part.name]
+    with pytest.raises(StoreError, match="nothing is written or deleted there"):
+        other.delete(name)
+    revoke(other, "squeeze/a")
+    assert one.read(part.name) == b"weights"
+
+
 def test_the_digits_job_on_s3_makes_the_same_bytes(
     start_server: ServerStart,
     cli: Run,
