@@ -10,7 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
 from prism_ray.analyze.results import Results, number_text, spread
-from prism_ray.config.resolve import CONTROL
+from prism_ray.config.resolve import CONTROL, FULL_DATA
 from prism_ray.config.text import shown
 from prism_ray.errors import UsageError
 from prism_ray.plan.fingerprint import differences, run_scopes
@@ -41,6 +41,8 @@ class ComparedRow:
     verified: dict[str, float]  # verifier -> share of the images it classifies correctly, mean over the runs
     mean: float  # of `run_means`
     spread: float | None  # sample standard deviation over the runs
+    student_spread: float | None  # the same over the students of a run, mean over the runs
+    test_error: float | None  # standard error that the number of test images allows by itself
     mean_difference: float | None
     difference_spread: float | None
 
@@ -166,7 +168,10 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
 
     Raises UsageError if the runs do not have the same rows, or none of the baseline.
     """
-    tables = [{(row.image_set, row.evaluation): row for row in run.rows} for run in runs]
+    tables = [
+        {(row.image_set, row.evaluation): row for row in run.rows if row.image_set != FULL_DATA}
+        for run in runs
+    ]
     keys = list(tables[0])
     if any(table.keys() != tables[0].keys() for table in tables):
         raise UsageError(
@@ -205,6 +210,8 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
                 },
                 mean=statistics.fmean(means),
                 spread=spread(means),
+                student_spread=_mean([table[name, evaluation].spread for table in tables]),
+                test_error=replace(row, accuracies=means).test_error,
                 mean_difference=_mean(differences),
                 difference_spread=spread(differences),
             )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from prism_ray.config import Config
+from prism_ray.config import Config, with_controls
 from prism_ray.data import (
     Changes,
     DataFacts,
@@ -35,7 +35,7 @@ _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
 class Asked:
     """A requested config, its data, and the run in the store if that has committed units."""
 
-    config: Config
+    config: Config  # with its controls
     facts: DataFacts
     data: RealImages
     index: FolderIndex | None  # of an image folder
@@ -98,6 +98,7 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
             lost = error
     if held is not None:
         check_resumable(files, held)
+    config = with_controls(config, held.config if held else None, origin)
     index, changes = _folder_index(config, files, held, lost is not None)
     data = open_data(config.data, index)
     facts = data.facts()
