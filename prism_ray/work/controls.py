@@ -59,7 +59,8 @@ def labels_of_whole_images(context: WorkContext, labellers: Sequence[GroupLabell
     schema = pa.schema(encoding.fields(num_classes))
     table = pa.Table.from_arrays(encoding.encode(labels.logits), schema=schema)
     decoded = encoding.decode(table, num_classes)
-    return lambda epoch: EpochLabels(epoch, labels.views, decoded.logits, decoded.kept)
+    logits = decoded.logits.copy()  # Arrow's own memory is read-only
+    return lambda epoch: EpochLabels(epoch, labels.views, logits, decoded.kept)
 
 
 def _without_logits(views: Views, epoch: int) -> EpochLabels:

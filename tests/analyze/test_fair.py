@@ -124,7 +124,7 @@ def test_the_table_has_controls_and_references_side_by_side() -> None:
     )
     assert table.rows == (
         ("prism", "60.0 (+10.0)", "30.0 (-5.0)", "48.0 (-2.0)", "17.5", "28.6"),
-        ("random-real", "50.0", "35.0", "50.0", "16.6", "26.9"),
+        ("random-real", "50.0", "35.0", "50.0", "16.7", "26.9"),
         ("full data (all real images)", "-", "90.0", "-", "-", "-"),
         ("chance", "10.0", "10.0", "10.0", "-", "-"),
     )
@@ -133,7 +133,7 @@ def test_the_table_has_controls_and_references_side_by_side() -> None:
 
 
 def test_students_of_several_architectures_are_columns() -> None:
-    """Catches architectures in a list below each other, and a set that one of them lacks taken for another."""
+    """Catches architectures in a list below each other, and a set that one lacks taken for another."""
     evaluations = {"small": {}, "large": {"student": {"arch": "timm:y"}, "image_sets": ["prism"]}}
     run = run_of((), evaluations)
     accuracies = {("prism", "small"): 0.6, ("random-real", "small"): 0.5, ("prism", "large"): 0.7}
@@ -150,8 +150,8 @@ def test_what_is_missing_names_the_key() -> None:
     """Catches a comparison without controls that nobody tells of."""
     assert missing_controls(run_of().config) == ""
     assert missing_controls(run_of(("hard-labels",)).config) == (
-        "Not trained: the controls no-augmentation (for ARS), full-data (for LRS); evaluate.controls adds them "
-        "to this run."
+        "Not trained: the controls no-augmentation (for ARS), full-data (for LRS); evaluate.controls adds "
+        "them to this run."
     )
     evaluations = {"one": {}, "two": {"student": {"arch": "timm:y"}, "controls": ["hard-labels"]}}
     text = missing_controls(run_of(ALL, evaluations).config)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results, TeacherFigures
 from prism_ray.analyze.verdict import Observed, Verdict, interval, judge, t_quantile
-from prism_ray.config import parse_config
+from prism_ray.config import parse_config, with_controls
 from prism_ray.data import DataFacts
 from prism_ray.run import Run, new_run
 
@@ -263,3 +263,42 @@ def test_runs_are_paired_by_their_means() -> None:
     assert gain.interval == pytest.approx((statistics.fmean(means) - half, statistics.fmean(means) + half))
     assert "over 3 pairs of runs)" in found.text
     assert "one run" not in found.text
+
+
+def with_hard_labels(soft: dict[str, tuple[float, ...]], hard: dict[str, tuple[float, ...]]) -> Verdict:
+    """Judge a run whose config names the control hard-labels."""
+    run = run_of(PAIR)
+    run = new_run(with_controls(run.config, None, "test"), run.facts, 1)
+    rows = observed(soft).results.rows
+    rows += observed(hard, evaluation="student-hard-labels", labels="hard").results.rows
+    both = observed(soft)
+    return judge(run, [Observed(Results(rows, both.results.image_sets), both.teachers)])
+
+
+SURE = {"prism": (0.61, 0.66, 0.60), "random-real": (0.50, 0.57, 0.52)}
+
+
+def test_a_gain_that_hard_labels_do_not_show_is_told_as_such() -> None:
+    """A gain of the labels sold as one of the images."""
+    found = with_hard_labels(SURE, {"prism": (0.31, 0.30, 0.32), "random-real": (0.32, 0.30, 0.31)})
+    lead = "With hard labels in place of the soft ones, prism is"
+    assert f"{lead} level with random real images (31.0 against 31.0 %;" in found.text
+    assert "So it is not shown that the images of prism gain without the soft labels." in found.text
+    (gain,) = found.to_json()["hard_label_gains"]
+    assert (gain["evaluation"], gain["level"]) == ("student-hard-labels", "level")
+
+
+def test_a_gain_that_hard_labels_show_too_stands() -> None:
+    """A gain of the images doubted because hard labels were tested."""
+    found = with_hard_labels(SURE, {"prism": (0.41, 0.46, 0.40), "random-real": (0.30, 0.37, 0.32)})
+    assert (
+        "With hard labels in place of the soft ones, prism is 9.3 points above random real im" in found.text
+    )
+    assert "not shown" not in found.text
+
+
+def test_hard_labels_count_only_when_all_their_students_are_trained() -> None:
+    """A gain over a control of which one student is trained."""
+    found = with_hard_labels(SURE, {"prism": (0.41, 0.46, 0.40), "random-real": (0.30,)})
+    assert "hard labels" not in found.text
+    assert found.hard_label_gains == ()
