@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
 from prism_ray.analyze.results import Results, number_text, spread
+from prism_ray.config.controls import control_names
 from prism_ray.config.resolve import CONTROL, FULL_DATA
 from prism_ray.config.text import shown
 from prism_ray.errors import UsageError
@@ -89,7 +90,8 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
 def _unlike(one: Run, other: Run, one_store: str, other_store: str) -> list[str]:
     """Return a line for each setting that two runs do not share, each only once.
 
-    Image sets and evaluations that the present config of a run does not name may be missing in the other run.
+    Image sets and evaluations that the present config of a run does not name may be missing in the other run,
+    and so may controls: a run of an earlier version has none.
     """
     own, others, lines = _settings(one), _settings(other), []
     for scope in [scope for scope in own if scope not in others and scope in _present(one)]:
@@ -120,7 +122,14 @@ def _title(scope: str, own: Mapping[str, Any], others: Mapping[str, Any]) -> str
 
 
 def _present(run: Run) -> set[str]:
-    return set(run_scopes(run.config, run.facts, run.num_threads, run.weights))
+    """Return the scopes of the present config, without those of controls."""
+    controls = control_names(run.config.evaluations)
+    scopes = run_scopes(run.config, run.facts, run.num_threads, run.weights)
+    return {
+        scope
+        for scope in scopes
+        if not (scope.startswith("evaluate/") and scope.rpartition("/")[2] in controls)
+    }
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -70,6 +70,13 @@ def find_control(evaluations: Mapping[str, EvaluateConfig], name: str, control: 
     return next(found, None)
 
 
+def control_names(evaluations: Mapping[str, EvaluateConfig]) -> set[str]:
+    """Return the names of the evaluations that are controls of another one."""
+    main = [name for name, each in evaluations.items() if is_main(each)]
+    found = (find_control(evaluations, name, control) for name in main for control in CONTROLS)
+    return {name for name in found if name is not None}
+
+
 def is_main(evaluation: EvaluateConfig) -> bool:
     """Return whether an evaluation can have all controls: soft labels, augmented views of image sets."""
     return evaluation.labels == "soft" and evaluation.augment and evaluation.train_on == "image-sets"
