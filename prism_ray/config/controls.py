@@ -39,8 +39,10 @@ def with_controls(config: Config, held: Config | None, origin: str) -> Config:
     >>> list(with_controls(config, None, "config.yaml").evaluations)
     ['student', 'student-hard-labels']
     """
-    evaluations = dict(config.evaluations)
+    evaluations, controls = dict(config.evaluations), control_names(config.evaluations)
     for name, evaluation in config.evaluations.items():
+        if name in controls:  # which have none of their own
+            continue
         wanted = evaluation.controls
         if wanted is None:
             wanted = _default(name, evaluation, held)

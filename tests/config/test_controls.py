@@ -65,6 +65,8 @@ def test_an_evaluation_that_a_user_has_named_is_a_control_too() -> None:
     """Catches students that are trained twice, because the user gave a hard-label evaluation another name."""
     config = config_of({"student": {}, "hard": {"labels": "hard", "num_students": 1, "loss": "kl"}})
     assert list(added(config)) == ["student", "hard"]
+    config = config_of({"student": {}, "hard": {"labels": "hard"}}, controls=["no-augmentation", "full-data"])
+    assert list(added(config)) == ["student", "hard", "student-no-augmentation", "student-full-data"]
     assert find_control(config.evaluations, "student", "hard-labels") == "hard"
     assert find_control(config.evaluations, "student", "full-data") is None
 
