@@ -5,7 +5,6 @@ runs. The intervals are Student's t for a confidence of 95 %. They do not cover 
 which all students share. Within one run they do not cover the choice of the real images either.
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from prism_ray.analyze.compare import comparable_results
 from prism_ray.analyze.fair import control_of, fair_figures
+from prism_ray.analyze.intervals import interval
 from prism_ray.analyze.results import (
     ResultRow,
     Results,
@@ -31,9 +31,6 @@ _MAX_NAMED = 3  # image sets with a sentence of their own; of more, the best and
 _LEVEL = 0.01  # a difference up to one point that is not sure either way is called level
 _NEAR_CHANCE = 0.1  # share of the way from chance to 100 %
 _NEAR_TEACHERS = 0.02
-
-# Two-sided quantiles of Student's t for 95 %, for 1 to 9 degrees of freedom.
-_T_95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
 
 Level = Literal["above", "level", "BELOW"]
 
@@ -133,31 +130,6 @@ def judge(run: Run, runs: Sequence[Observed]) -> Verdict:
     ]
     text = " ".join(filter(None, sentences))
     return Verdict(text, tuple(gains), tuple(hard_gains), chance, reach, teachers)
-
-
-def interval(differences: Sequence[float], step: float = 0.0) -> tuple[float, float] | None:
-    """Return the interval of the mean difference for a confidence of 95 %, None for a single difference.
-
-    `step` is the smallest difference that can be seen: 1 / number of test images. The spread is at least
-    that, because two students can agree to the image by chance.
-    """
-    if len(differences) < 2:
-        return None
-    spread = max(statistics.stdev(differences), step)
-    half = t_quantile(len(differences) - 1) * spread / math.sqrt(len(differences))
-    mean = statistics.fmean(differences)
-    return mean - half, mean + half
-
-
-def t_quantile(degrees: int) -> float:
-    """Return the two-sided 95 % quantile of Student's t with `degrees` of freedom.
-
-    Above the table it is the expansion of Cornish and Fisher around the normal quantile z.
-    """
-    if degrees <= len(_T_95):
-        return _T_95[degrees - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def _compared_sets(
