@@ -5,7 +5,7 @@ their own, so that all that follows (plan, fingerprints, tables) knows evaluatio
 controls that it was begun with: a store of a version without controls stays complete.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from prism_ray.config.labels import Control, EvaluateConfig
 from prism_ray.config.run import Config
@@ -60,6 +60,24 @@ def with_controls(config: Config, held: Config | None, origin: str) -> Config:
             evaluations[own] = derived
     decided = {name: each.model_copy(update={"controls": ()}) for name, each in evaluations.items()}
     return config.model_copy(update={"evaluations": decided})
+
+
+def with_finished_controls(config: Config, finished: Collection[str], origin: str) -> Config:
+    """Return the config with those controls of which a student is finished: of a run that lost its plan.json.
+
+    `finished` are the names of evaluations. Raises ConfigError as `with_controls` does.
+    """
+    all_of = {
+        name: each.model_copy(update={"controls": CONTROLS if each.controls is None else each.controls})
+        for name, each in config.evaluations.items()
+    }
+    full = with_controls(config.model_copy(update={"evaluations": all_of}), None, origin)
+    found = {
+        name: each
+        for name, each in full.evaluations.items()
+        if name in config.evaluations or name in finished
+    }
+    return config.model_copy(update={"evaluations": found})
 
 
 def find_control(evaluations: Mapping[str, EvaluateConfig], name: str, control: Control) -> str | None:

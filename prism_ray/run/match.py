@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from prism_ray.config import Config, with_controls
+from prism_ray.config.controls import with_finished_controls
 from prism_ray.data import (
     Changes,
     DataFacts,
@@ -98,7 +99,11 @@ def match(config: Config, files: StoreFiles, origin: str) -> Asked:
             lost = error
     if held is not None:
         check_resumable(files, held)
-    config = with_controls(config, held.config if held else None, origin)
+    begun = held.config if held is not None else None
+    if lost is not None:
+        finished = {scope.rpartition("/")[2] for scope in bound if scope.startswith("evaluate/")}
+        begun = with_finished_controls(config, finished, origin)
+    config = with_controls(config, begun, origin)
     index, changes = _folder_index(config, files, held, lost is not None)
     data = open_data(config.data, index)
     facts = data.facts()

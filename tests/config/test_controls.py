@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from prism_ray.config import Config, parse_config, with_controls
-from prism_ray.config.controls import find_control
+from prism_ray.config.controls import find_control, with_finished_controls
 from prism_ray.errors import ConfigError
 
 VALUES: dict[str, Any] = {
@@ -106,3 +106,11 @@ def test_the_full_data_needs_hard_labels_and_no_image_sets() -> None:
         config_of(train_on="full-data")
     with pytest.raises(ConfigError, match="leave it out"):
         config_of({"full": {"train_on": "full-data", "labels": "hard", "image_sets": ["distilled"]}})
+
+
+def test_a_run_that_lost_its_plan_has_the_controls_that_are_finished() -> None:
+    """Catches finished students whose evaluation no config names any more."""
+    config = config_of()
+    begun = with_finished_controls(config, {"student", "student-full-data"}, "test")
+    assert list(added(config, begun)) == ["student", "student-full-data"]
+    assert list(added(config, with_finished_controls(config, {"student"}, "test"))) == ["student"]

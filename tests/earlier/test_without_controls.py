@@ -10,7 +10,7 @@ import pytest
 
 from prism_ray.config import load_config
 from prism_ray.run import match
-from prism_ray.store import StoreFiles
+from prism_ray.store import StoreFiles, layout
 from tests.stores import committed
 
 FOLDER = Path(__file__).parent
@@ -59,3 +59,11 @@ def test_controls_are_added_to_it_on_request(store: Path) -> None:
         ),
         *(f"evaluate/full-data/student-full-data/s00{k}" for k in (0, 1)),
     }
+
+
+def test_it_stays_complete_when_its_plan_is_lost(store: Path) -> None:
+    """Catches a default that adds students to a finished run, because nothing tells how it was begun."""
+    (store / layout.PLAN).unlink()
+    asked = match(load_config(CONFIG, store=str(store)), StoreFiles(str(store)), str(CONFIG))
+    assert asked.plan_is_lost
+    assert set(asked.run.plan.unit_ids("evaluate")) <= set(committed(store))
