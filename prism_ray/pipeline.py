@@ -74,6 +74,7 @@ def distill(
     holder = read_holder(files)
     is_alone = holder is None or holder.is_gone
     asked = match(config, files, origin)
+    config = asked.config
     ledger = Ledger(files)
     progress, held = None, asked.held
     if held is not None:

@@ -40,6 +40,7 @@ SMALL_OVERRIDES = (
     "relabel.epochs_per_unit=3",
     "relabel.images_per_group=20",
     "evaluate.num_students=1",
+    "evaluate.controls=[]",
     "orchestrate.actors=1",  # an actor's start is most of the time
     "orchestrate.threads_per_actor=1",
 )

@@ -10,7 +10,8 @@ from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
 from prism_ray.analyze.results import Results, number_text, spread
-from prism_ray.config.resolve import CONTROL
+from prism_ray.config.controls import control_names
+from prism_ray.config.resolve import CONTROL, FULL_DATA
 from prism_ray.config.text import shown
 from prism_ray.errors import UsageError
 from prism_ray.plan.fingerprint import differences, run_scopes
@@ -41,6 +42,8 @@ class ComparedRow:
     verified: dict[str, float]  # verifier -> share of the images it classifies correctly, mean over the runs
     mean: float  # of `run_means`
     spread: float | None  # sample standard deviation over the runs
+    student_spread: float | None  # the same over the students of a run, mean over the runs
+    test_error: float | None  # standard error that the number of test images allows by itself
     mean_difference: float | None
     difference_spread: float | None
 
@@ -87,7 +90,8 @@ def check_comparable(runs: Mapping[str, tuple[Run, RunProgress]]) -> None:
 def _unlike(one: Run, other: Run, one_store: str, other_store: str) -> list[str]:
     """Return a line for each setting that two runs do not share, each only once.
 
-    Image sets and evaluations that the present config of a run does not name may be missing in the other run.
+    Image sets and evaluations that the present config of a run does not name may be missing in the other run,
+    and so may controls: a run of an earlier version has none.
     """
     own, others, lines = _settings(one), _settings(other), []
     for scope in [scope for scope in own if scope not in others and scope in _present(one)]:
@@ -118,7 +122,14 @@ def _title(scope: str, own: Mapping[str, Any], others: Mapping[str, Any]) -> str
 
 
 def _present(run: Run) -> set[str]:
-    return set(run_scopes(run.config, run.facts, run.num_threads, run.weights))
+    """Return the scopes of the present config, without those of controls."""
+    controls = control_names(run.config.evaluations)
+    scopes = run_scopes(run.config, run.facts, run.num_threads, run.weights)
+    return {
+        scope
+        for scope in scopes
+        if not (scope.startswith("evaluate/") and scope.rpartition("/")[2] in controls)
+    }
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -166,7 +177,10 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
 
     Raises UsageError if the runs do not have the same rows, or none of the baseline.
     """
-    tables = [{(row.image_set, row.evaluation): row for row in run.rows} for run in runs]
+    tables = [
+        {(row.image_set, row.evaluation): row for row in run.rows if row.image_set != FULL_DATA}
+        for run in runs
+    ]
     keys = list(tables[0])
     if any(table.keys() != tables[0].keys() for table in tables):
         raise UsageError(
@@ -205,6 +219,8 @@ def compare(runs: Sequence[Results], baseline: str) -> Comparison:
                 },
                 mean=statistics.fmean(means),
                 spread=spread(means),
+                student_spread=_mean([table[name, evaluation].spread for table in tables]),
+                test_error=replace(row, accuracies=means).test_error,
                 mean_difference=_mean(differences),
                 difference_spread=spread(differences),
             )

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from prism_ray.analyze.fair import missing_controls
 from prism_ray.config import Config
 from prism_ray.data import RealImages, Split
 from prism_ray.parts.forecast import forecast_label_bytes
@@ -68,6 +69,7 @@ class Preview:
     batches: tuple[RecoverUnit, ...]  # the first ones
     store: str
     store_state: str
+    missing_controls: str  # a sentence; "" if none
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`; a draw as the names of its teachers, of each batch the first."""
@@ -85,6 +87,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
     config = with_absolute_paths(config, origin)
     files = StoreFiles(config.store_url)
     asked = match(config, files, origin)
+    config = asked.config
     check_fits(asked, files)
     progress = read_progress(files, asked.run, asked.committed) if asked.held else None
     still_needed = 0
@@ -107,6 +110,7 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
         batches=tuple(islice(recover.STAGE.units(plan), max_batches)),
         store=files.location,
         store_state=_state(files, progress),
+        missing_controls=missing_controls(config),
     )
 
 
@@ -170,6 +174,10 @@ def print_preview(figures: Preview, console: Console, show_all: bool = False) ->
         console.print(f"Free space      {figures.free_bytes:,}; still needed {figures.missing_bytes:,}")
     for stage, (done, units) in figures.stages.items():
         console.print(f"{stage:<16}{done:,} of {units:,} units done")
+    for name, students in figures.evaluations.items():
+        console.print(f"{'Students':<16}{students:,} of evaluation {name}")
+    if figures.missing_controls:
+        console.print(f"{'Controls':<16}{figures.missing_controls}")
     console.print(_class_table(figures, show_all))
     columns = ("image set", "method", "images", "batches", "iterations", "teachers (number of draws)")
     sets = Table(*columns, box=None, pad_edge=False)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
+from prism_ray.analyze.scores import error_of_test_images
 from prism_ray.run import Run, RunProgress
 from prism_ray.stages.evaluate import students
 from prism_ray.stages.squeeze import scope_of_teacher
@@ -40,6 +41,7 @@ class ResultRow:
     accuracies: tuple[float, ...]  # shares in [0, 1]
     best_mean: float | None = None  # of each student's best test; None for students of earlier versions
     top5_mean: float | None = None  # the same for top-5 accuracy after the last epoch
+    num_test_images: int | None = None  # None for validation images
 
     @property
     def mean(self) -> float:
@@ -47,8 +49,15 @@ class ResultRow:
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation, None for a single student."""
+        """Sample standard deviation over the students, None for a single one."""
         return spread(self.accuracies)
+
+    @property
+    def test_error(self) -> float | None:
+        """Standard error of the mean accuracy that so many test images allow by themselves, as a share."""
+        if not self.num_test_images:
+            return None
+        return error_of_test_images(self.mean, self.num_test_images)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,10 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, means and spreads included."""
-        rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
+        rows = [
+            asdict(row) | {"mean": row.mean, "spread": row.spread, "test_error": row.test_error}
+            for row in self.rows
+        ]
         sets = [asdict(s) | {"images_per_second": s.images_per_second} for s in self.image_sets]
         return {"rows": rows, "image_sets": sets}
 
@@ -118,6 +130,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if len(known) == len(values) else None
 
 
+def student_spread(results: Sequence[Results]) -> float | None:
+    """Return the mean standard deviation over the students of a set; None if all sets have one student."""
+    spreads = [row.spread for each in results for row in each.rows if row.spread is not None]
+    return statistics.fmean(spreads) if spreads else None
+
+
 def number_text(value: float | None, form: str) -> str:
     """Return a number for a table; a dash where there is none."""
     return "-" if value is None else format(value, form)
@@ -144,6 +162,7 @@ def read_results(files: StoreFiles, run: Run, progress: RunProgress) -> Results:
                         tuple(figures.accuracy for figures in each),
                         _mean([figures.best_accuracy for figures in each]),
                         _mean([figures.top5_accuracy for figures in each]),
+                        run.facts.num_test_images if evaluation.split == "test" else None,
                     )
                 )
     sets = []

@@ -9,6 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from prism_ray.analyze.compare import comparable_results
+from prism_ray.analyze.fair import (
+    FairFigures,
+    fair_figures,
+    fair_tables,
+    missing_controls,
+    spread_notes,
+)
 from prism_ray.analyze.results import (
     Results,
     TeacherFigures,
@@ -16,8 +23,10 @@ from prism_ray.analyze.results import (
     read_other_results,
     read_results,
     read_teachers,
+    student_spread,
 )
 from prism_ray.analyze.states import stage_states
+from prism_ray.analyze.text_table import TextTable
 from prism_ray.analyze.verdict import Observed, Verdict, judge
 from prism_ray.config.resolve import STUDENT
 from prism_ray.run import NOT_IN_CONFIG, Run, RunProgress
@@ -70,6 +79,8 @@ class Summary:
     driver: Driver | None
     other_sets: tuple[OtherSet, ...]
     other_results: Results  # of these sets, and of other evaluations and students
+    fair: FairFigures
+    missing_controls: str  # a sentence; "" if none
 
     @property
     def num_bytes(self) -> int:
@@ -81,6 +92,7 @@ class Summary:
             "results": self.results.to_json(),
             "other_results": self.other_results.to_json(),
             "verdict": self.verdict.to_json(),
+            "fair": self.fair.to_json(),
         }
 
 
@@ -88,6 +100,7 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
     """Read the figures from the commits; raises StoreError if one does not have the figures of its unit."""
     results, teachers = read_results(files, run, progress), read_teachers(files, run, progress)
     others = read_other_results(files, run, progress, results)
+    comparable = comparable_results(run, results, others)
     driver = read_driver(files)
     states = stage_states(progress, driver is not None and driver.alive)
     figures = []
@@ -109,11 +122,13 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
         stages=tuple(figures),
         teachers=teachers,
         results=results,
-        verdict=judge(run, [Observed(comparable_results(run, results, others), teachers)]),
+        verdict=judge(run, [Observed(comparable, teachers)]),
         damaged=progress.damaged,
         driver=driver,
         other_sets=tuple(_other_sets(run, progress)),
         other_results=others,
+        fair=fair_figures(run, [comparable]),
+        missing_controls=missing_controls(run.config),
     )
 
 
@@ -140,11 +155,13 @@ def _other_sets(run: Run, progress: RunProgress) -> Iterator[OtherSet]:
 
 def print_summary(summary: Summary, console: Console, call: ThisCall | None = None) -> None:
     """Print the tables; `call` is the present call of `distill`, if there is one."""
-    tables = [_stage_table(summary, call)]
+    tables: list[Table | str] = [_stage_table(summary, call)]
     if summary.teachers:
         tables.insert(0, _teacher_table(summary))
     if summary.results.rows:
         tables.append(_student_table(summary.results, "Students (last epoch)"))
+        tables += [_text_table(table) for table in fair_tables(summary.fair)]
+        tables += [*spread_notes(summary.fair, student_spread([summary.results]), over_runs=False), ""]
     if summary.results.image_sets:
         tables.append(_set_table(summary.results, _IMAGES))
     if summary.other_sets:
@@ -154,7 +171,7 @@ def print_summary(summary: Summary, console: Console, call: ThisCall | None = No
     if summary.other_results.image_sets:
         tables.append(_set_table(summary.other_results, f"Images {NOT_IN_CONFIG}"))
     for table in tables:
-        console.print(table)
+        console.print(table, markup=False, highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -162,6 +179,13 @@ def _table(title: str, *columns: str) -> Table:
     for index, column in enumerate(columns):
         # Folded, never cut: a narrow terminal shows long cells on several lines.
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return table
+
+
+def _text_table(text: TextTable) -> Table:
+    table = _table(text.title, *text.columns)
+    for cells in text.rows:
+        table.add_row(*cells)
     return table
 
 

@@ -5,13 +5,14 @@ runs. The intervals are Student's t for a confidence of 95 %. They do not cover 
 which all students share. Within one run they do not cover the choice of the real images either.
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from prism_ray.analyze.compare import comparable_results
+from prism_ray.analyze.fair import control_of, fair_figures
+from prism_ray.analyze.intervals import interval
 from prism_ray.analyze.results import (
     ResultRow,
     Results,
@@ -21,6 +22,7 @@ from prism_ray.analyze.results import (
     read_teachers,
 )
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
+from prism_ray.config.controls import find_control
 from prism_ray.config.resolve import CONTROL, STUDENT
 from prism_ray.run import Run, RunProgress
 from prism_ray.store import StoreFiles
@@ -29,9 +31,6 @@ _MAX_NAMED = 3  # image sets with a sentence of their own; of more, the best and
 _LEVEL = 0.01  # a difference up to one point that is not sure either way is called level
 _NEAR_CHANCE = 0.1  # share of the way from chance to 100 %
 _NEAR_TEACHERS = 0.02
-
-# Two-sided quantiles of Student's t for 95 %, for 1 to 9 degrees of freedom.
-_T_95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
 
 Level = Literal["above", "level", "BELOW"]
 
@@ -86,13 +85,18 @@ class Verdict:
 
     text: str
     gains: tuple[Gain, ...] = ()  # of the first evaluation that has a control, the best first
+    hard_label_gains: tuple[Gain, ...] = ()  # of the same image sets under hard labels, where there are some
     chance: float | None = None  # accuracy of guessing
+    full_data: float | None = None  # accuracy of the student on all real images with hard labels
     teachers: dict[str, float] = field(default_factory=dict)  # label teacher -> accuracy on these images
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
-        gains = [asdict(gain) | {"is_sure": gain.is_sure, "level": gain.level} for gain in self.gains]
-        return asdict(self) | {"gains": gains}
+        gains, hard = (
+            [asdict(gain) | {"is_sure": gain.is_sure, "level": gain.level} for gain in each]
+            for each in (self.gains, self.hard_label_gains)
+        )
+        return asdict(self) | {"gains": gains, "hard_label_gains": hard}
 
 
 def judge(run: Run, runs: Sequence[Observed]) -> Verdict:
@@ -111,40 +115,21 @@ def judge(run: Run, runs: Sequence[Observed]) -> Verdict:
         ),
         key=lambda gain: -gain.gain,
     )
+    hard_gains = _hard_label_gains(run, gains, runs)
+    fair = fair_figures(run, [each.results for each in runs])
+    full_data = next((e.full_data for e in fair.evaluations if e.evaluation == evaluation), None)
+    reach = None if full_data is None else full_data.mean
     chance = 1.0 / run.facts.num_classes
     teachers = _teacher_accuracies(run.config, gains[0].split, runs)
     sentences = [
         _gains_text(gains),
-        _scale_text(chance, teachers),
+        _hard_labels_text(gains, hard_gains),
+        _scale_text(chance, reach, teachers),
         _advice(run.config, image_sets, gains, chance, teachers),
         _surer_text(gains),
     ]
-    return Verdict(" ".join(filter(None, sentences)), tuple(gains), chance, teachers)
-
-
-def interval(differences: Sequence[float], step: float = 0.0) -> tuple[float, float] | None:
-    """Return the interval of the mean difference for a confidence of 95 %, None for a single difference.
-
-    `step` is the smallest difference that can be seen: 1 / number of test images. The spread is at least
-    that, because two students can agree to the image by chance.
-    """
-    if len(differences) < 2:
-        return None
-    spread = max(statistics.stdev(differences), step)
-    half = t_quantile(len(differences) - 1) * spread / math.sqrt(len(differences))
-    mean = statistics.fmean(differences)
-    return mean - half, mean + half
-
-
-def t_quantile(degrees: int) -> float:
-    """Return the two-sided 95 % quantile of Student's t with `degrees` of freedom.
-
-    Above the table it is the expansion of Cornish and Fisher around the normal quantile z.
-    """
-    if degrees <= len(_T_95):
-        return _T_95[degrees - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    text = " ".join(filter(None, sentences))
+    return Verdict(text, tuple(gains), tuple(hard_gains), chance, reach, teachers)
 
 
 def _compared_sets(
@@ -159,21 +144,10 @@ def _compared_sets(
     for evaluation in dict.fromkeys([*config.evaluations, *(evaluation for _, evaluation in found)]):
         names = list(config.sets_of(evaluation)) if evaluation in config.evaluations else []
         names += [name for name, key in found if key == evaluation and name not in names]
-        pairs = {name: control for name in names if (control := _control_of(image_sets, name, names))}
+        pairs = {name: control for name in names if (control := control_of(image_sets, name, names))}
         if pairs:
             return evaluation, pairs
     return "", {}
-
-
-def _control_of(image_sets: Mapping[str, AnyImageSet], name: str, names: Sequence[str]) -> str | None:
-    """Return the control among `names` with as many images per class; None if `name` is a control itself."""
-    image_set = image_sets[name]
-    if image_set.method == CONTROL:
-        return None
-    controls = [other for other in names if image_sets[other].method == CONTROL]
-    controls = [other for other in controls if image_sets[other].ipc == image_set.ipc]
-    controls.sort(key=lambda other: image_sets[other].replicate != image_set.replicate)
-    return controls[0] if controls else None
 
 
 def _why_not_compared(image_sets: Mapping[str, AnyImageSet]) -> str:
@@ -278,6 +252,51 @@ def _gains_text(gains: Sequence[Gain]) -> str:
     return text + "."
 
 
+def _hard_label_gains(run: Run, gains: Sequence[Gain], runs: Sequence[Observed]) -> list[Gain]:
+    """Return the gains of the same image sets where hard labels took the place of the soft ones."""
+    evaluation = gains[0].evaluation
+    known = dict(run.config.evaluations)
+    if evaluation not in known:
+        return []
+    hard = find_control(known, evaluation, "hard-labels")
+    if hard is None or hard == evaluation or known[evaluation].labels == "hard":
+        return []
+    wanted = known[hard].num_students
+    done = {
+        name
+        for gain in gains
+        for name in (gain.image_set, gain.control)
+        if min(_num_students(each, name, hard) for each in runs) >= wanted
+    }
+    return [
+        _gain(gain.image_set, gain.control, hard, runs, run.facts.num_test_images)
+        for gain in gains
+        if {gain.image_set, gain.control} <= done
+    ]
+
+
+def _hard_labels_text(gains: Sequence[Gain], hard_gains: Sequence[Gain]) -> str:
+    """Return what hard labels leave of the gains: those of the image sets named before."""
+    if not hard_gains:
+        return ""
+    named = hard_gains if len(gains) <= _MAX_NAMED else (hard_gains[0], hard_gains[-1])
+    clauses = [
+        _clause(gain, "random real images" if index == 0 else "them") for index, gain in enumerate(named)
+    ]
+    text = f"With hard labels in place of the soft ones, {'; '.join(clauses)}."
+    before = {gain.image_set: gain for gain in gains}
+    lost = [
+        gain.image_set
+        for gain in named
+        if before[gain.image_set].is_sure
+        and before[gain.image_set].level == "above"
+        and not (gain.is_sure and gain.level == "above")
+    ]
+    if lost:
+        text += f" So it is not shown that the images of {' and '.join(lost)} gain without the soft labels."
+    return text
+
+
 def _count(gains: Sequence[Gain], level: Level) -> str:
     number = sum(gain.is_sure and gain.level == level for gain in gains)
     return f"{number} {'is' if number == 1 else 'are'}"
@@ -304,8 +323,10 @@ def _points(share: float) -> str:
     return f"{100 * share:.1f} {'point' if f'{100 * share:.1f}' == '1.0' else 'points'}"
 
 
-def _scale_text(chance: float, teachers: Mapping[str, float]) -> str:
+def _scale_text(chance: float, full_data: float | None, teachers: Mapping[str, float]) -> str:
     text = f"Chance is {100 * chance:.1f} %"
+    if full_data is not None:
+        text += f", students on all real images with hard labels reach {100 * full_data:.1f} %"
     if not teachers:
         return f"{text}; what the teachers reach is not known."
     low, high = (f"{100 * bound(teachers.values()):.1f}" for bound in (min, max))

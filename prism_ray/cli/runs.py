@@ -75,6 +75,8 @@ def _do_and_report(
         f"Bytes         {sum(outcome.stage_bytes.values()):,} in this call, {summary.num_bytes:,} in all"
     )
     click.echo(f"Store         {files.location}")
+    if summary.missing_controls:
+        say(summary.missing_controls)
     say(f"Verdict: {summary.verdict.text}")
     if summary.complete:
         click.echo(f"Next: look at the images with\n  {command('show', files.location)}")

@@ -50,6 +50,8 @@ def status(store: str, as_json: bool) -> None:
             )
         if summary.driver is not None:
             say(f"Driver        {summary.driver}")
+        if summary.missing_controls:
+            say(summary.missing_controls)
         say(f"Verdict: {summary.verdict.text}")
         if summary.complete:
             click.echo(f"Complete. Next: {command('show', files.location)}")
@@ -296,6 +298,8 @@ def compare(stores: tuple[str, ...], baseline: str | None, as_json: bool) -> Non
     """Print a table (Markdown) and a verdict on the runs in STOREs: one config with different seeds."""
     from prism_ray.analyze.compare import check_comparable, default_baseline, shared_rows, to_markdown
     from prism_ray.analyze.compare import compare as compare_runs
+    from prism_ray.analyze.fair import fair_figures, fair_tables, missing_controls, spread_notes
+    from prism_ray.analyze.results import student_spread
     from prism_ray.analyze.verdict import judge, observe
     from prism_ray.run import NOT_IN_CONFIG, read_progress
 
@@ -313,8 +317,15 @@ def compare(stores: tuple[str, ...], baseline: str | None, as_json: bool) -> Non
         say(f"note: {names}: left out, because not all runs have it ({NOT_IN_CONFIG})", err=True)
     comparison = compare_runs(shared, baseline or default_baseline(run))
     verdict = judge(run, observed)
+    fair, missing = fair_figures(run, shared), missing_controls(run.config)
     if as_json:
-        click.echo(json.dumps(comparison.to_json() | {"verdict": verdict.to_json()}))
+        more = {"verdict": verdict.to_json(), "fair": fair.to_json(), "missing_controls": missing}
+        click.echo(json.dumps(comparison.to_json() | more))
         return
     click.echo(to_markdown(comparison))
+    for table in fair_tables(fair):
+        click.echo(f"\n{table.to_markdown()}")
+    say("")
+    for note in filter(None, (*spread_notes(fair, student_spread(shared), over_runs=True), missing)):
+        say(note)
     say(f"\nVerdict: {verdict.text}")

@@ -1,6 +1,7 @@
 """All settings of a user, as frozen pydantic models. Each section has one file."""
 
 from prism_ray.config.collect import CollectConfig
+from prism_ray.config.controls import with_controls
 from prism_ray.config.data import DataConfig
 from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
 from prism_ray.config.load import config_schema, dump_config, load_config, parse_config, parse_stored_config
@@ -38,4 +39,5 @@ __all__ = [
     "load_config",
     "parse_config",
     "parse_stored_config",
+    "with_controls",
 ]

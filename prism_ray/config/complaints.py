@@ -57,6 +57,8 @@ EXAMPLES = {
     "evaluations": "{student: {labels: soft}}",
     "student": "{arch: timm:resnet18}",
     "test_every": "10",
+    "controls": "[hard-labels, full-data]",
+    "full_data_epochs": "30",
     "verifiers": "[densenet]",
     "feature_teacher": "densenet",
     "accelerator_type": "H100",

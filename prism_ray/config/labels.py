@@ -9,6 +9,8 @@ from prism_ray.config.networks import NetworkConfig
 from prism_ray.encodings import find_encoding
 from prism_ray.methods.protocols import PROTOCOLS
 
+Control = Literal["hard-labels", "no-augmentation", "full-data"]
+
 
 class RelabelConfig(Section):
     """Soft labels, FKD style: logits of a teacher ensemble on one stored view per image and epoch.
@@ -108,6 +110,18 @@ class EvaluateConfig(Section):
     """Number of students trained per image set."""
     image_sets: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Names of the image sets to evaluate. Default: all."""
+    controls: tuple[Control, ...] | None = None
+    """Further evaluations with one thing changed, which tell what made a gain. hard-labels: the classes in
+    place of the soft labels. no-augmentation: augment = false. full-data: train_on = full-data. Default:
+    hard-labels, and for a run that was begun with others, those. docs/scores.md explains them."""
+    train_on: Literal["image-sets", "full-data"] = "image-sets"
+    """image-sets: the images of each set. full-data: all real training images, once for all image sets, with
+    hard labels: what the same training makes of everything."""
+    full_data_epochs: PositiveInt | None = None
+    """Epochs of the students on the full data, for example 30. Default: relabel.epochs."""
+    augment: bool = True
+    """false: students see every image whole and unchanged in each epoch, without the crops, flips and mixing
+    of the views. Their soft labels are what the teachers say of the whole images."""
     split: Literal["test", "validation"] = "test"
     """Real images that students are tested on. Use validation for tuning."""
     labels: Literal["soft", "hard"] = "soft"
@@ -160,6 +174,19 @@ class EvaluateConfig(Section):
         if name not in PROTOCOLS:
             raise ValueError(f"{name!r} is not a protocol; set one of {', '.join(PROTOCOLS)}")
         return name
+
+    @model_validator(mode="after")
+    def _check_full_data(self) -> Self:
+        if self.train_on == "full-data" and self.labels != "hard":
+            raise ValueError(
+                "train_on = full-data needs labels = hard, because the real images have no soft labels; set "
+                "labels to hard"
+            )
+        if self.train_on == "full-data" and self.image_sets is not None:
+            raise ValueError(
+                "train_on = full-data trains on no image set, so image_sets has no effect; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_loss(self) -> Self:

@@ -27,6 +27,7 @@ Where = Callable[[str], str]  # the file or the option that set a key
 DISTILLED = "distilled"  # name of the image set if the config names none
 CONTROL = "random-real"  # name of its control
 STUDENT = "student"  # name of the evaluation if the config names none
+FULL_DATA = "full-data"  # stands for an image set where students are trained on all real images
 
 _SECTIONS = ("selection", "statistics")  # merged key by key; every other value is replaced as a whole
 

@@ -12,6 +12,7 @@ from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
 from prism_ray.config.networks import Name, TeacherConfig, TeachersConfig
 from prism_ray.config.orchestrate import OrchestrateConfig
 from prism_ray.config.recover import AnyImageSet, RecoverConfig
+from prism_ray.config.resolve import FULL_DATA
 from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
 
 
@@ -116,6 +117,11 @@ class Config(Section):
                     )
                 if named.count(name) > 1:
                     raise ValueError(f"evaluations.{key}.image_sets names {name!r} twice; remove one")
+            if evaluation.train_on == FULL_DATA and FULL_DATA in self.image_sets:
+                raise ValueError(
+                    f"evaluations.{key}.train_on = 'full-data', but an image set is called {FULL_DATA} too; "
+                    "give the image set another name"
+                )
             if evaluation.split == "validation" and self.data.validation_fraction == 0.0:
                 raise ValueError(
                     f"evaluations.{key}.split = 'validation' needs validation images; set "
@@ -201,5 +207,7 @@ class Config(Section):
         return self.analyze.feature_teacher or next(iter(self.analyze.verifiers), self.primary)
 
     def sets_of(self, evaluation: str) -> tuple[str, ...]:
-        """Names of the image sets of an evaluation."""
+        """Names of the image sets of an evaluation; FULL_DATA alone if it trains on all real images."""
+        if self.evaluations[evaluation].train_on == FULL_DATA:
+            return (FULL_DATA,)
         return self.evaluations[evaluation].image_sets or tuple(self.image_sets)

@@ -11,6 +11,7 @@ from torch import Tensor
 from prism_ray.config import EvaluateConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError, StoreError
+from prism_ray.evaluate.full_data import FullData
 from prism_ray.evaluate.protocol import (
     Targets,
     WeightAverage,
@@ -24,7 +25,7 @@ from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
 from prism_ray.parts.views import MixUpViews
 from prism_ray.relabel.augment import ShownImages
-from prism_ray.relabel.views import ViewTensors, render, to_device
+from prism_ray.relabel.views import Pixels, ViewTensors, render, to_device
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.build import build_network
@@ -71,7 +72,7 @@ class StudentResult:
 
 
 def train_student(
-    stored: StoredImages,
+    stored: StoredImages | FullData,
     read_epoch: Callable[[int], EpochLabels],
     num_epochs: int,
     config: EvaluateConfig,
@@ -96,7 +97,7 @@ def train_student(
         progress = training.restore(checkpoints, identity)
         first_epoch = progress.num_epochs
         curve = [CurvePoint(int(n), *values) for n, *values in progress.more.get(_CURVE, _NO_CURVE).tolist()]
-    shown = ShownImages(stored, device)
+    shown = ShownImages(stored, device) if isinstance(stored, StoredImages) else stored
     test_every = config.test_every or max(1, -(-num_epochs // _NUM_TESTS))
     rng = np.random.default_rng(seed)
     for _ in range(first_epoch):
@@ -160,7 +161,7 @@ class _Training:
         self._average = WeightAverage(self.student, config.ema_decay) if config.ema_decay > 0.0 else None
 
     def epoch(
-        self, epoch: int, images: Tensor, views: ViewTensors, labels: EpochLabels, order: Tensor
+        self, epoch: int, images: Pixels, views: ViewTensors, labels: EpochLabels, order: Tensor
     ) -> Tensor:
         """Train for an epoch with the views in `order` (B,); return the mean loss of its steps, a scalar."""
         config, num_epochs = self._config, self._num_epochs

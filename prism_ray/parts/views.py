@@ -123,6 +123,33 @@ def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConf
     return MixUpViews(**columns, own_share=np.where(is_blended, own_share, 1.0).astype(np.float16))
 
 
+def whole_views(slots: Sequence[Slot], size: int) -> Views:
+    """Return views that show each image whole and unchanged, in the order of `draw_views`."""
+    ordered = sorted(slots, key=lambda slot: (slot.ipc_index, slot.label))
+    labels = np.array([slot.label for slot in ordered], dtype=np.int64)
+    ipc_indices = np.array([slot.ipc_index for slot in ordered], dtype=np.int64)
+    nothing, whole = np.zeros(len(ordered), dtype=np.int64), np.full(len(ordered), size, dtype=np.int64)
+    never = np.zeros(len(ordered), dtype=np.bool_)
+    return Views(
+        label=labels,
+        ipc_index=ipc_indices,
+        crop_top=nothing,
+        crop_left=nothing,
+        crop_height=whole,
+        crop_width=whole,
+        flip=never,
+        partner_label=labels,
+        partner_ipc_index=ipc_indices,
+        box_top=nothing,
+        box_left=nothing,
+        box_height=nothing,
+        box_width=nothing,
+        swap_columns=never,
+        swap_rows=never,
+        augment_seed=nothing,
+    )
+
+
 def label_epoch_of(epoch: int, num_label_epochs: int, seed: int) -> int:
     """Return the epoch whose labels a student trains with in `epoch`, if `num_label_epochs` have labels.
 

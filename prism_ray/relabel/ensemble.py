@@ -13,7 +13,7 @@ from prism_ray.config import RelabelConfig
 from prism_ray.errors import EngineError
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
-from prism_ray.parts.views import draw_views
+from prism_ray.parts.views import Views, draw_views, whole_views
 from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import ViewTensors, render, to_device
 from prism_ray.seeds import derive_seed
@@ -117,11 +117,21 @@ class GroupLabeller:
                 f"group has one; raise relabel.images_per_group (now {config.images_per_group})"
             )
 
-    @torch.no_grad()
     def epoch(self, epoch: int) -> EpochLabels:
         """Return the soft labels of an epoch; raises EngineError if one is not finite."""
+        stored = self._stored
+        return self.label(
+            draw_views(stored.slots, epoch, self._seed, self._config, stored.images.shape[-1]), epoch
+        )
+
+    def whole(self) -> EpochLabels:
+        """Return the soft labels of the whole images; raises EngineError if one is not finite."""
+        return self.label(whole_views(self._stored.slots, self._stored.images.shape[-1]), 0)
+
+    @torch.no_grad()
+    def label(self, views: Views, epoch: int) -> EpochLabels:
+        """Return the soft labels of views of the group's images; raises EngineError if one is not finite."""
         config, stored, seed = self._config, self._stored, self._seed
-        views = draw_views(stored.slots, epoch, seed, config, stored.images.shape[-1])
         order = np.arange(len(views))
         if config.teacher_batch_norm == "batch":
             # Batch statistics need many classes; in a group of few IPC indices, neighbours have few.

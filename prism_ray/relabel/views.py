@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +12,19 @@ from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows
 from prism_ray.parts.views import Views
 from prism_ray.stages.formation import Slot
 from prism_ray.teachers.teacher import to_pixels
+
+
+class Pixels(Protocol):
+    """Images uint8 (N, channels, H, W): a tensor, or what reads them when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """Return the images at `index` (b,) on the device."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> View
     )
 
 
-def render(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
+def render(images: Pixels, views: ViewTensors, pick: Tensor) -> Tensor:
     """Return some of the views as pixels in [0, 1], (b, channels, H, W).
 
     `images` is uint8 (N, channels, H, W), already augmented (see augment.py); `pick` (b,) are indices of
@@ -72,7 +86,7 @@ def render(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
     return torch.where(in_box, partner, own)
 
 
-def _crop(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
+def _crop(images: Pixels, views: ViewTensors, pick: Tensor) -> Tensor:
     size, column = images.shape[-1], views.columns
     rows = crop_matrix(column["crop_top"][pick], column["crop_height"][pick], size, size)
     columns = crop_matrix(column["crop_left"][pick], column["crop_width"][pick], size, size)

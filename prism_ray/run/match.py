@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from prism_ray.config import Config
+from prism_ray.config import Config, with_controls
+from prism_ray.config.controls import with_finished_controls
 from prism_ray.data import (
     Changes,
     DataFacts,
@@ -35,7 +36,7 @@ _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
 class Asked:
     """A requested config, its data, and the run in the store if that has committed units."""
 
-    config: Config
+    config: Config  # with its controls
     facts: DataFacts
     data: RealImages
     index: FolderIndex | None  # of an image folder
@@ -103,6 +104,11 @@ def match(config: Config, files: StoreFiles, origin: str, known: FolderIndex | N
             lost = error
     if held is not None:
         check_resumable(files, held)
+    begun = held.config if held is not None else None
+    if lost is not None:
+        finished = {scope.rpartition("/")[2] for scope in bound if scope.startswith("evaluate/")}
+        begun = with_finished_controls(config, finished, origin)
+    config = with_controls(config, begun, origin)
     index: FolderIndex | None
     if known is not None and held is None and lost is None:
         index, changes = known, Changes()

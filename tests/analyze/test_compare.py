@@ -7,7 +7,7 @@ import pytest
 
 from prism_ray.analyze.compare import check_comparable, compare, default_baseline, to_markdown
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results
-from prism_ray.config import parse_config
+from prism_ray.config import parse_config, with_controls
 from prism_ray.data import DataFacts
 from prism_ray.errors import UsageError
 from prism_ray.run import Run, RunProgress, new_run
@@ -72,17 +72,19 @@ def test_nothing_is_held_against_a_baseline_under_another_evaluation() -> None:
     assert "| random-real | hard, hard labels, test images | 65.00 +- 7.07 | - |" in to_markdown(comparison)
 
 
-def run_of(seed: int, complete: bool = True, **recover: Any) -> tuple[Run, RunProgress]:
+def run_of(
+    seed: int, complete: bool = True, controls: tuple[str, ...] = (), **recover: Any
+) -> tuple[Run, RunProgress]:
     values: dict[str, Any] = {
         "store": "somewhere",
         "seed": seed,
         "data": {"source": "digits", "image_size": 8},
         "teachers": {"pool": [{"name": "a", "arch": "timm:x"}]},
         "recover": {"ipc": 2, "primary": "a", "iterations_step": 0, **recover},
-        "evaluate": {"student": {"arch": "timm:x"}},
+        "evaluate": {"student": {"arch": "timm:x"}, "controls": list(controls)},
     }
     facts = DataFacts(("x", "y"), (5, 5), num_test_images=3, channels=1, identity="some data")
-    run = new_run(parse_config(values, "test"), facts, 1)
+    run = new_run(with_controls(parse_config(values, "test"), None, "test"), facts, 1)
     progress = RunProgress(run.plan, {})
     progress.num_done.update({stage.name: stage.count(run.plan) for stage in stages() if complete})
     return run, progress
@@ -135,3 +137,26 @@ def test_runs_are_compared_with_random_real_images_by_default(methods: dict[str,
     sets = {name: {"method": method} for name, method in methods.items()}
     run = new_run(config_of(1, image_sets=sets), facts_of(3), 1)
     assert default_baseline(run) == expected
+
+
+def test_runs_with_and_without_controls_are_compared() -> None:
+    """A new run refused beside those of the time before controls, for students that only it has."""
+    check_comparable({"old": run_of(0), "new": run_of(1, controls=("hard-labels", "full-data"))})
+    check_comparable({"new": run_of(1, controls=("hard-labels", "full-data")), "old": run_of(0)})
+
+
+def test_the_spreads_of_a_row_are_told_apart() -> None:
+    """A spread over the students of a run taken for one over runs, or none of the test images."""
+    rows = [replace(row, num_test_images=180) for row in ONE.rows]
+    comparison = compare([replace(ONE, rows=tuple(rows)), TWO], "sre2l")
+    prism = next(row for row in comparison.rows if row.image_set == "prism")
+    assert prism.student_spread == pytest.approx(0.0141, abs=1e-4)
+    assert prism.spread == pytest.approx(0.0707, abs=1e-4)
+    assert prism.test_error == pytest.approx((0.86 * 0.14 / 180) ** 0.5)
+
+
+def test_the_full_data_are_no_image_set() -> None:
+    """StopIteration for a row without figures of images."""
+    full = ResultRow("full-data", "student-full-data", "hard", "test", (0.9, 0.9))
+    comparison = compare([replace(ONE, rows=(*ONE.rows, full))], "sre2l")
+    assert all(row.image_set != "full-data" for row in comparison.rows)

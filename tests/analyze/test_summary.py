@@ -1,13 +1,14 @@
 """The figures that `distill` and `status` print."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from prism_ray.analyze.summary import ThisCall, print_summary, summarise
-from prism_ray.config import load_config
+from prism_ray.config import load_config, with_controls
 from prism_ray.data import open_data
 from prism_ray.run import new_run, read_progress, save_run
 from prism_ray.store import Commit, PartFile, StoreFiles, write_commit
@@ -64,3 +65,30 @@ def test_no_figure_is_cut_on_a_narrow_terminal(digits_config: Path, tmp_path: Pa
     for shown in ("54.50", "60.00", "91.00", *(f"{100 * accuracy:.2f}" for accuracy in accuracies)):
         assert shown in words
     assert "…" not in text.getvalue()
+
+
+def test_controls_and_spreads_fit_a_narrow_terminal(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a gain or a score that is cut at the usual width, and `--json` without what the tables say."""
+    files = StoreFiles(str(tmp_path / "run"))
+    controls = ["evaluate.controls=[hard-labels, no-augmentation, full-data]"]
+    config = with_controls(load_config(digits_config, controls, store=files.location), None, "test")
+    run = save_run(files, new_run(config, open_data(config.data).facts(), 1))
+    for unit in run.plan.units("evaluate"):
+        files.create(f"students/{unit.id}.json", b"x" * 10)
+        accuracy = 0.98 if unit.image_set == "full-data" else 0.5 + 0.1 * (unit.image_set == "distilled")
+        stats: dict[str, object] = {"accuracy": accuracy, "best_accuracy": 0.6, "top5_accuracy": 0.91}
+        write_commit(files, commit(unit.id, run.fingerprint_of(unit.id), stats, 10, 2.5))
+    summary = summarise(files, run, read_progress(files, run))
+    text = io.StringIO()
+    print_summary(summary, Console(file=text, width=80))
+    shown = text.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    (line,) = [line for line in shown.splitlines() if line.startswith(" distilled") and "(+10.0)" in line]
+    assert line.split()[1:] == ["60.0", "(+10.0)", "60.0", "(+10.0)", "60.0", "(+10.0)", "21.3", "31.4"]
+    assert "359 test images allow +-2.6 points" in shown
+    values = json.loads(json.dumps(summary.to_json()))
+    assert values["fair"]["num_test_images"] == 359
+    assert values["fair"]["evaluations"][0]["full_data"]["mean"] == 0.98
+    assert values["results"]["rows"][0]["test_error"] == pytest.approx(0.0259, abs=1e-4)
+    assert values["missing_controls"] == ""

@@ -5,11 +5,11 @@ import statistics
 from typing import Any
 
 import pytest
-from scipy import stats
 
+from prism_ray.analyze.intervals import t_quantile
 from prism_ray.analyze.results import ImageSetFigures, ResultRow, Results, TeacherFigures
-from prism_ray.analyze.verdict import Observed, Verdict, interval, judge, t_quantile
-from prism_ray.config import parse_config
+from prism_ray.analyze.verdict import Observed, Verdict, judge
+from prism_ray.config import parse_config, with_controls
 from prism_ray.data import DataFacts
 from prism_ray.run import Run, new_run
 
@@ -53,26 +53,6 @@ def observed(
 
 def verdict(accuracies: dict[str, tuple[float, ...]], run: Run | None = None, **more: Any) -> Verdict:
     return judge(run or run_of(PAIR), [observed(accuracies, **more)])
-
-
-@pytest.mark.parametrize("degrees", [*range(1, 41), 100, 1000])
-def test_quantiles_are_those_of_students_t(degrees: int) -> None:
-    """A typo in the table, or an expansion that is used where it is wrong by more than 0.2 %."""
-    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-3)
-
-
-def test_the_interval_is_that_of_a_paired_t_test() -> None:
-    """An interval of students as if they were not paired, of the normal distribution, or with n for n - 1."""
-    ours, theirs = (0.61, 0.66, 0.60), (0.50, 0.57, 0.52)
-    found = interval([one - other for one, other in zip(ours, theirs, strict=True)])
-    assert found == pytest.approx(tuple(stats.ttest_rel(ours, theirs).confidence_interval(0.95)), rel=1e-4)
-    assert interval([0.1]) is None
-
-
-def test_two_students_that_agree_by_chance_prove_nothing() -> None:
-    """An interval of no width, because both students of a set know three of 60 images more."""
-    low, high = interval([0.05, 0.05], step=1 / 60) or (0.0, 0.0)
-    assert low < 0.0 < high
 
 
 def test_a_gain_is_told_in_points_with_its_interval_chance_and_teachers() -> None:
@@ -263,3 +243,42 @@ def test_runs_are_paired_by_their_means() -> None:
     assert gain.interval == pytest.approx((statistics.fmean(means) - half, statistics.fmean(means) + half))
     assert "over 3 pairs of runs)" in found.text
     assert "one run" not in found.text
+
+
+def with_hard_labels(soft: dict[str, tuple[float, ...]], hard: dict[str, tuple[float, ...]]) -> Verdict:
+    """Judge a run whose config names the control hard-labels."""
+    run = run_of(PAIR)
+    run = new_run(with_controls(run.config, None, "test"), run.facts, 1)
+    rows = observed(soft).results.rows
+    rows += observed(hard, evaluation="student-hard-labels", labels="hard").results.rows
+    both = observed(soft)
+    return judge(run, [Observed(Results(rows, both.results.image_sets), both.teachers)])
+
+
+SURE = {"prism": (0.61, 0.66, 0.60), "random-real": (0.50, 0.57, 0.52)}
+
+
+def test_a_gain_that_hard_labels_do_not_show_is_told_as_such() -> None:
+    """A gain of the labels sold as one of the images."""
+    found = with_hard_labels(SURE, {"prism": (0.31, 0.30, 0.32), "random-real": (0.32, 0.30, 0.31)})
+    lead = "With hard labels in place of the soft ones, prism is"
+    assert f"{lead} level with random real images (31.0 against 31.0 %;" in found.text
+    assert "So it is not shown that the images of prism gain without the soft labels." in found.text
+    (gain,) = found.to_json()["hard_label_gains"]
+    assert (gain["evaluation"], gain["level"]) == ("student-hard-labels", "level")
+
+
+def test_a_gain_that_hard_labels_show_too_stands() -> None:
+    """A gain of the images doubted because hard labels were tested."""
+    found = with_hard_labels(SURE, {"prism": (0.41, 0.46, 0.40), "random-real": (0.30, 0.37, 0.32)})
+    assert (
+        "With hard labels in place of the soft ones, prism is 9.3 points above random real im" in found.text
+    )
+    assert "not shown" not in found.text
+
+
+def test_hard_labels_count_only_when_all_their_students_are_trained() -> None:
+    """A gain over a control of which one student is trained."""
+    found = with_hard_labels(SURE, {"prism": (0.41, 0.46, 0.40), "random-real": (0.30,)})
+    assert "hard labels" not in found.text
+    assert found.hard_label_gains == ()

@@ -18,7 +18,7 @@ from prism_ray.store import StoreFiles, layout
 from tests.stores import committed
 
 FOLDER = Path(__file__).parent
-ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
+ARCHIVES = sorted(FOLDER.glob("plan-*.tar.xz"))
 Cli = Callable[..., "CompletedProcess[str]"]
 
 

@@ -39,6 +39,10 @@ COMMON_EVALUATE = {
     "student_temperature_ratio": 1.0,
     "marginal": "smooth",
     "test_every": None,
+    "controls": None,
+    "train_on": "image-sets",
+    "full_data_epochs": None,
+    "augment": True,
 }
 # MSE over all logits, and cross-entropy with the class of the image that CutMix pastes into.
 MSE = {"loss": "mse"}

@@ -220,6 +220,8 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
         "teachers.pool.name",
         "evaluate.num_students",
         "evaluate.image_sets",
+        "evaluate.controls",
+        "evaluate.full_data_epochs",
         "orchestrate.actors",
         "orchestrate.gpus_per_actor",
         "orchestrate.students_per_actor",

@@ -142,3 +142,11 @@ def test_a_run_of_an_unknown_plan_version_is_read_and_not_extended(
     assert load_run(files).plan_version == version
     with pytest.raises(error, match=problem):
         match(config, files, "config")
+
+
+def test_a_new_run_is_asked_for_with_its_controls(digits_config: Path, tmp_path: Path) -> None:
+    """Catches a default that `plan` and `distill` do not share, because one of them reads the bare config."""
+    config = load_config(digits_config, store=str(tmp_path / "run"))
+    asked = match(config, StoreFiles(str(tmp_path / "run")), "config")
+    assert list(asked.config.evaluations) == ["student", "student-hard-labels"]
+    assert list(config.evaluations) == ["student"]

@@ -1,0 +1,17 @@
+"""A table of text, which `status` prints with rich and `compare` as Markdown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows of cells; the first column is text, the others are figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown, below a line with its title."""
+        lines = [self.columns, ("---", *["--:"] * (len(self.columns) - 1)), *self.rows]
+        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(cells)} |" for cells in lines)])
