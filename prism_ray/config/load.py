@@ -6,7 +6,7 @@ Every error names the file or the option, the key, the value and the remedy.
 import copy
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
         raise ConfigError(f"{origin}: no such file{similar}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{origin}: cannot be read as text: {error}") from None
-    values, notes = _with_new_names(parse_yaml(text, origin), origin)
+    return _with_options(parse_yaml(text, origin), origin, overrides, store)
+
+
+def make_config(
+    values: Mapping[str, Any], origin: str, overrides: Sequence[str] = (), store: str | None = None
+) -> Config:
+    """Return the config of `values`, the keys of a file as plain data, with options as for `load_config`.
+
+    Errors name `origin` as the file.
+    """
+    return _with_options(copy.deepcopy(dict(values)), origin, overrides, store)
+
+
+def _with_options(values: Any, origin: str, overrides: Sequence[str], store: str | None) -> Config:
+    values, notes = _with_new_names(values, origin)
     sources: dict[str, str] = {}
     for override in overrides:
         notes |= _apply_override(values, override, sources)
@@ -57,7 +71,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
         values["store"] = {**given, "url": store} if isinstance(given, dict) else store
         sources["store.url" if isinstance(given, dict) else "store"] = f"--store {store}"
     for text in notes.values():
-        warnings.warn(text, RenamedWarning, stacklevel=2)
+        warnings.warn(text, RenamedWarning, stacklevel=3)
     return _check(values, origin, sources)
 
 
