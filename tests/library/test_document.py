@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import prism_ray
+from prism_ray.config import load_config
+from prism_ray.data import index_folder
 from prism_ray.parts.images import decode_png
-from tests.worked import work
+from prism_ray.store import StoreFiles, layout
+from tests.worked import DIGITS, QUICK, work
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
 NUM_STUDENTS = 2
@@ -105,3 +109,29 @@ def test_the_views_of_the_document_are_those_of_students(tmp_path: Path, values:
             )
             assert torch.allclose(made, image, atol=1e-5), (epoch, index)
             assert np.array_equal(np.float32(view["logits"]), soft_label.numpy())
+
+
+def test_real_images_of_a_folder_are_made_as_the_document_says(tmp_path: Path) -> None:
+    """Catches test images that a reader resizes and cuts in another way."""
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        (tmp_path / "data" / f"class {label}").mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(0, 256, (40 + 7 * number, 70 - 3 * number, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / f"class {label}" / f"{number}.png")
+    values = ("data.source=image-folder", f"data.path={tmp_path / 'data'}", "teachers.check_accuracy=false")
+    config = load_config(DIGITS, [*QUICK, *values], store=str(tmp_path / "run"))
+    index = index_folder(config.data)
+    StoreFiles(str(tmp_path / "run")).create(layout.DATA_INDEX, index.to_parquet())
+    work(tmp_path / "run", *values, until="relabel")
+    data = prism_ray.load(tmp_path / "run", "random-real", normalise=False).test_images()
+    assert len(data) == len(index.paths["test"]) > 0
+    size = config.data.image_size
+    for (image, label), path in zip(data, index.paths["test"], strict=True):
+        with Image.open(tmp_path / "data" / path) as opened:
+            side = min(opened.size) * size / round(8 * size / 7)
+            left, top = (opened.width - side) / 2, (opened.height - side) / 2
+            box = (left, top, left + side, top + side)
+            made = opened.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
+        assert torch.equal(image, torch.from_numpy(np.array(made)).permute(2, 0, 1) / 255)
+        assert path.startswith(f"class {label}/")
