@@ -13,6 +13,7 @@
     │   └── MissingLayerError     a layer has no collected statistics
     ├── UnitStopped               a unit was told to stop; another attempt resumes from its checkpoint
     ├── OrchestrateError          Ray: no cluster, no resources, no progress
+    ├── HubError                  the Hugging Face Hub cannot be reached, or refuses a dataset
     └── IncompleteError           the run ended with units that failed; exit 1
 
 A `UsageError` is never retried: the same input gives the same error on every actor.
@@ -78,6 +79,10 @@ class UnitStopped(PrismRayError):
 
 class OrchestrateError(PrismRayError):
     """Ray cannot provide what the run needs."""
+
+
+class HubError(PrismRayError):
+    """The Hugging Face Hub cannot be reached, or refuses a dataset."""
 
 
 class IncompleteError(PrismRayError):

@@ -95,8 +95,9 @@ def distill(
     started = time.monotonic()
     files.check_usable()
 
-    from prism_ray.orchestrate.environment import prepare_for_local_ray
+    from prism_ray.orchestrate.environment import check_process, prepare_for_local_ray
 
+    check_process()
     prepare_for_local_ray()
     from prism_ray.orchestrate.cluster import connect  # late: a finished run needs no Ray
     from prism_ray.orchestrate.dispatch import Dispatcher

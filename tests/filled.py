@@ -19,6 +19,7 @@ from prism_ray.stages.relabel import RelabelUnit, label_part
 from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
 from prism_ray.store import Commit, PartFile, StoreFiles, write_commit, write_part
 
+CARD = b'{"preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "size": 8}}'
 _STATS: dict[type, dict[str, Any]] = {
     SqueezeUnit: {
         "arch": "timm:x",
@@ -52,7 +53,7 @@ def _parts(files: StoreFiles, run: Run, unit: Unit) -> list[PartFile]:
     if isinstance(unit, SqueezeUnit):
         return [
             write_part(files, lambda attempt: weights_part(unit.teacher, attempt), b"weights"),
-            write_part(files, lambda attempt: card_part(unit.teacher, attempt), b"{}"),
+            write_part(files, lambda attempt: card_part(unit.teacher, attempt), CARD),
         ]
     if isinstance(unit, RecoverUnit):
         data = image_bytes(run, unit)

@@ -11,7 +11,7 @@ import grimp
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "prism_ray"
-HEAVY = ("torch", "torchvision", "timm", "ray", "sklearn")
+HEAVY = ("torch", "torchvision", "timm", "ray", "sklearn", "pandas", "datasets")
 LIGHT_MODULES = [
     "prism_ray",
     "prism_ray.config",
@@ -22,6 +22,8 @@ LIGHT_MODULES = [
     "prism_ray.parts.images",
     "prism_ray.parts.labels",
     "prism_ray.cli",
+    "prism_ray.library.runs",
+    "prism_ray.library.calls",
     "prism_ray.orchestrate.losses",
     "prism_ray.orchestrate.scheduler",
     "prism_ray.sweep.drive",

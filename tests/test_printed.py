@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from prism_ray.cli import main
 from prism_ray.run import new_run, save_run
-from prism_ray.run.export import how_to_read_dataset, how_to_read_folder
+from prism_ray.run.dataset import how_to_read_dataset
+from prism_ray.run.export import how_to_read_folder
 from prism_ray.store import Failure, StoreFiles, layout, set_aside
 from tests.filled import finish
 from tests.plans import config_of, facts_of

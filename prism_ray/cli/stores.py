@@ -242,55 +242,6 @@ def show(store: str, classes: int, ipc: int, target: str | None) -> None:
 
 
 @main.command()
-@store_argument
-@click.option("--to", "target", metavar="URL", required=True, help="New folder or URL to write to.")
-@click.option(
-    "--as",
-    "kind",
-    type=click.Choice(["folder", "dataset"]),
-    default="folder",
-    show_default=True,
-    help="folder: PNG files in class folders. dataset: a Hugging Face dataset folder.",
-)
-@click.option("--image-set", metavar="NAME", help="The image set. Default: the first one of the config.")
-@click.option("--set", "old_image_set", metavar="NAME", hidden=True)
-def export(store: str, target: str, kind: str, image_set: str | None, old_image_set: str | None) -> None:
-    """Export the images of STORE for use without this package."""
-    from prism_ray.config.renamed import note
-    from prism_ray.run import NOT_IN_CONFIG
-    from prism_ray.run.export import (
-        commits_of_set,
-        export_dataset,
-        export_folder,
-        how_to_read_dataset,
-        how_to_read_folder,
-    )
-    from prism_ray.store import StoreFiles, layout
-
-    if old_image_set is not None:
-        if image_set is not None:
-            raise UsageError(
-                "--set and --image-set are the old and the new name of one option, and both are given; "
-                "remove --set"
-            )
-        say(f"note: {note('--set', '--image-set', f'--set {old_image_set}')}", err=True)
-    files, run = existing_run(store)
-    name = image_set or old_image_set or run.plan.image_sets[0]
-    its_run, commits = run.of_image_set(name, files.location), commits_of_set(files, run, name)
-    to = StoreFiles(target, "--to")
-    to.check_usable()
-    to.remove_empty(layout.WIP)
-    if kind == "folder":
-        num_images = export_folder(files, its_run, name, commits, to)
-    else:
-        num_images = export_dataset(files, its_run, name, commits, to)
-    note_on_set = "" if its_run is run else f" ({NOT_IN_CONFIG})"
-    click.echo(f"{num_images} images of {name}{note_on_set} are in {to.location}")
-    code = how_to_read_folder(to) if kind == "folder" else how_to_read_dataset(to)
-    click.echo(f"Next: read them in Python with\n  {code}")
-
-
-@main.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option("--baseline", metavar="SET", help="Set to compare with. Default: the random real images.")
 @json_option

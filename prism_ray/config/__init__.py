@@ -4,7 +4,14 @@ from prism_ray.config.collect import CollectConfig
 from prism_ray.config.controls import with_controls
 from prism_ray.config.data import DataConfig
 from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
-from prism_ray.config.load import config_schema, dump_config, load_config, parse_config, parse_stored_config
+from prism_ray.config.load import (
+    config_schema,
+    dump_config,
+    load_config,
+    make_config,
+    parse_config,
+    parse_stored_config,
+)
 from prism_ray.config.networks import NetworkConfig, SqueezeConfig, TeacherConfig, TeachersConfig
 from prism_ray.config.orchestrate import ElasticActors, OrchestrateConfig
 from prism_ray.config.recover import AnyImageSet, RecoverConfig, SelectConfig, StatisticsConfig
@@ -37,6 +44,7 @@ __all__ = [
     "config_schema",
     "dump_config",
     "load_config",
+    "make_config",
     "parse_config",
     "parse_stored_config",
     "with_controls",

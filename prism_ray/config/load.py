@@ -6,7 +6,7 @@ Every error names the file or the option, the key, the value and the remedy.
 import copy
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), store: str | No
     Warns (RenamedWarning) for each key under an old name. Raises ConfigError if the file is missing or not
     YAML, or if a key or value is wrong, and UsageError if it has a URL that cannot be used.
     """
-    values, origin = read_yaml(path)
+    return make_config(*read_yaml(path), overrides, store)
+
+
+def make_config(
+    values: Mapping[str, Any], origin: str, overrides: Sequence[str] = (), store: str | None = None
+) -> Config:
+    """Return the config of `values`, the keys of a file as plain data, with options as for `load_config`.
+
+    Errors name `origin` as the file.
+    """
     place = None if store is None else Change("store", store, f"--store {store}")
     return changed_config(values, origin, overrides, (), place)
 

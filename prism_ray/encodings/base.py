@@ -49,6 +49,13 @@ class LabelEncoding(ABC):
     def decode(self, table: "pa.Table", num_classes: int) -> Decoded:
         """Return the logits of a table with the columns; raises ValueError if they are not valid."""
 
+    def recipe(self, num_classes: int) -> str | None:
+        """Return Python code of a function `logits_of(row)`, for readers without this package.
+
+        `row` is a dict of the columns of one view, and the code may use numpy as np. None: there is none.
+        """
+        return None
+
     @abstractmethod
     def bytes_per_view(self, num_classes: int) -> float:
         """Return how many bytes a view's logits take, without the headers of the file."""

@@ -26,6 +26,10 @@ class Dense(LabelEncoding):
     def decode(self, table: "pa.Table", num_classes: int) -> Decoded:
         return Decoded(self._values.decode(table, _NAME, num_classes))
 
+    def recipe(self, num_classes: int) -> str:
+        values = self._values.recipe(_NAME, num_classes)
+        return f"def logits_of(row):\n    return {values}"
+
     def bytes_per_view(self, num_classes: int) -> float:
         return self._values.num_bytes(num_classes)
 

@@ -67,6 +67,15 @@ class TopK(LabelEncoding):
         np.put_along_axis(logits, top, self._values.decode(table, _NAME, self._k), axis=1)
         return Decoded(logits, kept)
 
+    def recipe(self, num_classes: int) -> str:
+        lines = (
+            "def logits_of(row):",
+            f'    logits = np.full({num_classes}, row["{_OTHERS}"], np.float32)  # renormalise: -np.inf',
+            f'    logits[np.array(row["{_CLASSES}"])] = {self._values.recipe(_NAME, self._k)}',
+            "    return logits",
+        )
+        return "\n".join(lines)
+
     def bytes_per_view(self, num_classes: int) -> float:
         bits = max(1, (num_classes - 1).bit_length())  # of a class, in a dictionary
         return self._k * bits / 8 + self._values.num_bytes(self._k) + 2

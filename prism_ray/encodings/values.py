@@ -33,6 +33,10 @@ class Values(ABC):
         """Return the values (B, n) of a table with the columns."""
 
     @abstractmethod
+    def recipe(self, name: str, count: int) -> str:
+        """Return a Python expression for the values (n,) of `row`, a dict of the columns of one view."""
+
+    @abstractmethod
     def num_bytes(self, count: int) -> float:
         """Return the bytes of `count` values of a view."""
 
@@ -54,6 +58,9 @@ class Float16(Values):
 
     def decode(self, table: "pa.Table", name: str, count: int) -> Logits:
         return from_lists(table, name, count).astype(np.float16, copy=False)
+
+    def recipe(self, name: str, count: int) -> str:
+        return f'np.array(row["{name}"], np.float32)'
 
     def num_bytes(self, count: int) -> float:
         return 2 * count
@@ -105,6 +112,12 @@ class Integers(Values):
             raise ValueError(f"{name} has a lowest value or a step that is not finite, or a negative step")
         values: Logits = np.clip(lowest + levels * step, -_MAX_HALF, _MAX_HALF).astype(np.float16)
         return values
+
+    def recipe(self, name: str, count: int) -> str:
+        q = f'np.array(row["{name}"], np.float32)'
+        if self._bits == 4:
+            q = f"np.stack([{q} % 16, {q} // 16], 1).reshape(-1)[:{count}]"
+        return f'(row["{name}_lowest"] + {q} * row["{name}_step"]).astype(np.float16)'
 
     def num_bytes(self, count: int) -> float:
         return self._num_packed(count) + 4

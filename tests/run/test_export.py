@@ -1,19 +1,28 @@
 """What others get: an ImageFolder and a Hugging Face dataset folder, read by the libraries they are for."""
 
+import json
+import pathlib
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
+from click.testing import CliRunner
 from torchvision.datasets import ImageFolder
 
+from prism_ray.cli import main
 from prism_ray.errors import StoreError, UsageError
 from prism_ray.parts.images import encode_images
-from prism_ray.run import Run
-from prism_ray.run.export import export_dataset, export_folder
+from prism_ray.run import Run, new_run
+from prism_ray.run.dataset import export_dataset
+from prism_ray.run.export import export_folder
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit, image_part
-from prism_ray.store import Commit, PartFile, StoreFiles, write_part
+from prism_ray.store import Commit, PartFile, StoreFiles, revoke, write_part
+from tests.filled import finish
 
 datasets = pytest.importorskip("datasets")
 
@@ -53,6 +62,69 @@ def test_a_folder_is_torchvisions(
     for number, (image, label) in enumerate(found):
         assert label == number // 4
         assert np.asarray(image)[0, 0, 0] == 50 * label + number % 4
+
+
+def test_folders_have_the_names_of_classes_and_their_labels(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Catches labels of ImageFolder, which sorts folders, in place of those of the run."""
+    run = make_run(recover__ipc=2)
+    names = ("zebra", "a/b", "Äpfel")
+    run = replace(run, facts=replace(run.facts, class_names=names))
+    files = StoreFiles(str(tmp_path / "run"))
+    finish(files, new_run(run.config, run.facts, 1))
+    result = CliRunner().invoke(main, ["export", files.location, "--to", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out" / "train").iterdir()) == ["00001", "zebra", "Äpfel"]
+    found = eval(
+        result.stdout.splitlines()[-1].strip(), {"torchvision": torchvision, "json": json, "pathlib": pathlib}
+    )
+    of_path = {Path(path).parent.name: label for (path, _), (_, label) in zip(found.imgs, found, strict=True)}
+    assert of_path == {"zebra": 0, "00001": 1, "Äpfel": 2}
+
+
+def test_an_export_is_not_mixed_with_another(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Catches files of two exports in one folder, of which a reader takes all."""
+    files = StoreFiles(str(tmp_path / "run"))
+    finish(files, make_run())
+    for name in ("data/train-00000-of-00009.parquet", "labels/x", "train/a/00000.png", "README.md"):
+        target = tmp_path / name.replace("/", "-")
+        (target / name).parent.mkdir(parents=True)
+        (target / name).write_bytes(b"")
+        for kind in ("folder", "dataset"):
+            result = CliRunner().invoke(main, ["export", files.location, "--to", str(target), "--as", kind])
+            assert result.exit_code == 2
+            assert f"{name} exists already; give --to a new folder" in result.output
+        assert [path.name for path in target.iterdir()] == [name.split("/")[0]]
+
+
+def test_a_dataset_of_unfinished_labels_is_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Catches a dataset without its labels, or with some of them, in silence."""
+    files = StoreFiles(str(tmp_path / "run"))
+    run = make_run()
+    finish(files, run)
+    revoke(files, next(iter(run.plan.unit_ids("relabel"))))
+    words = ["export", files.location, "--as", "dataset", "--to"]
+    result = CliRunner().invoke(main, [*words, str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert re.search(
+        r"labels of 'distilled' are not finished, 1 of 2 units .*--without-labels", result.output
+    )
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(main, [*words, str(tmp_path / "out"), "--without-labels"]).exit_code == 0
+
+
+def test_options_that_do_not_fit_are_said(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Catches an option without effect."""
+    files = StoreFiles(str(tmp_path / "run"))
+    finish(files, make_run())
+    for options, message in (
+        (["--to", str(tmp_path / "x"), "--without-labels"], "--without-labels is for --as dataset"),
+        ([], "either a new folder with --to, or a new repository of the Hub with --push"),
+    ):
+        result = CliRunner().invoke(main, ["export", files.location, *options])
+        assert result.exit_code == 2
+        assert message in result.output
 
 
 @pytest.mark.parametrize(("max_bytes", "num_files"), [(10**9, 1), (1, 4)])

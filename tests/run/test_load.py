@@ -49,7 +49,7 @@ def test_the_code_of_the_readme_works_whatever_files_there_are(
         name, *options = command.split()
         run(name, *options, store.location)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (code,) = (block for block in blocks if "prism_ray.load" in block)
+    (code,) = (block for block in blocks if "prism_ray.open_run" in block)
     found: dict[str, Any] = {}
     exec(code, found)
     dataset = found["dataset"]
@@ -74,7 +74,7 @@ def test_the_exported_dataset_of_the_readme_is_loaded(store: StoreFiles, tmp_pat
 @pytest.mark.parametrize("image_set", SETS)
 def test_every_image_set_is_loaded(store: StoreFiles, image_set: str) -> None:
     """Catches a function that knows only the set whose folder has no name."""
-    table = prism_ray.load(Path("runs/digits"), image_set)
+    table = prism_ray.open_run(Path("runs/digits")).images(image_set)
     assert isinstance(table, pa.Table)
     assert table.num_rows == 12
     assert table.column_names[:3] == ["image", "label", "ipc_index"]
@@ -83,15 +83,15 @@ def test_every_image_set_is_loaded(store: StoreFiles, image_set: str) -> None:
 def test_what_cannot_be_loaded_is_said(store: StoreFiles, tmp_path: Path) -> None:
     """Catches a table of half of the images, or an error of a file for a wrong name."""
     with pytest.raises(UsageError, match="has no image set 'distiled'; did you mean 'distilled'"):
-        prism_ray.load("runs/digits", "distiled")
+        prism_ray.open_run("runs/digits").images("distiled")
     with pytest.raises(UsageError, match="contains no run"):
-        prism_ray.load(tmp_path / "nothing")
+        prism_ray.open_run(tmp_path / "nothing")
     next((tmp_path / "runs/digits/commits/recover/sre").glob("*.json")).unlink()
     with pytest.raises(UsageError, match="the image set 'sre' is not finished, 3 of 4 batches are done"):
-        prism_ray.load("runs/digits", "sre")
+        prism_ray.open_run("runs/digits").images("sre")
 
 
 def test_a_store_behind_a_url_is_loaded_too(files: StoreFiles, make_run: Callable[..., Run]) -> None:
     """Catches a store behind a URL that is read as a local path."""
     finish(files, make_run())
-    assert prism_ray.load(files.location).num_rows == 6
+    assert prism_ray.open_run(files.location).images().num_rows == 6
