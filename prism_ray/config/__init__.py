@@ -1,6 +1,6 @@
 """All settings of a user, as frozen pydantic models. Each section has one file."""
 
-from prism_ray.config.collect import CollectConfig
+from prism_ray.config.collect import CollectConfig, CropFrom
 from prism_ray.config.data import DataConfig
 from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
 from prism_ray.config.load import config_schema, dump_config, load_config, parse_config, parse_stored_config
@@ -18,6 +18,7 @@ __all__ = [
     "AnyImageSet",
     "CollectConfig",
     "Config",
+    "CropFrom",
     "DataConfig",
     "ElasticActors",
     "EvaluateConfig",
