@@ -55,26 +55,26 @@ def decode_crops(
     decoded at the smallest scale (down to 1/8) that leaves two pixels for each pixel of a crop, across and
     down. Raises ValueError if a box is not inside the picture, and whatever `decode_image` raises.
     """
-    with open_image(io.BytesIO(data), max_megapixels) as opened:
+    with open_image(io.BytesIO(data), max_megapixels) as image:
         scale, orientation = 1, 1
-        if isinstance(opened, JpegImageFile):  # its upright size is known before it is decoded
-            orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
-            size = opened.size[::-1] if orientation in _ON_ITS_SIDE else opened.size
+        if isinstance(image, JpegImageFile):  # its upright size is known before it is decoded
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            size = image.size[::-1] if orientation in _ON_ITS_SIDE else image.size
             boxes = _boxes_inside(boxes_of, size)
             if full_scale is None:
-                scale = _reduce(opened, boxes, height, width)
-            image = ImageOps.exif_transpose(opened)
+                scale = _reduce(image, boxes, height, width)
+            ImageOps.exif_transpose(image, in_place=True)  # without a copy of upright ones
         else:
-            image = ImageOps.exif_transpose(opened)
+            ImageOps.exif_transpose(image, in_place=True)
             size = image.size
             boxes = _boxes_inside(boxes_of, size)
-    # At a reduced scale the last row and column of the file may be partly beyond the picture.
-    shift = (
-        image.width - size[0] / scale if orientation in _MIRRORED else 0.0,
-        image.height - size[1] / scale if orientation in _UPSIDE_DOWN else 0.0,
-    )
-    convert = partial(_eight_bits, full_scale=full_scale)
-    return cut(image, boxes, height, width, convert, scale, shift), boxes
+        # At a reduced scale the last row and column of the file may be partly beyond the picture.
+        shift = (
+            image.width - size[0] / scale if orientation in _MIRRORED else 0.0,
+            image.height - size[1] / scale if orientation in _UPSIDE_DOWN else 0.0,
+        )
+        convert = partial(_eight_bits, full_scale=full_scale)
+        return cut(image, boxes, height, width, convert, scale, shift), boxes
 
 
 def _boxes_inside(boxes_of: Callable[[int, int], Crops], size: tuple[int, int]) -> Crops:
