@@ -81,6 +81,19 @@ def test_a_jpeg_decoded_at_a_reduced_scale_has_the_same_crops(orientation: int) 
             assert difference.max() <= 6
 
 
+@pytest.mark.parametrize("kind", ["grey", "cmyk", "progressive", "phone"])
+def test_every_kind_of_jpeg_can_be_reduced(kind: str) -> None:
+    """A kind of JPEG of which a reduced decoding is shifted, cut off, inverted or refused."""
+    image = picture(803, 1001, {"grey": "L", "cmyk": "CMYK"}.get(kind, "RGB"))
+    more = {"save_all": True, "append_images": [picture(80, 100)]} if kind == "phone" else {}
+    container = "MPO" if kind == "phone" else "JPEG"
+    data = file_of(image, container, 6, quality=95, progressive=kind == "progressive", **more)
+    box = (101, 3, 800, 800)  # upright: 1001 x 803
+    difference = np.abs(decoded(data, boxes(box), 50, 50)[0].astype(int) - expected(data, box, 50, 50))
+    assert difference.mean() < 0.7
+    assert difference.max() <= 8
+
+
 def test_the_smallest_crop_says_how_far_a_jpeg_is_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small crop blown up from an eighth, or 12 megapixels decoded for a thumbnail."""
     seen: list[tuple[int, int]] = []
@@ -179,6 +192,21 @@ def test_what_does_not_fit_is_cut_from_the_middle(
 
 
 # Sources
+
+
+def test_a_damaged_file_is_named(folder: DataConfig) -> None:
+    """Crops of half a picture, filled up with black; or an error that stops at the first file."""
+    index = index_folder(folder)
+    paths = [Path(str(folder.path)) / index.paths["train"][row] for row in (1, 4)]
+    for path in paths:
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    data = open_data(folder, index_folder(folder))
+    with pytest.raises(DataError, match="2 image files cannot be read") as caught:
+        data.read_crops("train", np.array([0, 1, 4]), partial(row_of, wanted=[]), 8, 8)
+    assert "changed" not in str(caught.value)
+    assert all(str(path) in str(caught.value) for path in paths)
 
 
 @pytest.fixture
