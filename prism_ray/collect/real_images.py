@@ -5,7 +5,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from prism_ray.crops import Crops
 from prism_ray.data import RealImages
+from prism_ray.data.cropping import BoxesOf
 from prism_ray.errors import DataError
 from prism_ray.teachers.teacher import to_pixels
 
@@ -31,3 +33,14 @@ def read_pixels(data: RealImages, indices: Indices, device: torch.device) -> Ten
     """Return training images as pixels in [0, 1], (B, channels, H, W)."""
     images = torch.from_numpy(data.read("train", indices))
     return to_pixels(images.to(device, non_blocking=True))
+
+
+def read_crops(
+    data: RealImages, indices: Indices, boxes_of: BoxesOf, size: int, device: torch.device
+) -> tuple[Tensor, Crops]:
+    """Return crops of original training pictures as pixels in [0, 1], (B, channels, size, size), and boxes.
+
+    Arguments as for `RealImages.read_crops`.
+    """
+    images, boxes = data.read_crops("train", indices, boxes_of, size, size)
+    return to_pixels(torch.from_numpy(images).to(device, non_blocking=True)), boxes

@@ -5,9 +5,11 @@ Both are safetensors whose keys begin with a class, for example `00012/loss`:
     median   `<label>/probability` (float32, N): of the true class, in the order of the class's images
     rded     `<label>/place`, `/top`, `/left`, `/side` (int64, N), `/loss` (float32, N): the best patch of
              each image, best first; `place` is the image's index in its class, the box is in pixels
+             of the square image, or of the original picture with `collect.crop_from: original`
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prism_ray.collect.real_images import Indices, read_pixels, side_of, training_indices
+from prism_ray.collect.real_images import Indices, read_crops, read_pixels, side_of, training_indices
 from prism_ray.collect.tensors import class_key, decode, encode
 from prism_ray.config import CollectConfig
+from prism_ray.crops import CropNumbers, Crops
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix
@@ -32,6 +35,9 @@ from prism_ray.teachers.training import split_evenly
 ClassScores = Mapping[str, npt.NDArray[Any]]
 
 _NUMBERS = ("place", "top", "left", "side")
+
+# Images of a batch -> their patches (B * crops, channels, p, p); top, left and side of each, (B * crops,).
+PatchesOf = Callable[[slice], tuple[Tensor, Indices, Indices, Indices]]
 
 
 @torch.no_grad()
@@ -64,11 +70,12 @@ def collect_scores(
     return encode(tensors)
 
 
-def read_scores(data: bytes, label: int, num_images: int, size: int) -> ClassScores:
+def read_scores(data: bytes, label: int, num_images: int, size: int | None) -> ClassScores:
     """Return the scores of a class from a unit's file.
 
     Raises ValueError if the file is damaged or does not contain the class, or if the scores are not of
-    `num_images` images of `size` x `size` pixels.
+    `num_images` images of `size` x `size` pixels. With `size` None the boxes are of original pictures, whose
+    sizes are known when they are read: `RealImages.read_crops` checks them.
     """
     scores = under(decode(data), class_key(label, ""))
     if not scores:
@@ -81,7 +88,9 @@ def read_scores(data: bytes, label: int, num_images: int, size: int) -> ClassSco
         is_sound = len(scores) == 5 and fits(scores, {**numbers, "loss": loss})
         if is_sound:
             place, top, left, side = (scores[name] for name in _NUMBERS)
-            inside = (top >= 0) & (left >= 0) & (side > 0) & (top + side <= size) & (left + side <= size)
+            inside = (top >= 0) & (left >= 0) & (side > 0)
+            if size is not None:
+                inside &= (top + side <= size) & (left + side <= size)
             is_sound = bool((inside & (place >= 0) & (place < num_images)).all())
     if not is_sound:
         raise ValueError(f"the scores of class {label} are not finite, or not of its {num_images} images")
@@ -132,24 +141,76 @@ def _best_patches(
     indices = training_indices(data, label, None)
     chosen = np.sort(rng.permutation(len(indices))[: config.rded_images_per_class])
     crops_per_image = config.rded_crops_per_image
-    boxes = draw_squares(rng, (len(chosen), crops_per_image), size, config.rded_crop_scale)  # N, crops
-    top, left, side = (torch.from_numpy(values).to(device) for values in boxes)
-    patch_size = size // config.rded_patches_per_side
-    found = []
+    make = _squares_of_originals if config.crop_from == "original" else _squares
+    patches_of = make(rng, data, indices[chosen], config, size, device)
+    found, drawn = [], []
     for batch in split_evenly(len(chosen), max(1, config.batch_size // crops_per_image)):
-        pixels = read_pixels(data, indices[chosen[batch]], device).repeat_interleave(crops_per_image, dim=0)
-        rows = crop_matrix(top[batch].flatten(), side[batch].flatten(), size, patch_size)
-        columns = crop_matrix(left[batch].flatten(), side[batch].flatten(), size, patch_size)
-        patches = _on_mean_colour(apply_matrices(pixels, rows, columns), size, teacher)
-        logits = teacher_logits(teacher, patches)
+        patches, *corners = patches_of(batch)
+        logits = teacher_logits(teacher, _on_mean_colour(patches, size, teacher))
         labels = torch.full((len(logits),), label, device=device)
         found.append(F.cross_entropy(logits, labels, reduction="none"))
+        drawn.append([values.reshape(-1, crops_per_image) for values in corners])
+    boxes = [np.concatenate(values) for values in zip(*drawn, strict=True)]  # top, left, side: N, crops
     losses = torch.cat(found).float().reshape(-1, crops_per_image).cpu().numpy()  # N, crops
     row, best = np.arange(len(chosen)), losses.argmin(axis=1)
     order = np.argsort(losses[row, best], kind="stable")
     row, best = row[order], best[order]
-    corners = {name: values[row, best] for name, values in zip(("top", "left", "side"), boxes, strict=True)}
-    return {"place": chosen[row], **corners, "loss": losses[row, best]}
+    best_boxes = {name: values[row, best] for name, values in zip(_NUMBERS[1:], boxes, strict=True)}
+    return {"place": chosen[row], **best_boxes, "loss": losses[row, best]}
+
+
+def _squares(
+    rng: np.random.Generator,
+    data: RealImages,
+    indices: Indices,
+    config: CollectConfig,
+    size: int,
+    device: torch.device,
+) -> PatchesOf:
+    """Draw the crops of the square images at `indices`."""
+    crops_per_image = config.rded_crops_per_image
+    boxes = draw_squares(rng, (len(indices), crops_per_image), size, config.rded_crop_scale)  # N, crops
+    patch_size = size // config.rded_patches_per_side
+
+    def patches_of(batch: slice) -> tuple[Tensor, Indices, Indices, Indices]:
+        corners = [values[batch].flatten() for values in boxes]
+        top, left, side = (torch.from_numpy(values).to(device) for values in corners)
+        pixels = read_pixels(data, indices[batch], device).repeat_interleave(crops_per_image, dim=0)
+        rows = crop_matrix(top, side, size, patch_size)
+        columns = crop_matrix(left, side, size, patch_size)
+        return apply_matrices(pixels, rows, columns), corners[0], corners[1], corners[2]
+
+    return patches_of
+
+
+def _squares_of_originals(
+    rng: np.random.Generator,
+    data: RealImages,
+    indices: Indices,
+    config: CollectConfig,
+    size: int,
+    device: torch.device,
+) -> PatchesOf:
+    """Draw the crops of the original pictures at `indices`, each of which is decoded once.
+
+    torchvision's RandomResizedCrop with ratio 1: of a picture of which no square has the area drawn, the
+    largest square in the middle.
+    """
+    crops_per_image = config.rded_crops_per_image
+    numbers = CropNumbers.draw(rng, len(indices) * crops_per_image)
+    patch_size = size // config.rded_patches_per_side
+
+    def boxes_of(first: int, row: int, height: int, width: int) -> Crops:
+        start = (first + row) * crops_per_image
+        own = numbers[start : start + crops_per_image]
+        return own.boxes(height, width, config.rded_crop_scale, max_ratio=1.0)
+
+    def patches_of(batch: slice) -> tuple[Tensor, Indices, Indices, Indices]:
+        chosen = partial(boxes_of, batch.start)
+        patches, boxes = read_crops(data, indices[batch], chosen, patch_size, device)
+        return patches, boxes.top, boxes.left, boxes.height
+
+    return patches_of
 
 
 def _on_mean_colour(patches: Tensor, size: int, teacher: Teacher) -> Tensor:

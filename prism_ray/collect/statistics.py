@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prism_ray.collect.real_images import read_pixels, side_of, training_indices
+from prism_ray.collect.real_images import read_crops, read_pixels, side_of, training_indices
 from prism_ray.collect.tensors import class_key, decode, encode
 from prism_ray.config import CollectConfig
-from prism_ray.crops import draw_crops
+from prism_ray.crops import CropNumbers, Crops
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows
@@ -161,8 +161,16 @@ def _views(
     side = side_of(data)
     indices = training_indices(data, label, config.images_per_class)
     rng = np.random.default_rng(derive_seed(seed, "views", label))
-    crops = draw_crops(rng, len(indices), side, config.crop_scale)
+    numbers = CropNumbers.draw(rng, len(indices))
     flips = (rng.random(len(indices)) < 0.5) & config.flip
+    if config.crop_from == "original":
+        for batch in split_evenly(len(indices), config.batch_size):
+            boxes_of = partial(_box_of, numbers[batch], config.crop_scale)
+            pixels, _ = read_crops(data, indices[batch], boxes_of, side, device)
+            flip = torch.from_numpy(flips[batch]).to(device)[:, None, None, None]
+            yield torch.where(flip, pixels.flip(3), pixels)
+        return
+    crops = numbers.boxes(side, side, config.crop_scale)
     top, left, height, width, flip = (
         torch.from_numpy(values).to(device)
         for values in (crops.top, crops.left, crops.height, crops.width, flips)
@@ -171,6 +179,10 @@ def _views(
         rows = crop_matrix(top[batch], height[batch], side, side)
         columns = flip_rows(crop_matrix(left[batch], width[batch], side, side), flip[batch])
         yield apply_matrices(read_pixels(data, indices[batch], device), rows, columns)
+
+
+def _box_of(numbers: CropNumbers, scale: tuple[float, float], row: int, height: int, width: int) -> Crops:
+    return numbers[row : row + 1].boxes(height, width, scale)
 
 
 def read_reference(

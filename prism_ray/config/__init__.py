@@ -1,6 +1,6 @@
 """All settings of a user, as frozen pydantic models. Each section has one file."""
 
-from prism_ray.config.collect import CollectConfig
+from prism_ray.config.collect import CollectConfig, CropFrom
 from prism_ray.config.controls import with_controls
 from prism_ray.config.data import DataConfig
 from prism_ray.config.labels import AnalyzeConfig, EvaluateConfig, RelabelConfig
@@ -26,6 +26,7 @@ __all__ = [
     "AnyImageSet",
     "CollectConfig",
     "Config",
+    "CropFrom",
     "DataConfig",
     "ElasticActors",
     "EvaluateConfig",

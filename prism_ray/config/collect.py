@@ -1,6 +1,10 @@
 """`collect`: one pass over the real images, which some methods need before recover."""
 
+from typing import Literal
+
 from prism_ray.config.base import BatchSize, CropScale, PositiveInt, Section
+
+CropFrom = Literal["square", "original"]
 
 
 class CollectConfig(Section):
@@ -12,6 +16,9 @@ class CollectConfig(Section):
     """Images per forward pass."""
     images_per_class: PositiveInt | None = None
     """Maximum number of real images per class in the pass. Default: all images."""
+    crop_from: CropFrom = "square"
+    """What the crops for statistics and for init rded are cut from. original: the picture at its full size
+    with its borders, as in the public code of RDED, EDC and CV-DD. square: the image of data.image_size."""
     crop_scale: CropScale = (0.08, 1.0)
     """For statistics, which use one random crop per image: range of the crop's share of the image area, for
     example [0.08, 1.0]."""

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from prism_ray.config import DISTILLED, AnyImageSet, Config, RecoverConfig
+from prism_ray.data.cropping import BoxesOf, Cut, check_inside, cut, join
 from prism_ray.encodings import find_encoding
-from prism_ray.errors import ConfigError
+from prism_ray.errors import ConfigError, DataError
 from prism_ray.seeds import derive_seed
 from prism_ray.wording import first_of
 
@@ -58,6 +59,18 @@ class RealImages(ABC):
         """Return the images at `indices` as uint8 (B, channels, H, W) at the run's image size.
 
         Raises DataError, which names every image that cannot be read.
+        """
+
+    @abstractmethod
+    def read_crops(
+        self, split: Split, indices: npt.NDArray[np.int64], boxes_of: BoxesOf, height: int, width: int
+    ) -> Cut:
+        """Return K crops of each original picture at `indices` (N,), N at least 1, and their N * K boxes.
+
+        The crops are uint8 (N * K, channels, height, width), those of a picture one after the other.
+        `boxes_of(row, H, W)` gives the K boxes of the picture at `indices[row]`, which has H x W pixels. A
+        picture is decoded once, and one at a time is in memory. Raises DataError, which names every image
+        that cannot be read or does not contain its boxes.
         """
 
     def check_test_images(self) -> None:
@@ -125,6 +138,20 @@ class ArrayImages(RealImages):
                 resized[index] = np.asarray(picture)
             picked = resized
         return np.ascontiguousarray(picked[:, None])
+
+    def read_crops(
+        self, split: Split, indices: npt.NDArray[np.int64], boxes_of: BoxesOf, height: int, width: int
+    ) -> Cut:
+        cuts = []
+        for row, index in enumerate(indices):
+            image = self._images[split][index]
+            boxes = boxes_of(row, *image.shape)
+            try:
+                check_inside(boxes, *image.shape)
+            except ValueError as error:
+                raise DataError(f"{self.name}: image {index} of split {split}: {error}") from None
+            cuts.append((cut(Image.fromarray(image), boxes, height, width), boxes))
+        return join(cuts)
 
 
 def held_out(source: str, class_name: str, items: Sequence[str], fraction: float) -> npt.NDArray[np.bool_]:

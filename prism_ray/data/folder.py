@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import numpy.typing as npt
 
 from prism_ray.config import DataConfig
 from prism_ray.data.base import Images, RealImages, Split
-from prism_ray.data.decode import decode_image
+from prism_ray.data.cropping import BoxesOf, Cut, join
+from prism_ray.data.decode import decode_crops, decode_image
 from prism_ray.data.formats import head_digest
 from prism_ray.data.index import FolderIndex
 from prism_ray.data.listing import roots_of
@@ -52,17 +55,39 @@ class FolderImages(RealImages):
 
     def _decode(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         decoded = np.empty((len(indices), self.channels, self._size, self._size), np.uint8)
+
+        def decode(row: int, data: bytes) -> None:
+            decoded[row] = decode_image(data, self._size, self._max_megapixels, self._full_scale)
+
+        self._each(split, indices, decode)
+        return decoded
+
+    def read_crops(
+        self, split: Split, indices: npt.NDArray[np.int64], boxes_of: BoxesOf, height: int, width: int
+    ) -> Cut:
+        cuts: list[Cut] = []
+
+        def decode(row: int, data: bytes) -> None:
+            boxes = partial(boxes_of, row)
+            limits = self._max_megapixels, self._full_scale
+            cuts.append(decode_crops(data, boxes, height, width, *limits))
+
+        self._each(split, indices, decode)
+        return join(cuts)
+
+    def _each(
+        self, split: Split, indices: npt.NDArray[np.int64], decode: Callable[[int, bytes], None]
+    ) -> None:
+        """Call `decode` with the row and the bytes of each file; raise DataError that names all bad files."""
         bad: list[str] = []
         for row, index in enumerate(indices):
             path = self._roots[split] / self._index.paths[split][index]
             try:
-                data = self._content(split, int(index), path)
-                decoded[row] = decode_image(data, self._size, self._max_megapixels, self._full_scale)
+                decode(row, self._content(split, int(index), path))
             except Exception as error:  # Pillow raises whatever it meets in a damaged file
                 bad.append(f"{path} ({error})")
         if bad:
             raise DataError(_name_bad_files(bad))
-        return decoded
 
     def _content(self, split: Split, index: int, path: Path) -> bytes:
         """Return the bytes of a file; raises ValueError if they are not those that were listed."""

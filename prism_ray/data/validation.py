@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prism_ray.data.base import Images, RealImages, Split, held_out
+from prism_ray.data.cropping import BoxesOf, Cut
 
 
 class KeptBack(RealImages):
@@ -42,3 +43,10 @@ class KeptBack(RealImages):
         if split == "test":
             return self._source.read(split, indices)
         return self._source.read("train", self._indices[split][indices])
+
+    def read_crops(
+        self, split: Split, indices: npt.NDArray[np.int64], boxes_of: BoxesOf, height: int, width: int
+    ) -> Cut:
+        if split == "test":
+            return self._source.read_crops(split, indices, boxes_of, height, width)
+        return self._source.read_crops("train", self._indices[split][indices], boxes_of, height, width)

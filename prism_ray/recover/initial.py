@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from prism_ray.collect.collage import collage
 from prism_ray.collect.scores import ClassScores, median_order
-from prism_ray.config import AnyImageSet
+from prism_ray.config import AnyImageSet, CollectConfig
 from prism_ray.data import RealImages
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.formation import Slot
@@ -25,7 +25,7 @@ def initial_images(
     image_size: int,
     run_seed: int,
     scores: Callable[[int], ClassScores],
-    patches_per_side: int,
+    collect: CollectConfig,
 ) -> Images:
     """Return the initial real images of the slots, or collages of real images.
 
@@ -34,13 +34,13 @@ def initial_images(
         real      image k + r * ipc
         random    image k of an order drawn for r and the class
         median    image k + r * ipc in the order of DELT
-        rded      collage k of `patches_per_side` x `patches_per_side` patches that replicates before r left
+        rded      collage k of `collect.rded_patches_per_side` squared patches that replicates before r left
 
     `scores(label)` gives the scores of kind median or rded, and is not called for other kinds. The quarters
     are not shuffled yet. Raises DataError if a class has too few patches.
     """
     if config.init == "rded":
-        return _collages(slots, config, data, image_size, scores, patches_per_side)
+        return _collages(slots, config, data, image_size, scores, collect)
     assert config.init != "noise"
     first = 0 if config.init == "random" else config.replicate * config.ipc
     orders: dict[int, npt.NDArray[np.int64]] = {}  # label -> indices of its images, as they are taken
@@ -62,15 +62,18 @@ def _collages(
     data: RealImages,
     image_size: int,
     scores: Callable[[int], ClassScores],
-    patches_per_side: int,
+    collect: CollectConfig,
 ) -> Images:
+    patches_per_side = collect.rded_patches_per_side
     out = np.empty((len(slots), data.channels, image_size, image_size), np.uint8)
     for label in sorted({slot.label for slot in slots}):
         rows = [row for row, slot in enumerate(slots) if slot.label == label]
         ipc_indices = [slots[row].ipc_index for row in rows]
         first = config.replicate * config.ipc * patches_per_side**2
         left = {name: values[first:] for name, values in scores(label).items()}
-        out[rows] = collage(left, ipc_indices, config.ipc, patches_per_side, label, data, image_size)
+        out[rows] = collage(
+            left, ipc_indices, config.ipc, patches_per_side, label, data, image_size, collect.crop_from
+        )
     return out
 
 

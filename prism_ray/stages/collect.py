@@ -18,9 +18,9 @@ CollectKind = Literal["statistics", "median", "rded"]
 _SHARDS = ("classes_per_unit", "batch_size")
 _RDED = ("images_per_class", "crops_per_image", "crop_scale", "patches_per_side")
 _KEYS: dict[CollectKind, tuple[str, ...]] = {  # of `collect`, that a collection of a kind depends on
-    "statistics": (*_SHARDS, "images_per_class", "crop_scale", "flip", "patch_size"),
+    "statistics": (*_SHARDS, "images_per_class", "crop_from", "crop_scale", "flip", "patch_size"),
     "median": (*_SHARDS, "images_per_class"),
-    "rded": (*_SHARDS, *(f"rded_{key}" for key in _RDED)),
+    "rded": (*_SHARDS, "crop_from", *(f"rded_{key}" for key in _RDED)),
 }
 
 

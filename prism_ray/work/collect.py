@@ -38,8 +38,10 @@ def load_scores(
     num_images = len(context.data.train_indices(label))
     if kind == "median":
         num_images = min(num_images, context.config.collect.images_per_class or num_images)
+    is_original = context.config.collect.crop_from == "original"
     try:
-        return read_scores(loaded[unit.id], label, num_images, context.config.data.image_size)
+        size = None if is_original else context.config.data.image_size
+        return read_scores(loaded[unit.id], label, num_images, size)
     except ValueError as error:
         raise unfit(context.files, unit.id, error) from None
 

@@ -123,5 +123,4 @@ def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -
     kind = cast(CollectKind, config.init)  # the scores are loaded only if init is such a kind
     scores = partial(load_scores, context, kind, config.primary, {})
     size, seed = context.config.data.image_size, context.config.seed
-    patches_per_side = context.config.collect.rded_patches_per_side
-    return initial_images(unit.slots, config, context.data, size, seed, scores, patches_per_side)
+    return initial_images(unit.slots, config, context.data, size, seed, scores, context.config.collect)

@@ -1,15 +1,18 @@
 """What the tests of collect share: digits, a tiny uneven set, and networks with random weights."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from prism_ray.config import DataConfig, NetworkConfig
 from prism_ray.data import RealImages, open_data
 from prism_ray.data.base import ArrayImages
+from prism_ray.data.folder import FolderImages
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 
@@ -37,6 +40,30 @@ def uneven() -> RealImages:
     labels = rng.permutation(np.repeat([0, 1, 2], [5, 2, 9]))
     pixels = rng.integers(0, 256, (16, 12, 12), dtype=np.uint8)
     return ArrayImages("noise", ("ant", "bee", "cat"), {"train": pixels}, {"train": labels}, 12)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> RealImages:
+    """Two classes of six coloured pictures, tall, wide, small and large, seen as squares of 12x12."""
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number, shape in enumerate([(40, 50), (50, 40), (9, 90), (90, 9), (7, 8), (100, 130)]):
+            pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    return open_data(DataConfig(source="image-folder", path=str(tmp_path), image_size=12, test_fraction=0.01))
+
+
+@pytest.fixture
+def original_of() -> Callable[[RealImages, int], Image.Image]:
+    """Opens the original picture of a training image."""
+
+    def find(data: RealImages, index: int) -> Image.Image:
+        assert isinstance(data, FolderImages)
+        with Image.open(data._roots["train"] / data.item("train", index)) as image:
+            return image.copy()
+
+    return find
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """Collages of patches: which patch stands where, and what it looks like."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from prism_ray.collect.collage import collage
@@ -64,6 +67,29 @@ def test_a_patch_is_the_box_resized_and_rounded(uneven: RealImages) -> None:
         pixels = torch.from_numpy(uneven.read("train", index)).double()
         expected = TF.resized_crop(pixels, top, left, side, side, [12, 12], antialias=True)[0]
         assert np.abs(image - expected.numpy()).max() <= 0.501
+
+
+def test_a_patch_of_an_original_is_what_torchvision_cuts_out_of_the_file(
+    pictures: RealImages, original_of: Callable[[RealImages, int], Image.Image]
+) -> None:
+    """Boxes of original pictures applied to the square, or a patch that is resized twice."""
+    indices = pictures.train_indices(1)
+    places = np.arange(4)
+    sizes = [original_of(pictures, int(index)).size for index in indices[:4]]
+    side = np.array([min(size) - 1 for size in sizes])
+    top, left = (np.array([size[axis] for size in sizes]) - side for axis in (1, 0))  # at the far borders
+    patches = {"place": places, "top": top, "left": left, "side": side}
+    (image,) = collage(patches, [0], 1, 2, 1, pictures, 13, "original")
+    for rank in range(4):
+        row, column = divmod(rank, 2)
+        size = [(6, 7)[row], (6, 7)[column]]
+        box = [int(values[rank]) for values in (top, left, side, side)]
+        whole = original_of(pictures, int(indices[rank]))
+        expected = TF.resized_crop(whole, *box, size, TF.InterpolationMode.BILINEAR, antialias=True)
+        found = image[:, 6 * row :, 6 * column :][:, : size[0], : size[1]]
+        assert np.array_equal(found, np.asarray(expected).transpose(2, 0, 1))
+    with pytest.raises(DataError, match=r"\.png \(a crop of .* is not inside its"):
+        collage(patches | {"side": side + 2}, [0], 1, 2, 1, pictures, 13, "original")
 
 
 def test_too_few_patches_are_refused_by_name() -> None:

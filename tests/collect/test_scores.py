@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
@@ -13,6 +14,7 @@ from prism_ray.collect.real_images import side_of
 from prism_ray.collect.scores import collect_scores, draw_squares, median_order, read_scores
 from prism_ray.collect.tensors import class_key, encode
 from prism_ray.config import CollectConfig
+from prism_ray.crops import CropNumbers
 from prism_ray.data import RealImages
 from prism_ray.errors import EngineError
 from prism_ray.geometry import resize
@@ -144,6 +146,46 @@ def test_the_best_patches_are_those_of_a_plain_loop(
         assert len(found["place"]) == min(7, len(uneven.train_indices(label)))
         assert len(set(places.tolist())) == len(places)
     assert losses.std() > 0.001
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_best_patches_of_originals_are_those_of_a_plain_loop(
+    pictures: RealImages,
+    tiny: Callable[[int], Teacher],
+    original_of: Callable[[RealImages, int], Image.Image],
+) -> None:
+    """Boxes of the square, of another picture or another crop of it; a batch that starts its draw anew."""
+    teacher = tiny(12)
+    settings = {"rded_images_per_class": 5, "rded_crops_per_image": 3, "crop_from": "original"}
+    data = collect("rded", teacher, pictures, 0, 2, batch_size=7, **settings)
+    mean, std = teacher.preprocessing.mean_std(torch.empty(0))
+    for label in range(2):
+        rng = np.random.default_rng(derive_seed(SEED, "patches", label))
+        indices = pictures.train_indices(label)
+        places = np.sort(rng.permutation(len(indices))[:5])
+        numbers = CropNumbers.draw(rng, 3 * len(places))
+        losses, drawn = np.zeros((len(places), 3)), {}
+        for row, place in enumerate(places):
+            picture = original_of(pictures, int(indices[place]))
+            width, height = picture.size
+            boxes = numbers[3 * row : 3 * row + 3].boxes(height, width, (0.08, 1.0), max_ratio=1.0)
+            for column in range(3):
+                box = [int(values[column]) for values in (boxes.top, boxes.left, boxes.height, boxes.width)]
+                drawn[row, column] = box[:3]
+                crop = TF.resized_crop(picture, *box, [6, 6], TF.InterpolationMode.BILINEAR, antialias=True)
+                pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None] / 255.0
+                logits = teacher.network(F.pad((pixels - mean) / std, (3, 3, 3, 3)))[0]
+                losses[row, column] = float(torch.logsumexp(logits, 0) - logits[label])
+        order, best = losses.min(1).argsort(), losses.argmin(1)
+        found = read_scores(data, label, len(indices), None)
+        assert found["place"].tolist() == places[order].tolist()
+        assert [
+            [int(found[name][rank]) for name in ("top", "left", "side")] for rank in range(len(order))
+        ] == [drawn[row, best[row]] for row in order]
+        np.testing.assert_allclose(found["loss"], losses.min(1)[order], rtol=1e-5)
+        assert (found["top"] + found["side"]).max() > 12
+        with pytest.raises(ValueError, match="not of its"):  # boxes of the square are in 12 x 12 pixels
+            read_scores(data, label, len(indices), 12)
 
 
 class Watching(nn.Module):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as TF
 
 from prism_ray.collect.statistics import (
     CollectedStatistics,
@@ -17,9 +19,11 @@ from prism_ray.collect.statistics import (
     read_reference,
 )
 from prism_ray.config import CollectConfig
+from prism_ray.crops import CropNumbers
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
 from prism_ray.errors import DataError, EngineError
+from prism_ray.seeds import derive_seed
 from prism_ray.stages.collect import CollectUnit
 from prism_ray.teachers.layers import LayerReference
 from prism_ray.teachers.teacher import Teacher
@@ -268,6 +272,32 @@ def test_each_image_has_a_crop_of_its_own(teacher_of: MakeTeacher) -> None:
     assert (spread > 0.2).all()
     assert (spread < 0.7).all()
     assert len({round(float(first), 3) for first in rows[:, 0]}) > 5
+
+
+@pytest.mark.parametrize("batch_size", [3, 100])
+def test_views_of_originals_are_what_torchvision_cuts_out_of_the_files(
+    pictures: RealImages,
+    teacher_of: MakeTeacher,
+    original_of: Callable[[RealImages, int], Image.Image],
+    batch_size: int,
+) -> None:
+    """Crops of the square, a box of another picture, a flip of the box, or draws that depend on the batch."""
+    teacher = teacher_of(Watching())
+    collect(teacher, pictures, 1, 1, batch_size=batch_size, crop_from="original", crop_scale=(0.2, 1.0))
+    mean, std = teacher.preprocessing.mean_std(torch.empty(0))
+    seen = torch.cat(teacher.network.seen) * std + mean
+    indices = pictures.train_indices(1)
+    rng = np.random.default_rng(derive_seed(7, "views", 1))
+    numbers = CropNumbers.draw(rng, len(indices))
+    flips = rng.random(len(indices)) < 0.5
+    assert len(seen) == len(indices)
+    for row, index in enumerate(indices):
+        picture = original_of(pictures, int(index))
+        boxes = numbers[row : row + 1].boxes(picture.height, picture.width, (0.2, 1.0))
+        box = [int(values[0]) for values in (boxes.top, boxes.left, boxes.height, boxes.width)]
+        crop = TF.resized_crop(picture, *box, [12, 12], TF.InterpolationMode.BILINEAR, antialias=True)
+        pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1) / 255.0
+        torch.testing.assert_close(seen[row], pixels.flip(2) if flips[row] else pixels, rtol=0, atol=1e-5)
 
 
 # Shards and bytes

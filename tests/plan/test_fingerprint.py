@@ -260,6 +260,11 @@ def test_a_collection_binds_the_settings_of_its_kind_alone() -> None:
     old = scopes_of(image_sets=rded)
     assert all_clashes(old, scopes_of(image_sets=rded | edc, collect__patch_size=4)) == []
     assert all_clashes(old, scopes_of(image_sets=rded, collect__rded_crops_per_image=2)) != []
+    original = scopes_of(image_sets=rded, collect__crop_from="original")
+    assert all_clashes(old, original) == ["collect.crop_from: the store has 'square', now 'original'"]
+    delt = {"delt": {"method": "delt", "iterations_step": 0}}  # whole images
+    square, original = (scopes_of(image_sets=delt, collect__crop_from=one) for one in ("square", "original"))
+    assert square == original
     sets = {"edc": {"method": "edc"}, "delt": {"method": "delt", "iterations_step": 0}}
     inputs: set[str] = set()
     for scope in scopes_of(image_sets=sets).values():  # EDC starts from collages

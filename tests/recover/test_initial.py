@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from prism_ray.config import RecoverConfig, SelectConfig
+from prism_ray.config import CollectConfig, RecoverConfig, SelectConfig
 from prism_ray.data import RealImages
 from prism_ray.data.base import ArrayImages
 from prism_ray.recover.initial import initial_images, initial_noise, shuffle_patches
@@ -45,7 +45,7 @@ def levels_of(
     run_seed: int = 5,
 ) -> list[int]:
     """The levels of the top left corners."""
-    images = initial_images(slots, settings, data, 4, run_seed, scores, 2)
+    images = initial_images(slots, settings, data, 4, run_seed, scores, CollectConfig())
     assert images.dtype == np.uint8
     assert images.shape == (len(slots), 1, 4, 4)
     return images[:, 0, 0, 0].tolist()
@@ -123,7 +123,7 @@ def test_rded_puts_each_collage_into_its_slot(tagged: RealImages, selected: bool
 
     slots = [Slot(1, 0), Slot(0, 0)]
     settings = SelectConfig(method="rded", primary="p", init="rded", ipc=1) if selected else config("rded", 1)
-    images = initial_images(slots, settings, tagged, 4, 5, scores, 2)
+    images = initial_images(slots, settings, tagged, 4, 5, scores, CollectConfig())
     assert images[0, 0, ::2, ::2].tolist() == [[103, 101], [100, 102]]
     assert images[1, 0, ::2, ::2].tolist() == [[3, 1], [0, 2]]
     assert sorted(asked) == [0, 1]
