@@ -72,11 +72,12 @@ def test_two_actors_share_the_gpu_that_is_asked_for(recover: Any) -> None:
     assert result["machines"] == ["large", "large"]
 
 
+@pytest.mark.timeout(600)
 def test_students_share_the_place_of_an_actor(
     calm: Path, tmp_path: Path, digits_config: Path, small_options: list[str], environment: dict[str, str]
 ) -> None:
     """Catches students one after another where several have room, and students changed by others."""
-    several = ("evaluate.num_students=3", "evaluate.image_sets=[distilled]", "relabel.epochs=40")
+    several = ("evaluate.num_students=3", "evaluate.image_sets=[distilled]", "relabel.epochs=12")
     settings = [*several, "orchestrate.accelerator_type=H100", "orchestrate.label_selector={zone: a}"]
     found, times = [], []
     for number in (1, 3):
