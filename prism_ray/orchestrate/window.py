@@ -67,7 +67,7 @@ class Window:
             key: deque(task for task in line if not is_over(task.unit)) for key, line in self._lines.items()
         }
         self._lines = {key: line for key, line in lines.items() if line}
-        self._num_added -= before - len(self._returned) - sum(map(len, self._lines.values()))
+        self._num_taken += before - len(self._returned) - sum(map(len, self._lines.values()))
 
     def take(
         self, loaded: Collection[str], preferred: Collection[str], may_have: Callable[[Task], bool]

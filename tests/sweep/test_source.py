@@ -200,8 +200,11 @@ class Hands:
     def tell_leaving(self) -> dict[str, str]:
         return {}
 
-    def keep_number(self, num_waiting: int) -> list[str]:
+    def keep_number(self, *num_waiting: int) -> list[str]:
         return []
+
+    def is_shared(self, name: str) -> bool:
+        return False
 
     def begin_jobs(self, runs: Any) -> None: ...
     def stop_unit(self, name: str, unit_id: str) -> None: ...
