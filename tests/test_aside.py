@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prism_ray.errors import IncompleteError
-from prism_ray.pipeline import _check_none_left_out as check_none_left_out
+from prism_ray.pipeline import check_none_left_out
 from prism_ray.store import Failure, StoreFiles, set_aside
 from tests.stores import committed
 

@@ -305,7 +305,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "a device": ("teachers: {pool: [{name: a, arch: 'timm:x@/dev/zero'}]}", "not a regular file"),
     "no end": (
         "evaluate: {student: {arch: 'timm:x'}, num_students: 1000000000000}",
-        "2,000,000,000,000 units",
+        "4,000,000,000,000 units",
     ),
 }
 

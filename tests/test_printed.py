@@ -42,7 +42,7 @@ def test_commands_on_a_finished_store(
     for line in printed:
         done = in_shell(line)
         assert done.exit_code == 0, (line, done.output)
-        assert "error" not in done.output
+        assert "error:" not in done.output
 
 
 def test_commands_on_a_store_with_work_to_do(

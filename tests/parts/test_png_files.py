@@ -16,7 +16,8 @@ from prism_ray.config import ImageFiles
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import ImageForm, read_batch, read_images, write_images
 from prism_ray.run import Run, read_progress
-from prism_ray.run.export import export_dataset, export_folder
+from prism_ray.run.dataset import export_dataset
+from prism_ray.run.export import export_folder
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import Commit, StoreFiles, layout, read_commit, revoke, write_commit
 from prism_ray.store.gc import find_orphans

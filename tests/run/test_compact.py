@@ -15,7 +15,9 @@ from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader, encode_l
 from prism_ray.parts.views import Views
 from prism_ray.run import Run, read_progress, save_run
 from prism_ray.run.compact import compact
-from prism_ray.run.export import commits_of_set, export_dataset, export_folder
+from prism_ray.run.dataset import export_dataset
+from prism_ray.run.export import export_folder
+from prism_ray.run.sets import commits_of_set
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit, image_part
 from prism_ray.stages.relabel import RelabelUnit, label_part
