@@ -173,25 +173,15 @@ def _save(asked: Asked, files: StoreFiles, run: Run, bound: set[str]) -> Run:
 def _run_stages(
     run: Run, files: StoreFiles, names: Sequence[str], progress: RunProgress, dispatcher: "Dispatcher"
 ) -> None:
-    """Do the units of the stages that have no valid commit; raise IncompleteError if some cannot be done.
-
-    Stages that do not overlap come one after the other, then all others together.
-    """
-    from prism_ray.orchestrate.flow import Flow
-    from prism_ray.orchestrate.scheduler import Ready
+    """Do the units of the stages that have no valid commit; raise IncompleteError if some cannot be done."""
+    from prism_ray.orchestrate.flow import phases
 
     left_out = set(units_set_aside(files)) - progress.done
     if left_out:  # some may belong to another config
         left_out &= {unit_id for name in names for unit_id in run.plan.unit_ids(name)}
-    wanted = [find_stage(name) for name in names]
-    for stage in wanted:
-        if not stage.overlaps:
-            units = (unit for unit in stage.missing(run.plan, progress.done) if unit.id not in left_out)
-            left_out.update(dispatcher.do(run, Ready(units)))
-            check_none_left_out(files, (stage.name,), left_out)
-    overlapping = tuple(stage.name for stage in wanted if stage.overlaps)
-    left_out.update(dispatcher.do(run, Flow(run.plan, overlapping, progress.done, left_out)))
-    check_none_left_out(files, overlapping, left_out)
+    for stages, source in phases(run.plan, names, progress.done, left_out):
+        left_out.update(dispatcher.do(run, source))
+        check_none_left_out(files, stages, left_out)
 
 
 def _command_for(config: Config, origin: str, name: str) -> str:

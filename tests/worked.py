@@ -27,16 +27,21 @@ QUICK = (
 )
 
 
-def work(location: str | Path, *values: str, until: str = "evaluate") -> tuple[StoreFiles, Run]:
-    """Do what is missing of the small digits job, up to a stage; `values` are as for `--set`."""
-    config = load_config(DIGITS, [*QUICK, *values], store=str(location))
-    files = StoreFiles(config.store_url)
-    run = new_run(config.with_store(files.location), open_data(config.data).facts(), num_threads=1)
-    run = save_run(files, run)
+def do_missing(run: Run, files: StoreFiles, until: str = "evaluate") -> None:
+    """Do the units of a run that have no commit, up to a stage, in this process."""
     worker = Worker(run, files, torch.device("cpu"))
     names = stage_names()
     for stage in names[: names.index(until) + 1]:
         for unit in run.plan.units(stage):
             if not files.exists(f"commits/{unit.id}.json"):
                 worker.do(unit)
+
+
+def work(location: str | Path, *values: str, until: str = "evaluate") -> tuple[StoreFiles, Run]:
+    """Do what is missing of the small digits job, up to a stage; `values` are as for `--set`."""
+    config = load_config(DIGITS, [*QUICK, *values], store=str(location))
+    files = StoreFiles(config.store_url)
+    run = new_run(config.with_store(files.location), open_data(config.data).facts(), num_threads=1)
+    run = save_run(files, run)
+    do_missing(run, files, until)
     return files, run

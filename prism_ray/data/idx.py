@@ -45,7 +45,7 @@ def open_idx(config: DataConfig) -> ArrayImages:
     """
     assert config.path is not None
     folder = Path(config.path)
-    missing = [name for name in _FILES if not (folder / name).is_file()]
+    missing = _missing(folder)
     if missing:
         raise DataError(
             f"data.path: {folder} lacks {', '.join(missing)}; data.source = 'idx' needs the four files of "
@@ -139,15 +139,19 @@ def read_idx(path: Path, num_dimensions: int, max_bytes: int) -> npt.NDArray[np.
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
+def _missing(folder: Path) -> list[str]:
+    """Return the names of the files that a folder lacks."""
+    return [name for name in _FILES if not (folder / name).is_file()]
+
+
 def _find_folder(path: Path, download: bool) -> Path:
     """Return the folder of the files: `path`, or the one into which torchvision downloads them."""
     downloaded = path / "FashionMNIST" / "raw"
     for folder in (path, downloaded):
-        if all((folder / name).is_file() for name in _FILES):
+        if not _missing(folder):
             return folder
     if not download:
-        missing = [name for name in _FILES if not (path / name).is_file()]
-        raise DataError(f"data.path: {path} lacks {', '.join(missing)}{_REMEDY}")
+        raise DataError(f"data.path: {path} lacks {', '.join(_missing(path))}{_REMEDY}")
     from torchvision.datasets import FashionMNIST  # late, because it imports torch
 
     try:

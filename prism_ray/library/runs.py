@@ -17,8 +17,7 @@ from prism_ray.run.sets import commits_of_set
 from prism_ray.stages import stage_names
 from prism_ray.stages.evaluate import students
 from prism_ray.stages.squeeze import scope_of_teacher
-from prism_ray.store import Commit, StoreFiles, layout, read_commit, units_set_aside
-from prism_ray.store.remedy import damaged
+from prism_ray.store import Commit, StoreFiles, read_commit, units_set_aside
 
 _COMMITS_AT_ONCE = 16  # files that are read at a time
 
@@ -231,11 +230,7 @@ def read_labels(files: StoreFiles, run: Run, image_set: str, epoch: int) -> pa.T
     if not 0 <= epoch < num_epochs:
         raise UsageError(f"epoch = {epoch}: {files.location} has labels of the epochs 0 to {num_epochs - 1}")
     form = LabelForm.of(its_run.plan, image_set)
-    found = LabelReader(files, commits, form).epoch(epoch)
-    try:
-        form.validate(found)
-    except ValueError as error:
-        raise damaged(files, f"{layout.COMMITS}/relabel/{image_set}", f"epoch {epoch}: {error}") from None
+    found = LabelReader(files, commits, form).sound_epoch(epoch, image_set)
     columns: dict[str, Any] = {"epoch": pa.array([epoch] * len(found.views), pa.int32())}
     columns |= {name: pa.array(values) for name, values in vars(found.views).items()}
     columns["logits"] = pa.FixedSizeListArray.from_arrays(

@@ -240,19 +240,16 @@ class DistilledViews(Dataset[Sample]):
             # Processes must not share open files, nor connections.
             files, self._reader_pid = StoreFiles(self._files.location), os.getpid()
             self._reader = LabelReader(files, self._commits, self._form, again=True)
-        found = self._reader.epoch(number)
-        try:
-            self._form.validate(found)
-            if len(found.views) != len(self):
-                raise ValueError(f"{len(found.views)} soft labels for {len(self)} images")
-        except ValueError as error:
+        found = self._reader.sound_epoch(number, self._image_set)
+        if len(found.views) != len(self):
             where = f"{layout.COMMITS}/relabel/{self._image_set}"
-            raise damaged(self._files, where, f"epoch {number}: {error}") from None
+            count = f"{len(found.views)} soft labels for {len(self)} images"
+            raise damaged(self._files, where, f"epoch {number}: {count}")
         return found
 
     def _in_order(self, found: EpochLabels) -> _Epoch:
         by_slot = np.lexsort((found.views.ipc_index, found.views.label))
-        views = type(found.views)(**{name: values[by_slot] for name, values in vars(found.views).items()})
+        views = found.views.pick(by_slot)
         partner = views.partner_label * self.ipc + views.partner_ipc_index
         is_known = (views.partner_label >= 0) & (views.partner_ipc_index >= 0) & (partner < len(self))
         if not (is_known & (views.partner_ipc_index < self.ipc)).all():

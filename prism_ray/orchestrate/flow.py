@@ -1,18 +1,36 @@
-"""The stages that overlap, as one source of units: each can begin once what it builds on is committed. Pure.
+"""The stages of a run in order, and those that overlap as one source of units. Pure.
 
-Each stage names the stage that its units build on (`Stage.after`) and how much of it must be done
-(`Stage.waits_for`): the batches of a group for its labels, all labels of an image set for its students. A
-*span* is such an amount: a group of an image set, or the whole set. Units are made as they are needed; only
-those of spans that have begun are kept.
+A unit of these can begin once what it builds on is committed. Each stage names the stage that its units build
+on (`Stage.after`) and how much of it must be done (`Stage.waits_for`): the batches of a group for its labels,
+all labels of an image set for its students. A *span* is such an amount: a group of an image set, or the whole
+set. Units are made as they are needed; only those of spans that have begun are kept.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from prism_ray.orchestrate.scheduler import Ready, Source
 from prism_ray.plan import Plan
 from prism_ray.stages import Stage, Unit, Within, find_stage, stage_of, stages
 
 _Span = tuple[str, int | None]  # image set, group; without a group, the whole set
+
+
+def phases(
+    plan: Plan, names: Sequence[str], committed: Collection[str], left_out: Collection[str]
+) -> Iterator[tuple[Sequence[str], Source]]:
+    """Yield stages of `names` and the source of their missing units: one by one, then those that overlap.
+
+    A phase is to begin when the one before has ended: only then its units are looked up. Those in `left_out`
+    are not among them.
+    """
+    wanted = [find_stage(name) for name in names]
+    for stage in wanted:
+        if not stage.overlaps:
+            missing = stage.missing(plan, committed)
+            yield (stage.name,), Ready(unit for unit in missing if unit.id not in left_out)
+    overlapping = tuple(stage.name for stage in wanted if stage.overlaps)
+    yield overlapping, Flow(plan, overlapping, committed, left_out)
 
 
 class Flow:

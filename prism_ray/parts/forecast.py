@@ -72,16 +72,13 @@ def _bytes_of_group(plan: Plan, image_set: str, group: int) -> float:
         # Of many logits, headers are a small part: what a row more takes, times the rows.
         views = sample(2)
         few = max(1, min(len(slots), _MAX_LOGITS // (2 * num_classes)))
-        one, two = measure([_first(views[0], few)]), measure([_first(each, few) for each in views])
+        first = slice(few)
+        one, two = measure([views[0].pick(first)]), measure([each.pick(first) for each in views])
         return one + (two - one) * (num_epochs * len(slots) / few - 1)
 
     full, rest = divmod(relabel.num_label_epochs, relabel.epochs_per_unit)
     total = full * bytes_of_unit(relabel.epochs_per_unit) if full else 0.0
     return total + (bytes_of_unit(rest) if rest else 0.0)
-
-
-def _first(views: Views, count: int) -> Views:
-    return type(views)(**{name: values[:count] for name, values in vars(views).items()})
 
 
 def _encoded_bytes(views: Sequence[Views], encoding: LabelEncoding, num_classes: int) -> int:

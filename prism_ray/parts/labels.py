@@ -24,6 +24,7 @@ from prism_ray.parquet import ParquetReader
 from prism_ray.parts.rows import RowLayout, open_rows
 from prism_ray.parts.views import MixUpViews, Views
 from prism_ray.plan import Plan
+from prism_ray.store import layout
 from prism_ray.store.commits import Commit, PartFile
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
@@ -194,16 +195,29 @@ class LabelReader:
         parts = [part for commit in commits for part in commit.files]
         keep = again and sum(part.num_bytes for part in parts) <= _MAX_KEPT_BYTES
         self._parts = [_PartReader(files, part, form, keep=keep) for part in parts]
-        self._location = files.location
+        self._files, self._form = files, form
+
+    def sound_epoch(self, epoch: int, image_set: str) -> EpochLabels:
+        """Return the labels of an epoch of `image_set`, whose values are checked.
+
+        Raises StoreError as `epoch`, and if `LabelForm.validate` refuses the labels.
+        """
+        found = self.epoch(epoch)
+        try:
+            self._form.validate(found)
+        except ValueError as error:
+            where = f"{layout.COMMITS}/relabel/{image_set}"
+            raise damaged(self._files, where, f"epoch {epoch}: {error}") from None
+        return found
 
     def epoch(self, epoch: int) -> EpochLabels:
         """Return the labels of every image of the set in one epoch.
 
-        Raises StoreError if there are none, or if a part is damaged. `LabelForm.validate` checks the values.
+        Raises StoreError if there are none, or if a part is damaged. `sound_epoch` checks the values too.
         """
         found = [labels for part in self._parts if (labels := part.epoch(epoch)) is not None]
         if not found:
-            raise StoreError(f"{self._location} has no soft labels of epoch {epoch}")
+            raise StoreError(f"{self._files.location} has no soft labels of epoch {epoch}")
         return join_labels(found)
 
 

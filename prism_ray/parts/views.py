@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,10 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def pick(self, rows: slice | Ints) -> Self:
+        """Return some of the views, of the same kind."""
+        return type(self)(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)

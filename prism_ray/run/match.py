@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
-from prism_ray.config import Config, with_controls
+from prism_ray.config import Config, DataConfig, with_controls
 from prism_ray.config.controls import with_finished_controls
 from prism_ray.data import (
     Changes,
@@ -30,6 +31,20 @@ from prism_ray.teachers.weight_files import weights_sha256
 from prism_ray.wording import first_of
 
 _MAX_INDEX_BYTES = 2**30  # of the listing of an image folder: 50 million files
+
+
+class OpenData(NamedTuple):
+    """Real images that are open; several runs can share them."""
+
+    listing: FolderIndex | None  # of an image folder
+    images: RealImages
+    facts: DataFacts
+
+    @classmethod
+    def of(cls, config: DataConfig, index: FolderIndex | None) -> "OpenData":
+        """Open the images and hash them."""
+        images = open_data(config, index)
+        return cls(index, images, images.facts())
 
 
 @dataclass(frozen=True)
@@ -84,11 +99,11 @@ class Asked:
         return self.held is None or not clashes(self.held.scopes, self.run.scopes, self.bound)
 
 
-def match(config: Config, files: StoreFiles, origin: str, known: FolderIndex | None = None) -> Asked:
+def match(config: Config, files: StoreFiles, origin: str, known: OpenData | None = None) -> Asked:
     """Compare a requested config with the run in the store and with the data; write nothing.
 
-    `known` is the listing of the image folder if another new run has just made it. `origin` names the config
-    in errors. Raises UsageError if config and data do not fit or a newer version made the store, and
+    `known` is the data of the same settings, if another run has just opened it. `origin` names the config in
+    errors. Raises UsageError if config and data do not fit or a newer version made the store, and
     StoreError if the store is damaged.
 
     >>> match(config, files, "config.yaml").fits
@@ -109,13 +124,13 @@ def match(config: Config, files: StoreFiles, origin: str, known: FolderIndex | N
         finished = {scope.rpartition("/")[2] for scope in bound if scope.startswith("evaluate/")}
         begun = with_finished_controls(config, finished, origin)
     config = with_controls(config, begun, origin)
-    index: FolderIndex | None
-    if known is not None and held is None and lost is None:
-        index, changes = known, Changes()
+    is_new = held is None and lost is None
+    if known is not None and (is_new or known.listing is None):  # the folder of a held run may have changed
+        changes = Changes()
     else:
         index, changes = _folder_index(config, files, held, lost is not None)
-    data = open_data(config.data, index)
-    facts = data.facts()
+        known = OpenData.of(config.data, index)
+    index, data, facts = known
     check_config(config, facts, origin)
     Plan(config, facts).check_size(origin)
     weights = _hash_weights(config, held, bound)

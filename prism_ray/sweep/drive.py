@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
-from prism_ray.data import FolderIndex
 from prism_ray.errors import (
     FingerprintError,
     LeaseError,
@@ -20,6 +19,7 @@ from prism_ray.errors import (
 )
 from prism_ray.pipeline import begin, check_none_left_out
 from prism_ray.run import Asked, Ledger, RunProgress, load_run, match, read_progress
+from prism_ray.run.match import OpenData
 from prism_ray.run.paths import with_absolute_paths
 from prism_ray.run.preflight import check_fits, check_ready, teachers_in_store
 from prism_ray.stages import Unit
@@ -75,11 +75,11 @@ class SweepOutcome:
         return {work.point.folder: work.error for work in self.points if work.error is not None}
 
 
-def read_point(point: Point, known: dict[str, FolderIndex]) -> PointWork:
+def read_point(point: Point, known: dict[str, OpenData]) -> PointWork:
     """Compare a point with its store; what is wrong with the store alone becomes the point's error.
 
-    `known` has the listings of image folders by their settings, which are made once. Raises UsageError for
-    wrong input.
+    `known` has the real images by their settings, which are listed, read and hashed once. Raises UsageError
+    for wrong input.
     """
     config = with_absolute_paths(point.config, point.origin)
     files = StoreFiles(config.store_url)
@@ -89,8 +89,8 @@ def read_point(point: Point, known: dict[str, FolderIndex]) -> PointWork:
     try:
         data = config.data.model_dump_json()
         asked = work.asked = match(config, files, point.origin, known.get(data))
-        if asked.index is not None and asked.held is None:
-            known[data] = asked.index
+        if asked.index is None or asked.held is None:
+            known.setdefault(data, OpenData(asked.index, asked.data, asked.facts))
         if asked.held is not None:
             check_fits(asked, files)
             work.progress = read_progress(files, asked.run, asked.committed, take_down=work.ledger.add)
@@ -105,7 +105,7 @@ def run_sweeps(sweeps: Sequence[Sweep], folder: StoreFiles, quiet: bool = False)
     With `quiet`, the progress goes to standard error. Raises UsageError for wrong input, and OrchestrateError
     if Ray cannot do the work.
     """
-    known: dict[str, FolderIndex] = {}
+    known: dict[str, OpenData] = {}
     points = [read_point(point, known) for sweep in sweeps for point in sweep.points]
     missing = [work for work in points if work.error is None and not work.is_complete]
     for work in missing:

@@ -8,9 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from prism_ray.data import FolderIndex
 from prism_ray.parts.forecast import forecast_label_bytes
 from prism_ray.run import RunProgress
+from prism_ray.run.match import OpenData
 from prism_ray.stages import stage_names
 from prism_ray.sweep.drive import read_point
 from prism_ray.sweep.file import Sweep, shown_changes
@@ -40,7 +40,7 @@ def forecast(sweeps: Sequence[Sweep]) -> list[PointForecast]:
 
     Raises UsageError for wrong input.
     """
-    known: dict[str, FolderIndex] = {}
+    known: dict[str, OpenData] = {}
     members, works = [], []
     for each in sweeps:
         for point in each.points:

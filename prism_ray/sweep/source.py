@@ -6,15 +6,15 @@ the actors turn to the next point when the one before has nothing that could beg
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from prism_ray.errors import IncompleteError, PrismRayError, StoreError
-from prism_ray.orchestrate.flow import Flow
+from prism_ray.orchestrate.flow import phases
 from prism_ray.orchestrate.jobs import JobUnit
 from prism_ray.orchestrate.scheduler import Ready, Source
 from prism_ray.run import Ledger
-from prism_ray.stages import Unit, stage_of, stages
+from prism_ray.stages import Unit, stage_names, stage_of
 from prism_ray.store import Commit
 from prism_ray.sweep.sharing import Lenders, Member
 
@@ -40,18 +40,9 @@ class ActivePoint:
     stages: Sequence[str] = ()  # that the source has units of
 
     def __post_init__(self) -> None:
-        self._phases = self._make_phases()
+        plan, done = self.member.run.plan, self.member.progress.done
+        self._phases = phases(plan, stage_names(), done, self.left_out)
         self.next_phase()
-
-    def _make_phases(self) -> Iterator[tuple[Sequence[str], Source]]:
-        """Yield stages and the source of their units: one by one, then those that overlap together."""
-        run, done = self.member.run, self.member.progress.done
-        for stage in stages():
-            if not stage.overlaps:
-                missing = stage.missing(run.plan, done)
-                yield (stage.name,), Ready(unit for unit in missing if unit.id not in self.left_out)
-        names = tuple(stage.name for stage in stages() if stage.overlaps)
-        yield names, Flow(run.plan, names, done, self.left_out)
 
     def next_phase(self) -> None:
         """Go on to the next stages; without any, or if units were left out in the last, the point is over."""

@@ -85,7 +85,7 @@ class SweepTable:
 
     @property
     def num_complete(self) -> int:
-        return sum(point.state == COMPLETE for point in self.points)
+        return _num_complete(self.points)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, means and spreads included."""

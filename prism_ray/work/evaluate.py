@@ -17,8 +17,7 @@ from prism_ray.relabel.ensemble import GroupLabeller
 from prism_ray.seeds import derive_seed
 from prism_ray.stages.evaluate import EvaluateUnit, asks_teachers, student_card
 from prism_ray.stages.relabel import group_seed
-from prism_ray.store import Commit, layout
-from prism_ray.store.remedy import damaged
+from prism_ray.store import Commit
 from prism_ray.work.context import Finish, WorkContext
 from prism_ray.work.controls import (
     ReadEpoch,
@@ -84,13 +83,7 @@ def _stored(context: WorkContext, unit: EvaluateUnit, commits: Sequence[Commit])
     reader = LabelReader(context.files, commits, form, again=num_label_epochs < relabel.epochs)
 
     def read_epoch(epoch: int) -> EpochLabels:
-        found = reader.epoch(label_epoch_of(epoch, num_label_epochs, seed))
-        try:
-            form.validate(found)
-        except ValueError as error:
-            where = f"{layout.COMMITS}/relabel/{unit.image_set}"
-            raise damaged(context.files, where, f"epoch {found.epoch}: {error}") from None
-        return found
+        return reader.sound_epoch(label_epoch_of(epoch, num_label_epochs, seed), unit.image_set)
 
     return read_epoch
 

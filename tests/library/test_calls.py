@@ -36,7 +36,7 @@ second = prism_ray.distill(config, store=store, set=small | {"evaluate.num_stude
 assert "torch" not in sys.modules
 import ray
 assert not ray.is_initialized()
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 try:
     prism_ray.distill(config, store=store, set=small | {"evaluate.num_students": 3})
 except prism_ray.UsageError as error:

@@ -10,13 +10,12 @@ import torch
 
 from prism_ray.config import with_controls
 from prism_ray.run import Run
-from prism_ray.stages import stage_names
 from prism_ray.store import StoreFiles, read_commit
 from prism_ray.work.context import WorkContext
 from prism_ray.work.controls import labels_of_whole_images
 from prism_ray.work.evaluate import _labellers
-from prism_ray.work.worker import Worker
 from tests.work.test_evaluate import open_run
+from tests.worked import do_missing
 
 CONTROLS = "evaluate.controls=[hard-labels, no-augmentation, full-data]"
 
@@ -36,11 +35,7 @@ def new_scopes(run: Run, config: object) -> dict:  # type: ignore[type-arg]
 def students_of(store: Path, *values: str) -> dict[str, dict]:  # type: ignore[type-arg]
     """Do what is missing in a store; return the cards of its students by their ids."""
     run, files = controlled(store, *values)
-    worker = Worker(run, files, torch.device("cpu"))
-    for stage in stage_names():
-        for unit in run.plan.units(stage):
-            if not files.exists(f"commits/{unit.id}.json"):
-                worker.do(unit)
+    do_missing(run, files)
     cards = [read_commit(files, unit.id).files[0].name for unit in run.plan.units("evaluate")]
     return {card["unit"]: card for card in (json.loads(files.read(name)) for name in cards)}
 

@@ -20,26 +20,17 @@ from prism_ray.errors import ConfigError, UnitStopped
 from prism_ray.parts.labels import LabelForm, LabelReader
 from prism_ray.run import Run, new_run
 from prism_ray.run.content import find_fault
-from prism_ray.stages import stage_names
 from prism_ray.store import StoreFiles, layout, read_commit
 from prism_ray.work.checkpoints import Control
 from prism_ray.work.worker import Worker
 from tests.stores import copy_store
+from tests.worked import DIGITS, do_missing
+from tests.worked import QUICK as OF_ONE_TEACHER
 
-DIGITS = Path(__file__).parents[2] / "jobs" / "digits-ipc10.yaml"
 QUICK = (
     "teachers.pool=[{name: resnet, arch: 'timm:test_resnet'}, "
     "{name: bypass, arch: 'timm:test_byobnet', stem: small}]",
-    "teachers.squeeze.epochs=1",
-    "recover.ipc=2",
-    "recover.images_per_batch=5",
-    "recover.iterations=2",
-    "recover.iterations_step=0",
-    "relabel.images_per_group=10",
-    "relabel.epochs=6",
-    "relabel.epochs_per_unit=2",
-    "evaluate.batch_size=10",
-    "evaluate.num_students=1",
+    *OF_ONE_TEACHER[1:],
 )
 
 
@@ -51,11 +42,7 @@ def open_run(store: Path, *values: str) -> tuple[Run, StoreFiles]:
 def students_of(store: Path, *values: str) -> list[dict[str, Any]]:
     """Do what is missing in a store; return the cards of its students."""
     run, files = open_run(store, *values)
-    worker = Worker(run, files, torch.device("cpu"))
-    for stage in stage_names():
-        for unit in run.plan.units(stage):
-            if not files.exists(f"commits/{unit.id}.json"):
-                worker.do(unit)
+    do_missing(run, files)
     cards = [read_commit(files, unit.id).files[0].name for unit in run.plan.units("evaluate")]
     return [json.loads(files.read(name)) for name in cards]
 
