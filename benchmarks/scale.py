@@ -11,26 +11,29 @@ import queue
 import resource
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 import ray
+from listener import Listener
 
 from prism_ray.config import Config, parse_config
 from prism_ray.data import DataFacts
 from prism_ray.orchestrate.actor import ActorInfo, ActorUsage, UnitDone
 from prism_ray.orchestrate.cluster import connect
 from prism_ray.orchestrate.dispatch import Dispatcher
+from prism_ray.orchestrate.display import Listener as DispatchListener
 from prism_ray.orchestrate.flow import Flow
-from prism_ray.orchestrate.scheduler import Scheduler
+from prism_ray.orchestrate.scheduler import Scheduler, Source
 from prism_ray.run import Ledger, Run, new_run, read_progress, save_run
 from prism_ray.stages import Unit
-from prism_ray.store import Commit, Failure, StoreFiles, write_commit
+from prism_ray.store import Commit, StoreFiles, write_commit
 
 _CLASSES = 1000
 _PER_BATCH = 10
@@ -45,46 +48,47 @@ def _commit(files: StoreFiles, run: Run, unit: Unit, seconds: float) -> Commit:
     return commit
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": 2, "control": 1})
-class IdleActor:
-    """An actor of the dispatcher; like the real one it has one device, which a unit needs for a while."""
+def idle_actor(seconds_of: Callable[[Unit], float]) -> Any:
+    """Return a class of Ray actors for the dispatcher whose units take some time and make nothing."""
 
-    def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
-        self._files = files
-        self._run: Run | None = None
-        self._seconds = float(os.environ["SCALE_SECONDS"])
-        self._device = threading.Lock()
+    @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"units": 2, "control": 1})
+    class IdleActor:
+        """Like the real one it has one device, which a unit needs for a while."""
 
-    @ray.method(concurrency_group="control")
-    def start(self) -> ActorInfo:
-        return ActorInfo(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id())
+        def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
+            self._files = files
+            self._run: Run | None = None
+            self._device = threading.Lock()
 
-    @ray.method(concurrency_group="units")
-    def do(self, run: Run, unit: Unit) -> UnitDone:
-        if self._run != run:
-            self._run = run
-        with self._device:
-            return UnitDone(_commit(self._files, self._run, unit, self._seconds), (), 0, 0)
+        @ray.method(concurrency_group="control")
+        def start(self) -> ActorInfo:
+            return ActorInfo(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id())
 
-    @ray.method(concurrency_group="control")
-    def stop(self, unit_id: str | None = None) -> None:
-        pass
+        @ray.method(concurrency_group="units")
+        def do(self, run: Run, unit: Unit) -> UnitDone:
+            if self._run != run:
+                self._run = run
+            with self._device:
+                return UnitDone(_commit(self._files, self._run, unit, seconds_of(unit)), (), 0, 0)
 
-    @ray.method(concurrency_group="control")
-    def usage(self) -> ActorUsage:
-        return ActorUsage(0, 0)
+        @ray.method(concurrency_group="control")
+        def stop(self, unit_id: str | None = None) -> None:
+            pass
+
+        @ray.method(concurrency_group="control")
+        def usage(self) -> ActorUsage:
+            return ActorUsage(0, 0)
+
+    return IdleActor
 
 
 @dataclass
-class Watch:
+class Watch(Listener):
     """The dispatcher's listener: prints how it goes."""
 
     every: int
     num_done: int = 0
     times: list[float] = field(default_factory=list)  # when each `every` units were done
-
-    def began(self, unit: Unit) -> None:
-        pass
 
     def done(self, commit: Commit) -> None:
         self.num_done += 1
@@ -93,15 +97,6 @@ class Watch:
             resident = psutil.Process().memory_info().rss / 10**6
             print(f"{self.num_done:>9,} units, driver {resident:.0f} MB", flush=True)
 
-    def failed(self, failure: Failure, again: bool) -> None:
-        sys.exit(failure.traceback)
-
-    def message(self, text: str) -> None:
-        print(text, flush=True)
-
-    def tick(self) -> None:
-        pass
-
     @property
     def units_per_second(self) -> float:
         """Between the first time and the one before the last."""
@@ -109,10 +104,10 @@ class Watch:
 
 
 def run_threads(
-    files: StoreFiles, run: Run, flow: Flow, num_actors: int, seconds: float, watch: Watch
+    files: StoreFiles, run: Run, source: Source, num_actors: int, seconds: float, watch: DispatchListener
 ) -> None:
     """Do the units with threads as actors; what the dispatcher does, without Ray."""
-    scheduler = Scheduler(flow, run.plan.teachers_of, straggler_factor=4.0, queued_stages=("recover",))
+    scheduler = Scheduler(source, run.plan.teachers_of, straggler_factor=4.0, queued_stages=("recover",))
     ledger = Ledger(files)
     answers: queue.SimpleQueue[tuple[str, Unit, Commit]] = queue.SimpleQueue()
     actors = {f"a{number}": ThreadPoolExecutor(1) for number in range(num_actors)}
@@ -138,11 +133,13 @@ def run_threads(
         executor.shutdown()
 
 
-def run_ray(config: Config, files: StoreFiles, run: Run, flow: Flow, watch: Watch) -> None:
+def run_ray(config: Config, files: StoreFiles, run: Run, flow: Flow, seconds: float, watch: Watch) -> None:
     """Do the units with the real dispatcher."""
     with (
         connect(config, 1) as shape,
-        Dispatcher(config, files, shape, watch, Ledger(files), actor_class=IdleActor) as dispatcher,
+        Dispatcher(
+            config, files, shape, watch, Ledger(files), actor_class=idle_actor(lambda _: seconds)
+        ) as dispatcher,
     ):
         dispatcher.do(run, flow)
 
@@ -168,6 +165,14 @@ def make_config(store: str, num_units: int, num_actors: int) -> Config:
     )
 
 
+def begin(store: str, num_units: int, num_actors: int) -> tuple[Config, StoreFiles, Run]:
+    """Write a run of so many batches into a store."""
+    config = make_config(store, num_units, num_actors)
+    facts = DataFacts(tuple(map(str, range(_CLASSES))), (1000,) * _CLASSES, 1000, 3, "none")
+    files = StoreFiles(store)
+    return config, files, save_run(files, new_run(config, facts, 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--units", type=int, default=1_000_000, help="a multiple of 100")
@@ -177,17 +182,14 @@ def main() -> None:
     parser.add_argument("--store", help="a folder to keep; by default a temporary one")
     arguments = parser.parse_args()
     num_actors, seconds = arguments.actors, arguments.seconds
-    os.environ |= {"SCALE_SECONDS": str(seconds), "RAY_worker_niceness": "0"}
+    os.environ |= {"RAY_worker_niceness": "0"}
     store = arguments.store or tempfile.mkdtemp(prefix="prism-scale-")
-    config = make_config(store, arguments.units, num_actors)
-    facts = DataFacts(tuple(map(str, range(_CLASSES))), (1000,) * _CLASSES, 1000, 3, "none")
-    files = StoreFiles(store)
-    run = save_run(files, new_run(config, facts, 1))
+    config, files, run = begin(store, arguments.units, num_actors)
     watch = Watch(max(1, arguments.units // 20))
     flow = Flow(run.plan, ("recover",), read_progress(files, run).done)
     cpu = time.process_time()
     if arguments.ray:
-        run_ray(config, files, run, flow, watch)
+        run_ray(config, files, run, flow, seconds, watch)
     else:
         run_threads(files, run, flow, num_actors, seconds, watch)
     cpu = time.process_time() - cpu

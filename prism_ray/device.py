@@ -1,9 +1,25 @@
-"""The memory of a unit's device: how to free it after it has run out, and who else uses it."""
+"""A unit's device: the settings under which it repeats its bytes, and its memory."""
 
 import gc
+import os
 import traceback
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch
+
+from prism_ray.machine import peak_resident_bytes
+
+
+def repeat_bytes() -> None:
+    """Make torch compute the same bytes each time, in this process from now on."""
+    # cuBLAS reads this when it starts; without it, matrix products on CUDA are not reproducible.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Each new tensor would be filled first: no operation here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
 
 
 def let_go(error: BaseException) -> None:
@@ -26,6 +42,30 @@ def describe_device(device: torch.device) -> str:
         return str(device)
     properties = torch.cuda.get_device_properties(device)
     return f"{properties.name} with {properties.total_memory / 2**30:.1f} GiB"
+
+
+def used_bytes(device: torch.device) -> int:
+    """Return the bytes of a CUDA device that this process has reserved; for the CPU its resident memory."""
+    if device.type != "cuda":
+        return int(psutil.Process().memory_info().rss)
+    return int(torch.cuda.memory_reserved(device))
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let the peak of `peak_bytes` begin now; Linux permits that to a process itself."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the peak of `used_bytes` since `reset_peak`; on another system than Linux what is used now."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    peak = peak_resident_bytes()
+    return used_bytes(device) if peak is None else peak
 
 
 def bytes_of_others(device: torch.device) -> int:

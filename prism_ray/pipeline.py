@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from prism_ray.config import Config
 from prism_ray.errors import IncompleteError, StoreError, UsageError
+from prism_ray.forecast.remaining import remaining_in_store
 from prism_ray.run import (
     Asked,
     Ledger,
@@ -18,9 +20,12 @@ from prism_ray.run import (
     read_progress,
     save_run,
 )
+from prism_ray.run.calls import write_call
+from prism_ray.run.live import LiveWriter
 from prism_ray.run.paths import with_absolute_paths
 from prism_ray.run.plan_file import continued
 from prism_ray.run.preflight import check_fits, check_ready, teachers_in_store
+from prism_ray.run.tracking import Tracking
 from prism_ray.shell import command
 from prism_ray.stages import find_stage, stage_names, stage_of
 from prism_ray.store import (
@@ -38,6 +43,7 @@ from prism_ray.wording import first_of
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.dispatch import Dispatcher
+    from prism_ray.orchestrate.display import Output
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,6 @@ class Outcome:
 
     run: Run
     progress: RunProgress
-    stage_seconds: dict[str, float]  # wall seconds of the stages that were active in this call
-    stage_bytes: dict[str, int]  # bytes of the units that were done in this call
     seconds: float  # of the whole call
     start_seconds: float | None  # until Ray's first actor lived; None if nothing was left to do
     peak_bytes: int | None  # memory of all processes; None if nothing was left to do
@@ -61,10 +65,12 @@ def distill(
     origin: str,
     names: Sequence[str] | None = None,
     command_for: Callable[[str], str] | None = None,
+    output: "Output | None" = None,
 ) -> Outcome:
     """Do the missing units of the stages `names`, by default of all; `origin` names the config in errors.
 
-    `command_for` returns the command line that does another stage of the same config, for errors.
+    `command_for` returns the command line that does another stage of the same config, for errors; `output`
+    is what is said meanwhile.
     The commits are listed only once, by `match`. Raises UsageError for wrong input, FingerprintError if the
     store belongs to another run, IncompleteError if units were set aside, and the errors of the stages.
     """
@@ -90,7 +96,10 @@ def distill(
         except StoreError as error:  # all results are there: only the present settings cannot be recorded
             run = continued(held, asked.run, asked.bound)
             notes += (f"the store cannot be written to, and it needs nothing more: {error.problem}",)
-        return Outcome(run, progress, {}, {}, 0.0, None, None, notes=notes)
+        said: list[str] = []
+        with Tracking(said.append, is_all=True) as tracking:  # one that was named after the run had ended
+            tracking.begin(files, run, progress)
+        return Outcome(run, progress, 0.0, None, None, notes=(*notes, *said))
     check_ready(asked, files, progress)
     started = time.monotonic()
     files.check_usable()
@@ -104,7 +113,10 @@ def distill(
     from prism_ray.orchestrate.display import ProgressDisplay
     from prism_ray.orchestrate.sampler import MemorySampler
 
-    with MemorySampler() as memory, ProgressDisplay(config.orchestrate.log_interval_s) as display:
+    with (
+        MemorySampler() as memory,
+        ProgressDisplay(config.orchestrate.log_interval_s, output=output) as display,
+    ):
         for line in asked.about_images:
             display.message(line)
         display.message("starting Ray and its actors")
@@ -112,6 +124,7 @@ def distill(
             Lease(files, config.orchestrate.lease_ttl_s, display.message) as lease,
             connect(config, asked.num_threads, display.message) as shape,
             Dispatcher(config, files, shape, display, ledger, lease.raise_if_lost) as dispatcher,
+            ExitStack() as stack,
         ):
             dispatcher.check_networks(asked.facts.class_names, teachers_in_store(config, progress))
             start_seconds = time.monotonic() - started
@@ -119,15 +132,18 @@ def distill(
                 asked, progress = asked.with_commits(list_commits(files)), None
             run, progress = begin(asked, files, progress, shape.num_threads, ledger, display.message)
             display.expect(progress)
-            before = {name: sums.num_bytes for name, sums in progress.sums.items()}
+            display.show_to(dispatcher.metrics.look)
+            count = partial(write_call, files, lease.number, dispatcher.counted)
+            stack.enter_context(LiveWriter(files, display.now, also=count))
+            tracking = stack.enter_context(Tracking(display.message))
+            remaining = remaining_in_store(files, run, progress)
+            display.estimate_by(remaining.seconds_left)
+            display.hand_on(tracking.begin(files, run, progress), remaining.done)
             _run_stages(run, files, names, progress, dispatcher)
             used = sum(usage.peak_bytes for usage in dispatcher.actors.usage())
     seconds, peak_bytes = time.monotonic() - started, max(memory.peak_bytes, used)
     hits, loads = dispatcher.num_hits, dispatcher.num_loads
-    num_bytes = {name: sums.num_bytes - before.get(name, 0) for name, sums in progress.sums.items()}
-    return Outcome(
-        run, progress, display.stage_seconds, num_bytes, seconds, start_seconds, peak_bytes, hits, loads
-    )
+    return Outcome(run, progress, seconds, start_seconds, peak_bytes, hits, loads)
 
 
 def begin(

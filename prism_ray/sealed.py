@@ -1,7 +1,7 @@
 """The checkpoint of a unit as bytes, which are trusted only if they are complete and belong to the unit."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import safetensors.torch
@@ -19,6 +19,13 @@ class Checkpoints(Protocol):
     @property
     def identity(self) -> str:
         """The settings and weights that a checkpoint must have been made with to resume from it."""
+
+    def report(self, num_done: int, total: int, values: Callable[[], Mapping[str, float]]) -> None:
+        """Tell how many of a unit's `total` steps are done.
+
+        `values` returns what is known of the last ones, such as a loss. It may wait for the device, so it is
+        called seldom.
+        """
 
     def due(self) -> bool:
         """Return whether it is time to save."""

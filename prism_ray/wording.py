@@ -1,9 +1,11 @@
-"""Words of messages: the sentences for the errors that pydantic finds, and lists that are cut. Pure."""
+"""Words of messages: sentences for the errors that pydantic finds, lists that are cut, times, sizes. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NO_PATTERNS: Mapping[str, str] = {}
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def first_of(names: Sequence[str], limit: int) -> str:
@@ -13,6 +15,51 @@ def first_of(names: Sequence[str], limit: int) -> str:
     'a, b, ...'
     """
     return ", ".join(names[:limit]) + ", ..." * (len(names) > limit)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    >>> duration(42.4), duration(4000), duration(300000)
+    ('42 s', '1 h 7 min', '3 d 11 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def size(num_bytes: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> size(812), size(3_299_589), size(999_600)
+    ('812 bytes', '3.3 MB', '1 MB')
+    """
+    value, unit = float(num_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
+
+
+def printable(text: str) -> str:
+    r"""Return a text that may come from a store, fit for a terminal.
+
+    A control character becomes a `?`, and so does one that turns the direction of what follows.
+
+    >>> printable("cat\u202egod\x1b[31m")
+    'cat?god?[31m'
+    """
+    return _CONTROL.sub("?", text)
 
 
 def problem_of(detail: Mapping[str, Any]) -> str:

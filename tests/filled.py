@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prism_ray.parts.images import encode_images
+from prism_ray.parts.images import BatchLosses, encode_images
 from prism_ray.parts.labels import EpochLabels, encode_labels
 from prism_ray.parts.views import Views
 from prism_ray.run import Run, save_run
@@ -20,6 +20,7 @@ from prism_ray.stages.squeeze import SqueezeUnit, card_part, weights_part
 from prism_ray.store import Commit, PartFile, StoreFiles, write_commit, write_part
 
 CARD = b'{"preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "size": 8}}'
+CURVE = {"iterations": [0, 9], "ce": [2.0, 0.5], "bn": [1.0, 0.25], "alignments": {}, "terms": {}}
 _STATS: dict[type, dict[str, Any]] = {
     SqueezeUnit: {
         "arch": "timm:x",
@@ -72,7 +73,7 @@ def image_bytes(run: Run, unit: RecoverUnit) -> bytes:
     """Return the file of a batch of black images."""
     size = run.config.data.image_size
     pixels = np.zeros((len(unit.slots), run.facts.channels, size, size), np.uint8)
-    return encode_images(unit, pixels, run.facts.class_names, 0.5, 0.25)
+    return encode_images(unit, pixels, run.facts.class_names, BatchLosses(0.5, 0.25, CURVE))
 
 
 def epochs_of(slots: Sequence[Slot], epochs: Sequence[int], run: Run) -> list[EpochLabels]:

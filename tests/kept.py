@@ -1,5 +1,7 @@
 """Checkpoints in memory, for the tests of what can be gone on with."""
 
+from collections.abc import Callable, Mapping
+
 
 class Kept:
     """Due every `every` times it is asked; the `interrupt_at`-th save cuts the work off."""
@@ -18,6 +20,10 @@ class Kept:
         self._interrupt_at = interrupt_at
         self._every = every
         self._num_asked = 0
+        self.reports: list[tuple[int, int, dict[str, float]]] = []
+
+    def report(self, num_done: int, total: int, values: Callable[[], Mapping[str, float]]) -> None:
+        self.reports.append((num_done, total, dict(values())))
 
     def due(self) -> bool:
         self._num_asked += 1

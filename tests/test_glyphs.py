@@ -1,5 +1,6 @@
 """jobs/glyphs/render.py: classes, the split by design, the files; a rendering where fonts are installed."""
 
+import gzip
 import importlib.util
 import random
 import sys
@@ -82,6 +83,8 @@ def test_a_real_rendering(script: ModuleType, tmp_path: Path) -> None:
     images = data.read("train", np.arange(188))[:, 0].astype(int)
     contrast = images.max(axis=(1, 2)) - images.min(axis=(1, 2))
     assert contrast.min() > 40  # ink in every picture
+    some = gzip.decompress(script.render_split("train", faces, 2, 32, ["A", '"'])["images-idx3"])[16:]
+    assert some[:1024] == images[32].astype(np.uint8).tobytes()  # as in the full set
     assert np.array_equal(
         images[1], script.render('"', random.Random(script.number("train", '"', 0)), faces, 32)
     )

@@ -63,7 +63,7 @@ def head(environment: dict[str, str], tmp_path: Path) -> Iterator[Head]:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,6 +84,25 @@ def ray_job(head: Head, command: str, *arguments: str | Path) -> "subprocess.Com
     )
 
 
+def ready_to_stop(head: Head, submission_id: str) -> "subprocess.Popen[str]":
+    """Start `ray job stop`, which waits for a line: its imports take as long as the whole of a small run."""
+    program = (
+        "import sys; from ray.scripts.scripts import main; "
+        "print('ready', flush=True); sys.stdin.readline(); main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "job", "stop", "--address", head.url, submission_id],
+        env=head.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 def test_job_is_stopped_goes_on_and_refuses_relative_paths(
     head: Head, digits_config: Path, small_options: list[str], calm: Path, tmp_path: Path
 ) -> None:
@@ -100,11 +119,13 @@ def test_job_is_stopped_goes_on_and_refuses_relative_paths(
     job = ("--submission-id", "first")
     begun = submit(head, "--no-wait", *job, "--", *entrypoint, "--store", store)
     assert begun.returncode == 0, begun.stdout + begun.stderr
+    stop = ready_to_stop(head, "first")
     deadline = time.monotonic() + 120.0
     while not committed(store):
         assert time.monotonic() < deadline, ray_job(head, "logs", "first").stdout
         time.sleep(0.1)
-    assert ray_job(head, "stop", "first").returncode == 0
+    out, err = stop.communicate("now\n", timeout=200)
+    assert stop.returncode == 0, out + err
     log = ray_job(head, "logs", "first").stdout
     assert "interrupted; all finished work is kept. Resume with the same command:\n  prism-ray distill" in log
     assert f"--store {store}" in log

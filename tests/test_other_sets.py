@@ -68,9 +68,10 @@ def store(tmp_path: Path) -> Path:
     return store
 
 
-def test_distill_shows_what_an_older_config_does_not_name(store: Path, tmp_path: Path) -> None:
-    """Catches finished sets that vanish from the tables when an older config is used once."""
-    _, output = invoke("distill", tmp_path / "config.yaml", "--store", store)
+def test_nothing_vanishes_when_an_older_config_is_used(store: Path, tmp_path: Path) -> None:
+    """Catches finished sets that vanish from the tables when `distill` gets an older config once."""
+    invoke("distill", tmp_path / "config.yaml", "--store", store)
+    _, output = invoke("status", store)
     assert f"In the store, but {NOTE}" in output
     assert f"Students {NOTE}" in output
     assert output.index("distilled + soft") < output.index(f"Students {NOTE}") < output.index("edc + soft")
@@ -219,7 +220,7 @@ def test_status_says_that_a_driver_is_at_work(store: Path) -> None:
     with Lease(StoreFiles(str(store)), 30.0, print):
         output = invoke("status", store)[1]
         assert f"Driver        process {os.getpid()} on " in output
-        assert f"Incomplete, and the driver is at work. Next: prism-ray status {store}" in output
+        assert f"Incomplete, and the driver is at work. Next: prism-ray status --watch {store}" in output
         found = json.loads(invoke("status", store, "--json")[1])
         assert (found["driver"]["alive"], found["driver"]["pid"]) == (True, os.getpid())
         assert [stage["state"] for stage in found["stages"]][-1] == "running"

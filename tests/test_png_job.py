@@ -67,7 +67,7 @@ def test_students_are_the_same_and_nothing_is_lost(
         assert worker.poll() is None
         time.sleep(0.005)
     worker.send_signal(signal.SIGKILL)
-    worker.wait(timeout=30)
+    worker.wait(timeout=90)
     options = [*small_options, "--set", "store.image_format=png", "--store", store]
     finished = cli("distill", digits_config, *options)
     assert finished.returncode == 0, finished.stderr

@@ -61,12 +61,20 @@ def test_a_finished_store_is_complete(calm: Path, on_read_only: Run, tmp_path: P
     assert list(folder.glob("train/*/*.png"))
 
 
-def test_show_names_the_option_that_writes_elsewhere(calm: Path, on_read_only: Run) -> None:
-    """Catches an error that leaves the reader of a shared store without a way."""
-    result = on_read_only(calm, "show", calm)
-    assert result.returncode == 1
-    assert "--to" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+@pytest.mark.parametrize(("command", "begin"), [("show", b"\x89PNG"), ("report", b"<!doctype html>")])
+def test_what_is_for_people_goes_to_the_current_folder(
+    calm: Path, on_read_only: Run, tmp_path: Path, command: str, begin: bytes
+) -> None:
+    """Catches a reader of a shared store who gets nothing, and one whose own file is overwritten."""
+    options = ["--without-features"] if command == "report" else []
+    name, second = ("report.html", "report-2.html") if command == "report" else ("sheet.png", "sheet-2.png")
+    for expected in (name, second):
+        result = on_read_only(calm, command, calm, *options)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[0] == expected
+        assert f"so {expected} is in the current folder" in result.stderr
+        assert "run the same command again" not in result.stderr  # the remedy of a run
+        assert (tmp_path / expected).read_bytes().startswith(begin)
 
 
 def test_an_unfinished_store_is_one_error(store_with_teachers: Path, on_read_only: Run) -> None:

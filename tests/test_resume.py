@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.effort import TELL_IMPORTS, imports_told
 from tests.stores import committed, parts
 
 pytestmark = pytest.mark.ray
@@ -36,7 +37,7 @@ def disturb(
             time.sleep(0.05)
         time.sleep(rng.uniform(0.0, 1.5))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         killed += process.returncode == -signal.SIGKILL  # near its end it may have been too quick
     assert killed >= 2
 
@@ -67,11 +68,10 @@ def test_killed_driver_resumes_byte_identically(
     store = tmp_path / "rough"
     check_equal_after_kills(start_cli, cli, arguments, calm, store, num_kills=4)
 
-    started = time.monotonic()
-    again = cli(*arguments, "--store", store)
+    again = cli(*arguments, "--store", store, **TELL_IMPORTS)
     assert again.returncode == 0
     assert "Nothing to do" in again.stdout
-    assert time.monotonic() - started < 5.0
+    assert not imports_told(again.stderr) & {"torch", "ray"}
 
     (store / "plan.json").unlink()
     assert "plan.json is missing" in cli("status", store).stderr
@@ -92,9 +92,9 @@ def test_killed_digits_job_resumes_byte_identically(
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     result = cli(*arguments, "--store", calm)
     assert result.returncode == 0, result.stderr
-    found = re.search(r"^Teachers +(\d+) hits, (\d+) loads", result.stdout, re.MULTILINE)
+    found = re.search(r"^Teachers +(\d+) loaded, (\d+) times found", result.stdout, re.MULTILINE)
     assert found is not None
-    assert int(found[1]) > int(found[2]) >= 2
+    assert int(found[2]) > int(found[1]) >= 2
     check_equal_after_kills(start_cli, cli, arguments, calm, rough, num_kills=12)
 
 
@@ -112,9 +112,9 @@ def test_interrupt_keeps_the_work_and_ends_ray(
         time.sleep(0.1)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "prism-ray distill" in err
     assert list(store.glob("commits/squeeze/*.json"))
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive

@@ -1,7 +1,8 @@
 """Render a data set of 94 classes, the printable ASCII characters, from the fonts of this machine.
 
     xargs -a jobs/glyphs/packages.txt sudo apt-get install --no-install-recommends --yes
-    python jobs/glyphs/render.py ./glyphs
+    python jobs/glyphs/render.py ./glyphs                               # or some of them:
+    python jobs/glyphs/render.py ./digits --characters 0123456789
 
 It writes a training and a test split as idx files (the format of MNIST; data.source: idx), and in validation/
 the same training split with other test images, to choose settings on. Fonts are split by design: faces of one
@@ -51,6 +52,7 @@ def main() -> None:
         "--validation", type=int, default=50, help="validation images per class (default: 50)"
     )
     parser.add_argument("--test", type=int, default=128, help="test images per class (default: 128)")
+    parser.add_argument("--characters", default="".join(CHARACTERS), help="classes (default: all 94)")
     parser.add_argument("--size", type=int, default=32, help="height and width in pixels (default: 32)")
     arguments = parser.parse_args()
     if arguments.folder.exists():
@@ -58,6 +60,9 @@ def main() -> None:
     for key in ("train", "validation", "test", "size"):
         if getattr(arguments, key) < 1:
             sys.exit(f"--{key} {getattr(arguments, key)}: give a number of at least 1")
+    characters = list(arguments.characters)
+    if len(set(characters)) < len(characters) or not set(characters) <= set(CHARACTERS) or not characters:
+        sys.exit(f"--characters {arguments.characters!r}: give printable ASCII characters, each once")
     faces = find_faces(FONT_FOLDERS)
     designs = by_design(faces)
     splits = split_designs(designs)
@@ -68,10 +73,10 @@ def main() -> None:
     for split, chosen in splits.items():
         families = len({face.family for face in chosen})
         print(f"{split}: {len(chosen)} faces of {families} families", flush=True)
-        files[split] = render_split(split, chosen, getattr(arguments, split), arguments.size)
+        files[split] = render_split(split, chosen, getattr(arguments, split), arguments.size, characters)
     for folder, tested in ((arguments.folder, "test"), (arguments.folder / "validation", "validation")):
         folder.mkdir(parents=True)
-        (folder / "classes.txt").write_text("".join(f"{class_name(character)}\n" for character in CHARACTERS))
+        (folder / "classes.txt").write_text("".join(f"{class_name(each)}\n" for each in characters))
         for prefix, split in (("train", "train"), ("t10k", tested)):
             for kind, content in files[split].items():
                 (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(content)
@@ -169,14 +174,19 @@ def class_name(character: str) -> str:
     return f"{character} {unicodedata.name(character).lower()}"
 
 
-def render_split(split: str, faces: Sequence[Face], per_class: int, size: int) -> dict[str, bytes]:
-    """Return the idx files of images and labels, gzipped. The classes take turns."""
-    images = np.empty((per_class, len(CHARACTERS), size, size), np.uint8)
+def render_split(
+    split: str, faces: Sequence[Face], per_class: int, size: int, characters: Sequence[str] = CHARACTERS
+) -> dict[str, bytes]:
+    """Return the idx files of images and labels, gzipped. The classes take turns.
+
+    The images of a character do not depend on which others there are.
+    """
+    images = np.empty((per_class, len(characters), size, size), np.uint8)
     for index in range(per_class):
-        for label, character in enumerate(CHARACTERS):
+        for label, character in enumerate(characters):
             draw = random.Random(number(split, character, index))
             images[index, label] = render(character, draw, faces, size)
-    labels = np.tile(np.arange(len(CHARACTERS), dtype=np.uint8), per_class)
+    labels = np.tile(np.arange(len(characters), dtype=np.uint8), per_class)
     pixels = images.reshape(-1, size, size)
     return {"images-idx3": idx(pixels), "labels-idx1": idx(labels)}
 

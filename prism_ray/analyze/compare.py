@@ -29,32 +29,32 @@ _OF_TEACHERS = ("squeeze", "collect")  # stages whose scopes belong to no image 
 class ComparedRow:
     """One image set under one evaluation, over all runs; accuracies and differences are shares in [0, 1]."""
 
-    image_set: str
-    evaluation: str
-    labels: str
+    image_set: str  # name of the image set
+    evaluation: str  # name of the evaluation
+    labels: str  # soft, hard
     split: str  # real images that students were tested on: test, validation
     run_means: tuple[float, ...]  # mean over a run's students
     differences: tuple[float, ...]  # to the baseline under the same evaluation, run by run; () if it has none
-    cosine_mean: float | None
-    cosine_variance: float | None
-    seconds: float
-    images_per_second: float | None
+    cosine_mean: float | None  # intra-class similarity of features, mean over the runs; None: not measured
+    cosine_variance: float | None  # of the same similarity, mean over the runs; None: not measured
+    seconds: float  # that actors worked on the images, mean over the runs
+    images_per_second: float | None  # of one actor, mean over the runs
     verified: dict[str, float]  # verifier -> share of the images it classifies correctly, mean over the runs
     mean: float  # of `run_means`
     spread: float | None  # sample standard deviation over the runs
     student_spread: float | None  # the same over the students of a run, mean over the runs
     test_error: float | None  # standard error that the number of test images allows by itself
-    mean_difference: float | None
-    difference_spread: float | None
+    mean_difference: float | None  # mean of `differences`; None without these
+    difference_spread: float | None  # their sample standard deviation; None for less than two
 
 
 @dataclass(frozen=True)
 class Comparison:
     """All rows, the best accuracy first within an evaluation."""
 
-    num_runs: int
-    baseline: str
-    rows: tuple[ComparedRow, ...]
+    num_runs: int  # that are compared
+    baseline: str  # image set that the others are compared with
+    rows: tuple[ComparedRow, ...]  # one for each image set and evaluation
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""

@@ -7,9 +7,9 @@ is None, and `missing_controls` says which key adds it.
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from prism_ray.analyze.results import Results, spread
+from prism_ray.analyze.results import Results, spread, to_plain
 from prism_ray.analyze.scores import (
     augmentation_robust_score,
     error_of_test_images,
@@ -36,10 +36,13 @@ _ALL = "full data (all real images)"
 class Figure:
     """A figure of one or several runs."""
 
-    by_run: tuple[float, ...]
+    by_run: tuple[float, ...]  # the figure in each run
+
+    JSON_PROPERTIES: ClassVar = ("mean", "spread")
 
     @property
     def mean(self) -> float:
+        """Mean over the runs."""
         return statistics.fmean(self.by_run)
 
     @property
@@ -48,22 +51,22 @@ class Figure:
         return spread(self.by_run)
 
     def to_json(self) -> dict[str, Any]:
-        return {"by_run": list(self.by_run), "mean": self.mean, "spread": self.spread}
+        return to_plain(self)
 
 
 @dataclass(frozen=True)
 class FairRow:
     """An image set under one evaluation and its controls; accuracies are shares, None: not trained."""
 
-    image_set: str
+    image_set: str  # name of the image set
     control: str | None  # the random real images that it is compared with; None for these themselves
-    accuracy: Figure
-    hard_labels: Figure | None
-    no_augmentation: Figure | None
+    accuracy: Figure  # under this evaluation, with soft labels
+    hard_labels: Figure | None  # accuracy under the same evaluation with hard labels
+    no_augmentation: Figure | None  # accuracy under the same evaluation without augmentation
     gain: Figure | None  # IOR: accuracy minus that of the control
-    hard_labels_gain: Figure | None
-    no_augmentation_gain: Figure | None
-    hlr: Figure | None
+    hard_labels_gain: Figure | None  # hard_labels minus that of the control
+    no_augmentation_gain: Figure | None  # no_augmentation minus that of the control
+    hlr: Figure | None  # accuracy of all real images minus that of the set, both with hard labels
     lrs: Figure | None  # 0 to 100
     ars: Figure | None  # 0 to 100
 
@@ -72,10 +75,10 @@ class FairRow:
 class FairEvaluation:
     """One evaluation with soft labels: its image sets, and the student on all real images."""
 
-    evaluation: str
+    evaluation: str  # its name
     student: str  # architecture
-    split: str
-    rows: tuple[FairRow, ...]
+    split: str  # real images that students were tested on: test, validation
+    rows: tuple[FairRow, ...]  # one for each image set
     full_data: Figure | None  # accuracy of the student on all real training images, with hard labels
     missing: tuple[Control, ...]  # controls that the config does not name
 
@@ -84,11 +87,11 @@ class FairEvaluation:
 class FairFigures:
     """All evaluations, and the references that they share."""
 
-    num_runs: int
-    chance: float
-    num_test_images: int
+    num_runs: int  # that the figures are of
+    chance: float  # accuracy of guessing, share in [0, 1]
+    num_test_images: int  # real test images; 0 if there are none
     test_error: float  # standard error of an accuracy of 50 % on these
-    evaluations: tuple[FairEvaluation, ...]
+    evaluations: tuple[FairEvaluation, ...]  # those with soft labels
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""

@@ -4,19 +4,16 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from prism_ray.analyze.pool_table import NetworkFigures, PoolFigures
 from prism_ray.config import Config, TeacherConfig
 from prism_ray.store import StoreFiles, layout, read_commit
 from prism_ray.teachers.batchnorm import find_batchnorm
@@ -26,36 +23,6 @@ from prism_ray.teachers.layers import measure_channels
 from prism_ray.teachers.library import describe, network_of
 from prism_ray.teachers.pretrained import load_pretrained
 from prism_ray.teachers.teacher import freeze
-
-
-@dataclass(frozen=True)
-class NetworkFigures:
-    """One member of the pool."""
-
-    name: str
-    arch: str
-    num_parameters: int
-    num_bn_layers: int
-    size: int  # pixels of a side of its input
-    flops: int  # of one image forward; a multiplication and an addition are two
-    step_seconds: float  # forward and backward to the input, per image
-    step_bytes: int  # peak memory of such a step, per image, without the weights
-    test_accuracy: float | None  # share in [0, 1]; None: not in the store yet, or no test images
-    weights_sha256: str | None  # None: not in the store yet
-
-
-@dataclass(frozen=True)
-class PoolFigures:
-    """The figures of the pool, and the conditions of the measurement."""
-
-    device: str
-    batch_size: int
-    num_threads: int
-    networks: tuple[NetworkFigures, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data for `--json`."""
-        return asdict(self)
 
 
 def best_device() -> torch.device:
@@ -217,38 +184,3 @@ class LiveStorages(TorchDispatchMode):
 
     def _release(self, num_bytes: int) -> None:
         self.live_bytes -= num_bytes
-
-
-def print_pool(figures: PoolFigures, console: Console) -> None:
-    """Print the pool as a table."""
-    table = Table(
-        title="Teacher pool", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False
-    )
-    for column in ("name", "architecture"):
-        table.add_column(column, no_wrap=True)
-    for column in ("size", "parameters", "BN layers", "MFLOPs", "ms", "MiB", "accuracy"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("weights", no_wrap=True)
-    for network in figures.networks:
-        accuracy, digest = network.test_accuracy, network.weights_sha256
-        arch, at, weights = network.arch.partition("@")
-        table.add_row(
-            network.name,
-            arch + at + weights.rpartition("/")[2],  # without the folders of a file
-            str(network.size),
-            f"{network.num_parameters:,}",
-            str(network.num_bn_layers),
-            f"{network.flops / 1e6:,.1f}",
-            f"{1000 * network.step_seconds:.3g}",
-            f"{network.step_bytes / 2**20:.3g}",
-            "-" if accuracy is None else f"{100 * accuracy:.2f} %",
-            "-" if digest is None else digest[:12],
-        )
-    console.print(table)
-    console.print(
-        "MFLOPs: forward. ms, MiB: forward and backward to the pixels with the BN statistics, without the "
-        f"weights. All per image, in batches of {figures.batch_size} on {figures.device}"
-        + (f", {figures.num_threads} threads." if figures.device == "cpu" else "."),
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -4,8 +4,10 @@ It refuses what `distill` would refuse, as far as that can be known without a cl
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from prism_ray.analyze.fair import missing_controls
+from prism_ray.analyze.forecast_table import Forecast, print_forecast
 from prism_ray.config import Config
 from prism_ray.data import RealImages, Split
+from prism_ray.data.assumed import Assumption
+from prism_ray.errors import DataError
 from prism_ray.parts.forecast import forecast_label_bytes
 from prism_ray.plan import Plan
 from prism_ray.run import Asked, RunProgress, match, read_progress
+from prism_ray.run.assumed import match_assumed
 from prism_ray.run.paths import with_absolute_paths
 from prism_ray.run.preflight import check_fits, check_ready, free_bytes, teachers_in_store
 from prism_ray.stages import Within, recover, stages
@@ -33,21 +39,21 @@ _NUM_CLASSES = 10  # that are printed without --all
 class ClassPreview:
     """A class of the real images."""
 
-    label: int
-    name: str
-    num_train: int
-    num_validation: int
-    num_test: int
+    label: int  # its number, from 0
+    name: str  # its name
+    num_train: int  # training images
+    num_validation: int  # validation images
+    num_test: int  # test images
 
 
 @dataclass(frozen=True)
 class ImageSetPreview:
     """The work that an image set needs."""
 
-    name: str
-    method: str
-    num_images: int
-    num_batches: int
+    name: str  # name of the image set
+    method: str  # name of the method
+    num_images: int  # of all classes
+    num_batches: int  # units of the stage recover
     iterations: tuple[int, int]  # fewest and most of a batch; 0 for a selection
     num_draws: dict[str, int]  # teacher -> draws of S that it is in
 
@@ -56,20 +62,21 @@ class ImageSetPreview:
 class Preview:
     """The figures of `prism-ray plan`."""
 
-    num_classes: int
-    classes: tuple[ClassPreview, ...]
+    num_classes: int  # of the real images
+    classes: tuple[ClassPreview, ...]  # all of them, by label
     real_images: tuple[str, ...]  # what was taken, what was left out and why
-    image_sets: tuple[ImageSetPreview, ...]
+    image_sets: tuple[ImageSetPreview, ...]  # those of the config
     evaluations: dict[str, int]  # name -> students in all
     stages: dict[str, tuple[int, int]]  # stage -> (done, units)
-    estimated_image_bytes: int
-    estimated_label_bytes: int
+    estimated_image_bytes: int  # of all image sets
+    estimated_label_bytes: int  # of all soft labels that are stored
     missing_bytes: int  # of both, those that are not committed yet
     free_bytes: int | None  # at the store; None for remote storage
     batches: tuple[RecoverUnit, ...]  # the first ones
-    store: str
-    store_state: str
+    store: str  # folder or URL
+    store_state: str  # for people: what is in it, or who works on it
     missing_controls: str  # a sentence; "" if none
+    forecast: Forecast  # time, cost, bytes and memory
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`; a draw as the names of its teachers, of each batch the first."""
@@ -79,27 +86,34 @@ class Preview:
         return values
 
 
-def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
-    """Open the data, make the plan and compare it with the store.
+def preview(
+    config: Config,
+    origin: str,
+    max_batches: int | None,
+    forecast_of: Callable[[Asked, StoreFiles, RunProgress | None], Forecast],
+    assumption: Assumption | None = None,
+) -> Preview:
+    """Open the data, make the plan and compare it with the store; `forecast_of` forecasts what it takes.
 
-    Raises UsageError for whatever `distill` would refuse, as far as that can be known without a cluster.
+    With an `assumption` the data is not opened. Raises UsageError for whatever `distill` would refuse, as far
+    as that can be known without a cluster.
     """
     config = with_absolute_paths(config, origin)
     files = StoreFiles(config.store_url)
-    asked = match(config, files, origin)
+    asked = _ask(config, files, origin, assumption)
     config = asked.config
     check_fits(asked, files)
     progress = read_progress(files, asked.run, asked.committed) if asked.held else None
     still_needed = 0
     if progress is None or not progress.complete:
         still_needed = check_ready(asked, files, progress)
-        _check_networks(asked, progress)
+        _check_networks(asked, progress, assumption is not None)
     plan = Plan(config, asked.facts)
     done = {stage.stage: stage.num_done for stage in progress.stages} if progress else {}
     return Preview(
         num_classes=asked.facts.num_classes,
         classes=_preview_classes(asked.data),
-        real_images=asked.about_images,
+        real_images=asked.about_images if assumption is None else (_assumed(asked),),
         image_sets=tuple(_preview_set(plan, name) for name in plan.image_sets),
         evaluations={key: len(config.sets_of(key)) * e.num_students for key, e in config.evaluations.items()},
         stages={stage.name: (done.get(stage.name, 0), stage.count(plan)) for stage in stages()},
@@ -111,6 +125,29 @@ def preview(config: Config, origin: str, max_batches: int | None) -> Preview:
         store=files.location,
         store_state=_state(files, progress),
         missing_controls=missing_controls(config),
+        forecast=forecast_of(asked, files, progress),
+    )
+
+
+def _ask(config: Config, files: StoreFiles, origin: str, assumption: Assumption | None) -> Asked:
+    if assumption is not None:
+        return match_assumed(config, files, origin, assumption)
+    try:
+        return match(config, files, origin)
+    except DataError as error:
+        path = config.data.path
+        if path is None or Path(path).exists():
+            raise
+        raise DataError(
+            f"{error}; before they are there, --assume-classes and --assume-images-per-class give a forecast"
+        ) from None
+
+
+def _assumed(asked: Asked) -> str:
+    facts = asked.facts
+    return (
+        f"assumed: {facts.num_classes:,} classes of {facts.train_counts[0]:,} training images, "
+        f"{facts.num_test_images:,} test images"
     )
 
 
@@ -131,9 +168,12 @@ def _preview_set(plan: Plan, name: str) -> ImageSetPreview:
     )
 
 
-def _check_networks(asked: Asked, progress: RunProgress | None) -> None:
+def _check_networks(asked: Asked, progress: RunProgress | None, is_assumed: bool) -> None:
     """Raise ConfigError for networks that cannot be built, unless the run began with the same ones."""
     config, held = asked.config, asked.held
+    if is_assumed:  # the names of the classes are not known
+        teachers = config.teachers.model_copy(update={"check_accuracy": False})
+        config = config.model_copy(update={"teachers": teachers})
     if held is not None and held.config.teachers == config.teachers:
         same_students = held.config.evaluations == config.evaluations
         if same_students and held.config.data.image_size == config.data.image_size:
@@ -204,6 +244,11 @@ def print_preview(figures: Preview, console: Console, show_all: bool = False) ->
             str(unit.seed),
         )
     console.print(table)
+    _print_more(figures, console, show_all)
+    print_forecast(figures.forecast, console)
+
+
+def _print_more(figures: Preview, console: Console, show_all: bool) -> None:
     num_more_classes = 0 if show_all else max(0, figures.num_classes - _NUM_CLASSES)
     if num_more_classes:
         console.print(f"... and {num_more_classes:,} more classes (--all)")

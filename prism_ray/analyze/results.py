@@ -18,14 +18,19 @@ from prism_ray.store.remedy import unfit
 Figures = TypeVar("Figures")
 
 
+def to_plain(figures: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, and the properties that its JSON_PROPERTIES names, as plain data."""
+    return asdict(figures) | {name: getattr(figures, name) for name in figures.JSON_PROPERTIES}
+
+
 @dataclass(frozen=True)
 class TeacherFigures:
     """A teacher in the store."""
 
-    name: str
-    arch: str
-    num_parameters: int
-    num_bn_layers: int
+    name: str  # name in the pool
+    arch: str  # architecture
+    num_parameters: int  # weights and biases
+    num_bn_layers: int  # batch normalization layers
     test_accuracy: float | None  # share in [0, 1] of the real test images, if there are any
     validation_accuracy: float | None  # the same for the validation images
 
@@ -34,8 +39,8 @@ class TeacherFigures:
 class ResultRow:
     """The students of one evaluation of one image set. Their accuracies are those after the last epoch."""
 
-    image_set: str
-    evaluation: str
+    image_set: str  # name of the image set
+    evaluation: str  # name of the evaluation
     labels: str  # soft, hard
     split: str  # real images they were tested on: test, validation
     accuracies: tuple[float, ...]  # shares in [0, 1]
@@ -43,8 +48,11 @@ class ResultRow:
     top5_mean: float | None = None  # the same for top-5 accuracy after the last epoch
     num_test_images: int | None = None  # None for validation images
 
+    JSON_PROPERTIES: ClassVar = ("mean", "spread", "test_error")
+
     @property
     def mean(self) -> float:
+        """Mean accuracy over the students, a share in [0, 1]."""
         return statistics.fmean(self.accuracies)
 
     @property
@@ -64,13 +72,15 @@ class ResultRow:
 class ImageSetFigures:
     """The cost and the diversity of an image set."""
 
-    name: str
-    method: str
-    num_images: int
+    name: str  # name of the image set
+    method: str  # name of the method
+    num_images: int  # of all classes
     seconds: float  # that actors worked on it: recover, and the collections it needs
     cosine_mean: float | None  # intra-class cosine similarity of features; None: not measured yet
-    cosine_variance: float | None
+    cosine_variance: float | None  # of the same similarity; None: not measured yet
     verified: dict[str, float]  # verifier -> share of the images it classifies correctly
+
+    JSON_PROPERTIES: ClassVar = ("images_per_second",)
 
     @property
     def images_per_second(self) -> float | None:
@@ -82,17 +92,15 @@ class ImageSetFigures:
 class Results:
     """Rows for tables."""
 
-    rows: tuple[ResultRow, ...]
-    image_sets: tuple[ImageSetFigures, ...]
+    rows: tuple[ResultRow, ...]  # one for each image set and evaluation with students
+    image_sets: tuple[ImageSetFigures, ...]  # those with images
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, means and spreads included."""
-        rows = [
-            asdict(row) | {"mean": row.mean, "spread": row.spread, "test_error": row.test_error}
-            for row in self.rows
-        ]
-        sets = [asdict(s) | {"images_per_second": s.images_per_second} for s in self.image_sets]
-        return {"rows": rows, "image_sets": sets}
+        return {
+            "rows": [to_plain(row) for row in self.rows],
+            "image_sets": [to_plain(each) for each in self.image_sets],
+        }
 
 
 @dataclass(frozen=True)

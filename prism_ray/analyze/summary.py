@@ -30,6 +30,7 @@ from prism_ray.analyze.text_table import TextTable
 from prism_ray.analyze.verdict import Observed, Verdict, judge
 from prism_ray.config.resolve import STUDENT
 from prism_ray.run import NOT_IN_CONFIG, Run, RunProgress
+from prism_ray.run.live import Live, read_live
 from prism_ray.stages import Within, stages
 from prism_ray.store import Driver, StoreFiles, read_driver
 
@@ -40,9 +41,9 @@ _IMAGES = "Images (intra-class cosine similarity: lower is more diverse)"
 class StageFigures:
     """The work on a stage in all calls of the command."""
 
-    stage: str
-    num_done: int
-    num_units: int
+    stage: str  # its name, such as recover
+    num_done: int  # units that are done
+    num_units: int  # units of the present config
     actor_seconds: float  # sum over the units
     num_bytes: int  # of the committed files
     state: str  # see states.py
@@ -52,35 +53,28 @@ class StageFigures:
 class OtherSet:
     """An image set in the store that the present config does not name."""
 
-    name: str
+    name: str  # name of the image set
     method: str | None  # None if its settings were not kept, by an earlier version of prism-ray
     stages: dict[str, tuple[int, int | None]]  # stage -> (units done, units), of stages that work on one set
 
 
 @dataclass(frozen=True)
-class ThisCall:
-    """The work of a call of `distill`, by stage."""
-
-    seconds: dict[str, float]
-    num_bytes: dict[str, int]
-
-
-@dataclass(frozen=True)
 class Summary:
-    """Everything that `distill` and `status` print."""
+    """Everything that `status` prints; `distill` prints a part of it."""
 
-    store: str
-    complete: bool
-    stages: tuple[StageFigures, ...]
-    teachers: tuple[TeacherFigures, ...]
-    results: Results
-    verdict: Verdict
-    damaged: dict[str, str]
-    driver: Driver | None
-    other_sets: tuple[OtherSet, ...]
+    store: str  # folder or URL
+    complete: bool  # all units of the config are done
+    stages: tuple[StageFigures, ...]  # in the order of the pipeline
+    teachers: tuple[TeacherFigures, ...]  # those that are in the store
+    results: Results  # of the present config
+    verdict: Verdict  # on the run
+    damaged: dict[str, str]  # unit id -> what is wrong with its files
+    driver: Driver | None  # that has not released the store; None if there is none
+    other_sets: tuple[OtherSet, ...]  # that only earlier configs name
     other_results: Results  # of these sets, and of other evaluations and students
-    fair: FairFigures
+    fair: FairFigures  # scores of the present config beside its controls
     missing_controls: str  # a sentence; "" if none
+    live: Live | None  # what a driver that is at work is doing
 
     @property
     def num_bytes(self) -> int:
@@ -129,6 +123,7 @@ def summarise(files: StoreFiles, run: Run, progress: RunProgress) -> Summary:
         other_results=others,
         fair=fair_figures(run, [comparable]),
         missing_controls=missing_controls(run.config),
+        live=read_live(files),
     )
 
 
@@ -153,13 +148,13 @@ def _other_sets(run: Run, progress: RunProgress) -> Iterator[OtherSet]:
         yield OtherSet(name, None, counts)
 
 
-def print_summary(summary: Summary, console: Console, call: ThisCall | None = None) -> None:
-    """Print the tables; `call` is the present call of `distill`, if there is one."""
-    tables: list[Table | str] = [_stage_table(summary, call)]
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print all tables."""
+    tables: list[Table | str] = [_stage_table(summary)]
     if summary.teachers:
         tables.insert(0, _teacher_table(summary))
     if summary.results.rows:
-        tables.append(_student_table(summary.results, "Students (last epoch)"))
+        tables.append(student_table(summary.results, "Students (last epoch)"))
         tables += [_text_table(table) for table in fair_tables(summary.fair)]
         tables += [*spread_notes(summary.fair, student_spread([summary.results]), over_runs=False), ""]
     if summary.results.image_sets:
@@ -167,7 +162,7 @@ def print_summary(summary: Summary, console: Console, call: ThisCall | None = No
     if summary.other_sets:
         tables.append(_other_set_table(summary.other_sets))
     if summary.other_results.rows:
-        tables.append(_student_table(summary.other_results, f"Students {NOT_IN_CONFIG}"))
+        tables.append(student_table(summary.other_results, f"Students {NOT_IN_CONFIG}"))
     if summary.other_results.image_sets:
         tables.append(_set_table(summary.other_results, f"Images {NOT_IN_CONFIG}"))
     for table in tables:
@@ -202,21 +197,11 @@ def _teacher_table(summary: Summary) -> Table:
     return table
 
 
-def _stage_table(summary: Summary, call: ThisCall | None) -> Table:
-    of_call = ("wall s, this call", "bytes, this call") if call else ()
-    table = _table("Stages", "stage", "state", "units", "actor s, in all", "bytes, in all", *of_call)
+def _stage_table(summary: Summary) -> Table:
+    table = _table("Stages", "stage", "state", "units", "actor seconds", "bytes")
     for stage in summary.stages:
-        cells = [
-            stage.stage,
-            stage.state,
-            f"{stage.num_done}/{stage.num_units}",
-            f"{stage.actor_seconds:.1f}",
-            f"{stage.num_bytes:,}",
-        ]
-        if call:
-            wall, num_bytes = call.seconds.get(stage.stage), call.num_bytes.get(stage.stage, 0)
-            cells += ["-" if wall is None else f"{wall:.1f}", f"{num_bytes:,}" if num_bytes else "-"]
-        table.add_row(*cells)
+        units, seconds = f"{stage.num_done}/{stage.num_units}", f"{stage.actor_seconds:.1f}"
+        table.add_row(stage.stage, stage.state, units, seconds, f"{stage.num_bytes:,}")
     return table
 
 
@@ -232,7 +217,8 @@ def _other_set_table(sets: Sequence[OtherSet]) -> Table:
     return table
 
 
-def _student_table(results: Results, title: str) -> Table:
+def student_table(results: Results, title: str) -> Table:
+    """Return a row for each image set and evaluation, with the accuracies of its students."""
     with_top5 = any(row.top5_mean is not None and row.top5_mean < 1.0 for row in results.rows)
     more = ("best test", "top-5") if with_top5 else ("best test",)
     table = _table(title, "trained on", "tested on", "accuracy", *more, "each student")

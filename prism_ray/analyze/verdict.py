@@ -8,7 +8,7 @@ which all students share. Within one run they do not cover the choice of the rea
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from prism_ray.analyze.compare import comparable_results
 from prism_ray.analyze.fair import control_of, fair_figures
@@ -20,6 +20,7 @@ from prism_ray.analyze.results import (
     read_other_results,
     read_results,
     read_teachers,
+    to_plain,
 )
 from prism_ray.config import AnyImageSet, Config, RecoverConfig
 from prism_ray.config.controls import find_control
@@ -54,17 +55,19 @@ def observe(files: StoreFiles, run: Run, progress: RunProgress) -> Observed:
 class Gain:
     """An image set minus its control under one evaluation; shares in [0, 1]."""
 
-    image_set: str
-    control: str
-    evaluation: str
+    image_set: str  # name of the image set
+    control: str  # name of the random real images
+    evaluation: str  # name of the evaluation
     labels: str  # soft, hard
     split: str  # real images that students were tested on: test, validation
     mean: float  # accuracy of the image set
-    control_mean: float
-    gain: float
+    control_mean: float  # accuracy of the control
+    gain: float  # mean of the differences, pair by pair
     interval: tuple[float, float] | None  # for a confidence of 95 %; None for a single pair
-    num_pairs: int
-    pairs_of: Literal["students", "runs"]
+    num_pairs: int  # differences that the mean is of
+    pairs_of: Literal["students", "runs"]  # a pair has one of each: image set, control
+
+    JSON_PROPERTIES: ClassVar = ("is_sure", "level")
 
     @property
     def is_sure(self) -> bool:
@@ -83,7 +86,7 @@ class Gain:
 class Verdict:
     """The sentences, and the figures in them."""
 
-    text: str
+    text: str  # for people
     gains: tuple[Gain, ...] = ()  # of the first evaluation that has a control, the best first
     hard_label_gains: tuple[Gain, ...] = ()  # of the same image sets under hard labels, where there are some
     chance: float | None = None  # accuracy of guessing
@@ -92,10 +95,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
-        gains, hard = (
-            [asdict(gain) | {"is_sure": gain.is_sure, "level": gain.level} for gain in each]
-            for each in (self.gains, self.hard_label_gains)
-        )
+        gains, hard = ([to_plain(gain) for gain in each] for each in (self.gains, self.hard_label_gains))
         return asdict(self) | {"gains": gains, "hard_label_gains": hard}
 
 

@@ -1,29 +1,32 @@
 """Shared parts of the commands: the group that turns errors into messages, the options, the console."""
 
+import math
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import update_wrapper
+from pathlib import Path
 from typing import Any
 
 import click
 
 from prism_ray import __version__
+from prism_ray.cli.completion import KEY, PATH
 from prism_ray.cli.streams import StandardStreams, is_standard
 from prism_ray.errors import PrismRayError, StoreError, UsageError
 from prism_ray.signals import INTERRUPTED
 from prism_ray.stages import stage_names
+from prism_ray.wording import printable
 
 FAILED = 1
 INCOMPLETE = 3
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def say(text: str, *, err: bool = False) -> None:
     """Print text that may come from a store; its control characters do not reach the terminal."""
-    click.echo(_CONTROL.sub("?", text), err=err)
+    click.echo(printable(text), err=err)
 
 
 class _Group(click.Group):
@@ -32,7 +35,7 @@ class _Group(click.Group):
     _is_run = False  # the command does the work of a run, and its output only reports on it
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command line; end the process even if a thread is stuck in Ray's code."""
+        """Run the command line; end the process even if a thread is stuck elsewhere."""
         if not is_standard():
             return super().main(*arguments, **options)
         streams = StandardStreams()
@@ -42,11 +45,8 @@ class _Group(click.Group):
             code = end.code if isinstance(end.code, int) else 0
             if not streams.end() and code == 0 and not self._is_run:
                 code = FAILED
-            if "ray" in sys.modules:
-                from prism_ray.orchestrate.environment import is_ray_stuck
-
-                if is_ray_stuck():
-                    os._exit(code)
+            if _is_stuck():
+                os._exit(code)
             sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -61,6 +61,20 @@ class _Group(click.Group):
             ctx.exit(INTERRUPTED)
         finally:
             self._is_run = ctx.invoked_subcommand in ("distill", "sweep", *stage_names())
+
+
+def _is_stuck() -> bool:
+    """Return whether a thread would keep the process from ending: one of Ray, or of a tracker's package."""
+    if "ray" in sys.modules:
+        from prism_ray.orchestrate.environment import is_ray_stuck
+
+        if is_ray_stuck():
+            return True
+    if "prism_ray.run.tracking" in sys.modules:
+        from prism_ray.run.tracking import is_tracker_stuck
+
+        return is_tracker_stuck()
+    return False
 
 
 def _check_working_directory() -> None:
@@ -86,9 +100,12 @@ def main() -> None:
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the argument and the options of every command that reads a config."""
     decorators = (
-        click.argument("config"),
+        click.argument("config", **PATH),
         click.option(
-            "--store", metavar="URL", help="Folder or URL of the run's store, for example s3://bucket/run."
+            "--store",
+            metavar="URL",
+            help="Folder or URL of the run's store, for example s3://bucket/run.",
+            **PATH,
         ),
         click.option(
             "--set",
@@ -96,11 +113,110 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="KEY=VALUE",
             multiple=True,
             help="Override a setting, for example --set recover.iterations=50. Can be repeated.",
+            **KEY,
         ),
     )
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
+
+
+def output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every command that works for long, as one argument `output` (Output)."""
+
+    def with_output(
+        *arguments: Any, quiet: bool, verbose: bool, log_file: str | None, **options: Any
+    ) -> None:
+        from prism_ray.orchestrate.display import Output
+
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose contradict each other; give one of them")
+        level: Any = "quiet" if quiet else "verbose" if verbose else "normal"
+        command(*arguments, output=Output(level, Path(log_file) if log_file else None), **options)
+
+    wrapped = update_wrapper(with_output, command)
+    decorators = (
+        click.option("--quiet", "-q", is_flag=True, help="Say only what fails, and the result."),
+        click.option("--verbose", "-v", is_flag=True, help="Say when each unit begins and ends."),
+        click.option("--log-file", metavar="FILE", help="Add everything that is said, with times, to FILE."),
+    )
+    for decorate in reversed(decorators):
+        wrapped = decorate(wrapped)
+    return wrapped
+
+
+def forecast_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a forecast, as one argument `wishes` (Wishes)."""
+
+    def with_wishes(
+        *arguments: Any,
+        actors: int | None,
+        price: float | None,
+        calibrate: bool,
+        assume_classes: int | None,
+        assume_images: int | None,
+        assume_test_images: int | None,
+        **options: Any,
+    ) -> None:
+        from prism_ray.data.assumed import Assumption
+        from prism_ray.forecast.preview import Wishes
+
+        if price is not None and not (math.isfinite(price) and price >= 0.0):
+            raise UsageError(f"--price {price}: give what a GPU costs per hour, for example --price 2.5")
+        assumption = None
+        if assume_classes is not None and assume_images is not None:
+            assumption = Assumption(assume_classes, assume_images, assume_test_images)
+        elif (assume_classes, assume_images, assume_test_images) != (None, None, None):
+            raise UsageError(
+                "--assume-classes and --assume-images-per-class belong together; give both, for example "
+                "--assume-classes 1000 --assume-images-per-class 1300"
+            )
+        command(*arguments, wishes=Wishes(actors, price, assumption, calibrate), **options)
+
+    wrapped = update_wrapper(with_wishes, command)
+    number = click.IntRange(1, 10**6)
+    decorators = (
+        click.option(
+            "--calibrate", is_flag=True, help="Do some steps of each stage first, and keep what they took."
+        ),
+        click.option(
+            "--actors",
+            type=click.IntRange(1, 4096),
+            help="Forecast for this number of actors. Default: that of CONFIG.",
+        ),
+        click.option(
+            "--price", type=float, metavar="X", help="Price per GPU-hour; of a run on CPUs, per actor-hour."
+        ),
+        click.option(
+            "--assume-classes",
+            type=click.IntRange(2, 10**6),
+            help="Real images that are not there yet: number of classes.",
+        ),
+        click.option(
+            "--assume-images-per-class",
+            "assume_images",
+            type=number,
+            help="The same: training images per class.",
+        ),
+        click.option(
+            "--assume-test-images-per-class",
+            "assume_test_images",
+            type=number,
+            help="The same: test images per class. Default: the share data.test_fraction.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        wrapped = decorate(wrapped)
+    return wrapped
+
+
+def say_use(outcome: Any) -> None:
+    """Print what a call took: its time, the memory of all processes, the use of the actors' caches."""
+    say(f"Time          {outcome.seconds:.1f} s, of which {outcome.start_seconds:.1f} s to start Ray")
+    say(f"Peak memory   {outcome.peak_bytes / 2**30:.2f} GiB in all processes together")
+    if outcome.num_hits + outcome.num_loads > 0:
+        hits, loads = outcome.num_hits, outcome.num_loads
+        say(f"Teachers      {loads:,} loaded, {hits:,} times found in an actor's cache")
 
 
 def read_config(path: str, overrides: tuple[str, ...], store: str | None) -> Any:
@@ -130,7 +246,7 @@ def notes_printed() -> Iterator[None]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-store_argument = click.argument("store", metavar="STORE")
+store_argument = click.argument("store", metavar="STORE", **PATH)
 
 
 def console() -> Any:

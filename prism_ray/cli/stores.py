@@ -18,16 +18,23 @@ from prism_ray.cli.common import (
     say,
     store_argument,
 )
-from prism_ray.errors import StoreError, UsageError
+from prism_ray.errors import UsageError
 from prism_ray.shell import command
 
 
 @main.command()
 @store_argument
 @json_option
-def status(store: str, as_json: bool) -> None:
-    """Show the progress of the run in STORE, or of the sweep. Needs the store, but no cluster."""
+@click.option("--watch", "watches", is_flag=True, help="Show a run at work until its driver ends.")
+def status(store: str, as_json: bool, watches: bool) -> None:
+    """Show the progress of the run in STORE, or of the sweep. Needs the store, but no cluster.
+
+    With --watch, Ctrl-C ends the display and not the run.
+    """
+    if watches and as_json:
+        raise UsageError("give either --watch or --json; for scripts, call `status --json` again and again")
     from prism_ray.analyze.summary import print_summary, summarise
+    from prism_ray.analyze.watch import live_lines, watch
     from prism_ray.cli.sweeps import status_of_sweep
     from prism_ray.run import read_progress
 
@@ -36,6 +43,9 @@ def status(store: str, as_json: bool) -> None:
         sys.exit(code)
     files, run = existing_run(store)
     progress = read_progress(files, run)
+    if watches:
+        watch(files, progress, console())
+        progress = read_progress(files, run)
     summary = summarise(files, run, progress)
     shared = sum(sums.shared_bytes for sums in progress.sums.values())
     if as_json:
@@ -50,13 +60,17 @@ def status(store: str, as_json: bool) -> None:
             )
         if summary.driver is not None:
             say(f"Driver        {summary.driver}")
+        for line in live_lines(summary.live) if summary.live else ():
+            say(f"              {line}")
         if summary.missing_controls:
             say(summary.missing_controls)
         say(f"Verdict: {summary.verdict.text}")
         if summary.complete:
             click.echo(f"Complete. Next: {command('show', files.location)}")
         elif summary.driver is not None and summary.driver.alive:
-            click.echo(f"Incomplete, and the driver is at work. Next: {command('status', files.location)}")
+            click.echo(
+                f"Incomplete, and the driver is at work. Next: {command('status', '--watch', files.location)}"
+            )
         else:
             click.echo(f"Incomplete. Next: {resume_command(files)}")
     sys.exit(0 if summary.complete else INCOMPLETE)
@@ -83,9 +97,11 @@ def verify(store: str, as_json: bool, repair: bool) -> None:
     damaged = progress.damaged | records
     whole = progress.complete and (repair or not damaged)
     if as_json:
-        stages = {stage.stage: [stage.num_done, stage.num_units] for stage in progress.stages}
-        figures = {"complete": progress.complete, "stages": stages, "others": progress.num_others}
-        click.echo(json.dumps(figures | {"damaged": damaged}))
+        from prism_ray.cli.outputs import VerifyOutput
+
+        stages = {stage.stage: (stage.num_done, stage.num_units) for stage in progress.stages}
+        output = VerifyOutput(progress.complete, stages, dict(progress.num_others), damaged)
+        click.echo(json.dumps(asdict(output)))
     else:
         for stage in progress.stages:
             click.echo(f"{stage.stage:<10}{stage.num_done} of {stage.num_units} units are whole")
@@ -114,11 +130,12 @@ def failures(store: str, as_json: bool) -> None:
     files, _ = existing_run(store)
     found, aside = list(read_failures(files)), units_set_aside(files)
     if as_json:
-        click.echo(json.dumps({"failures": [asdict(failure) for failure in found], "set_aside": aside}))
+        from prism_ray.cli.outputs import FailuresOutput
+
+        click.echo(json.dumps(asdict(FailuresOutput(tuple(found), tuple(aside)))))
         return
     for failure in found:
-        first_line = failure.message.strip().partition("\n")[0]
-        say(f"{failure.failed_at}  {failure.host}  {failure.unit_id}  {failure.error}: {first_line}")
+        say(f"{failure.failed_at}  {failure.host}  {failure.unit_id}  {failure.error}: {failure.first_line}")
     for unit_id in aside:
         say(f"set aside: {unit_id}")
     if found:
@@ -216,28 +233,58 @@ def compact(store: str, max_mb: int) -> None:
 
 @main.command()
 @store_argument
-@click.option("--classes", default=20, show_default=True, type=click.IntRange(1), help="Number of classes.")
-@click.option("--ipc", default=10, show_default=True, type=click.IntRange(1), help="Images per class.")
+@click.option("--classes", type=click.IntRange(1), show_default="20", help="The first classes: how many.")
+@click.option("--ipc", type=click.IntRange(1), show_default="10", help="Their first images: how many.")
+@click.option(
+    "--class", "chosen", multiple=True, metavar="CLASS", help="A class: name or number. Repeatable."
+)
+@click.option("--ipc-index", multiple=True, type=click.IntRange(0), help="An IPC index, from 0. Repeatable.")
+@click.option("--image-set", "sets", multiple=True, metavar="SET", help="An image set. Repeatable.")
+@click.option("--initial", is_flag=True, help="Show each image beside the one that it started from.")
+@click.option("--no-inline", is_flag=True, help="Do not show the sheet in the terminal.")
 @click.option("--to", "target", metavar="FILE", help="File to write. Default: report/sheet.png in the store.")
-def show(store: str, classes: int, ipc: int, target: str | None) -> None:
-    """Write a contact sheet (PNG) of the images in STORE, next to those of the control."""
-    from prism_ray.analyze.sheet import contact_sheet
-    from prism_ray.run import read_progress
-    from prism_ray.store import StoreFiles, layout
+def show(
+    store: str,
+    classes: int | None,
+    ipc: int | None,
+    chosen: tuple[str, ...],
+    ipc_index: tuple[int, ...],
+    sets: tuple[str, ...],
+    initial: bool,
+    no_inline: bool,
+    target: str | None,
+) -> None:
+    """Write a contact sheet (PNG) of the images in STORE, next to those of the control.
 
+    If STORE cannot be written to, the sheet goes to the current folder. Terminals that can (kitty, Ghostty,
+    iTerm2, WezTerm, foot and others with sixel) show it too, with the package textual-image.
+    """
+    from prism_ray.analyze.sheet import chosen_labels, contact_sheet
+    from prism_ray.cli.inline import show_inline
+    from prism_ray.run import read_progress
+    from prism_ray.run.outside import check_target, write_for_people
+    from prism_ray.store import layout
+
+    if classes is not None and chosen:
+        raise UsageError("--classes takes the first classes, and --class names them; give one of the two")
+    if ipc is not None and ipc_index:
+        raise UsageError("--ipc takes the first images, and --ipc-index names them; give one of the two")
+    check_target(target, "--to", "sheet.png")
     files, run = existing_run(store)
-    sheet = contact_sheet(files, run, read_progress(files, run), classes, ipc)
-    folder, _, name = (target or f"{files.location}/{layout.SHEET}").rpartition("/")
-    to = files if target is None else StoreFiles(folder or ("/" if target.startswith("/") else "."))
-    try:
-        to.replace(layout.SHEET if target is None else name, sheet)
-    except StoreError as error:
-        if target is not None:
-            raise
-        raise StoreError(f"{error}; or give a file outside of the store, with --to") from error
-    if target is not None:
-        to.remove_empty(layout.WIP)
-    click.echo(target or f"{files.location}/{layout.SHEET}")
+    labels = chosen_labels(run, chosen) if chosen else tuple(range(min(classes or 20, run.facts.num_classes)))
+    most = max(each.ipc for its_run in run.image_sets.values() for each in its_run.config.image_sets.values())
+    ipc_indices = tuple(dict.fromkeys(ipc_index)) or tuple(range(min(ipc or 10, most)))
+    progress = read_progress(files, run)
+    sheet, notes = contact_sheet(files, run, progress, labels, ipc_indices, sets, initial)
+    for note in notes:
+        say(f"note: {note}", err=True)
+    hint = "" if no_inline else show_inline(sheet)
+    if hint:
+        say(f"note: {hint}", err=True)
+    where, note = write_for_people(files, layout.SHEET, sheet, target, "--to")
+    if note:
+        say(f"note: {note}", err=True)
+    say(where)
     click.echo(f"Next: check every file with\n  {command('verify', files.location)}")
 
 

@@ -3,14 +3,28 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from prism_ray.cli.common import FAILED, INCOMPLETE, console, json_option, main, notes_printed, say
+from prism_ray.cli.common import (
+    FAILED,
+    INCOMPLETE,
+    console,
+    json_option,
+    main,
+    notes_printed,
+    output_options,
+    say,
+    say_use,
+)
 from prism_ray.errors import StoreError
 from prism_ray.shell import command
 from prism_ray.signals import exit_code, signals_interrupt
+
+if TYPE_CHECKING:
+    from prism_ray.orchestrate.display import Output
 
 _DEFAULT_FOLDER = "./runs/sweeps"
 
@@ -34,8 +48,14 @@ _DEFAULT_FOLDER = "./runs/sweeps"
 )
 @click.option("--dry-run", is_flag=True, help="Show the points and what they share; start and write nothing.")
 @json_option
+@output_options
 def sweep(
-    paths: tuple[str, ...], folder: str, overrides: tuple[str, ...], dry_run: bool, as_json: bool
+    paths: tuple[str, ...],
+    folder: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    output: "Output",
 ) -> None:
     """Run all points of the sweeps in FILE... side by side. The same command resumes them.
 
@@ -45,7 +65,7 @@ def sweep(
     came: list[int] = []
     try:
         with signals_interrupt() as came:
-            code = _sweep(paths, folder, overrides, dry_run, as_json)
+            code = _sweep(paths, folder, overrides, dry_run, as_json, output)
     except KeyboardInterrupt:
         click.echo("\ninterrupted; all finished work is kept. Resume with the same command:", err=True)
         click.echo(f"  {command(*sys.argv[1:])}", err=True)
@@ -53,7 +73,14 @@ def sweep(
     sys.exit(code)
 
 
-def _sweep(paths: Sequence[str], folder: str, overrides: Sequence[str], dry_run: bool, as_json: bool) -> int:
+def _sweep(
+    paths: Sequence[str],
+    folder: str,
+    overrides: Sequence[str],
+    dry_run: bool,
+    as_json: bool,
+    output: "Output",
+) -> int:
     """Run or forecast sweeps; return the exit code."""
     from prism_ray.store import StoreFiles
     from prism_ray.sweep.file import read_sweeps
@@ -66,7 +93,7 @@ def _sweep(paths: Sequence[str], folder: str, overrides: Sequence[str], dry_run:
 
         figures = forecast(sweeps)
         if as_json:
-            click.echo(json.dumps([each.to_json() for each in figures]))
+            click.echo(json.dumps({"points": [each.to_json() for each in figures]}))
         else:
             print_forecast(figures, console())
             click.echo(f"Next: {command(*(word for word in sys.argv[1:] if word != '--dry-run'))}")
@@ -74,7 +101,7 @@ def _sweep(paths: Sequence[str], folder: str, overrides: Sequence[str], dry_run:
 
     from prism_ray.sweep.drive import run_sweeps
 
-    outcome = run_sweeps(sweeps, files, quiet=as_json)
+    outcome = run_sweeps(sweeps, files, replace(output, to_stderr=as_json))
     tables = _tables(files, [each.name for each in sweeps])
     written = _write_report(files, tables)
     if as_json:
@@ -86,17 +113,10 @@ def _sweep(paths: Sequence[str], folder: str, overrides: Sequence[str], dry_run:
             why = "see the errors below." if outcome.errors else "all points are complete."
             click.echo(f"Nothing to do: {why}")
         else:
-            assert outcome.peak_bytes is not None
             made = sum(work.num_made for work in outcome.points)
             taken = sum(work.num_taken for work in outcome.points)
-            click.echo(
-                f"This call     {outcome.seconds:.1f} s, of which {outcome.start_seconds:.1f} s to start Ray"
-            )
             click.echo(f"Units         {made:,} made in this call, {taken:,} taken from other points")
-            click.echo(f"Peak memory   {outcome.peak_bytes / 2**30:.2f} GiB in all processes together")
-            click.echo(
-                f"Teachers      {outcome.num_hits:,} hits, {outcome.num_loads:,} loads in the actors' caches"
-            )
+            say_use(outcome)
         click.echo(f"Report        {', '.join(written)}")
     for point, error in outcome.errors.items():
         say(f"error: {point}: {error}", err=True)
@@ -163,6 +183,8 @@ def _write_report(folder: Any, tables: Sequence[Any]) -> list[str]:
 
 def status_of_sweep(location: str, as_json: bool) -> int | None:
     """Print the points of a sweep's folder; return the exit code, None if it is not the folder of a sweep."""
+    from prism_ray.analyze.watch import live_lines
+    from prism_ray.run.live import read_live
     from prism_ray.store import StoreFiles, layout
     from prism_ray.sweep.table import COMPLETE
 
@@ -172,10 +194,14 @@ def status_of_sweep(location: str, as_json: bool) -> int | None:
     tables = _tables(folder)
     if not tables:
         return None
+    live = read_live(folder)
     if as_json:
-        click.echo(json.dumps({"sweeps": [table.to_json() for table in tables]}))
+        now = None if live is None else asdict(live)
+        click.echo(json.dumps({"sweeps": [table.to_json() for table in tables], "live": now}))
     else:
         _print(folder, tables)
+        for line in live_lines(live) if live else ():
+            say(line)
         points = [point for table in tables for point in table.points]
         missing = [point.folder for point in points if point.state != COMPLETE]
         look = command("status", f"{folder.location}/{(missing or [points[0].folder])[0]}")

@@ -61,9 +61,11 @@ EXAMPLES = {
     "full_data_epochs": "30",
     "verifiers": "[densenet]",
     "feature_teacher": "densenet",
+    "trackers": "[tensorboard, mlflow]",
     "accelerator_type": "H100",
     "label_selector": "{zone: a}",
     "preemption_budget": "10",
+    "metrics_port": "8080",
     "max": "8",
 }
 
@@ -272,6 +274,16 @@ def _unknown(location: Sequence[str | int], is_selected: bool) -> tuple[str, lis
         if found:
             return f"unknown key{did_you_mean(wrong, choices)}", found
     return f"unknown key; the keys here are {', '.join(names)}", []
+
+
+def all_config_keys() -> list[str]:
+    """Return the keys of a config in the form of `--set`, those of a single image set and evaluation too."""
+    keys = {key for key in _all_keys(Config) if not key.startswith(("image_sets", "evaluations"))}
+    keys |= {f"recover.{key}" for key in _all_keys(RecoverConfig)}
+    keys |= {f"evaluate.{key}" for key in _all_keys(EvaluateConfig)}
+    return sorted(
+        {key for key in keys if not key.startswith("teachers.pool.")} | {"image_sets", "evaluations"}
+    )
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:

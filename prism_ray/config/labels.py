@@ -11,6 +11,8 @@ from prism_ray.methods.protocols import PROTOCOLS
 
 Control = Literal["hard-labels", "no-augmentation", "full-data"]
 
+_NUM_TESTS = 5  # of a student, if test_every does not say otherwise
+
 
 class RelabelConfig(Section):
     """Soft labels, FKD style: logits of a teacher ensemble on one stored view per image and epoch.
@@ -167,6 +169,10 @@ class EvaluateConfig(Section):
     test_every: PositiveInt | None = None
     """Epochs between two tests of a student, for its curve, for example 10. Default: a fifth of them. The
     headline is always the test after the last epoch."""
+
+    def epochs_between_tests(self, num_epochs: int) -> int:
+        """Return the epochs between two tests of a student that is trained for `num_epochs`."""
+        return self.test_every or max(1, -(-num_epochs // _NUM_TESTS))
 
     @field_validator("protocol")
     @classmethod

@@ -115,6 +115,7 @@ def parse_stored_config(values: Any, origin: str) -> Config:
     Raises ConfigError if a value is wrong; `origin` names it.
     """
     values, _ = _with_new_names(copy.deepcopy(values), origin)
+    values.pop("trackers", None)  # of a call; their package may not be installed here
     try:
         Config.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:

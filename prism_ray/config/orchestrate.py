@@ -73,6 +73,9 @@ class OrchestrateConfig(Section):
     checkpoint_interval_s: NonNegativeFloat = 60.0
     """Seconds between two checkpoints of a batch, or of a teacher or student in training, kept in wip/. If it
     is interrupted, it resumes from its last one. 0: one after every iteration of a batch and every epoch."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port on which a local Ray serves the metrics for Prometheus, for example 8080. null: a free one. A
+    cluster has the port that it was started with."""
     log_interval_s: PositiveFloat = 30.0
     """Seconds between two progress lines if there is no terminal."""
 

@@ -24,6 +24,7 @@ from prism_ray.methods import find_method, method_names
 from prism_ray.suggest import did_you_mean
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class StatisticsConfig(Section):
@@ -150,6 +151,10 @@ class RecoverConfig(ImageSetConfig):
     """Mirror the batch in a random half of the iterations."""
     jitter: NonNegativeInt = 32
     """Roll the batch by 0 to jitter pixels along each axis."""
+    precision: Precision = "fp32"
+    """Precision of the teachers' passes. fp32: exact up to rounding. tf32: faster on GPUs since Ampere, with
+    products of 10 bits. bf16: activations in bfloat16, the fastest on GPUs since Ampere and on CPUs that have
+    it. Statistics and losses are in float32 always."""
     init_patch_shuffle: bool = False
     """Put the four quarters of each initial image into a random order."""
     options: dict[str, Any] = Field(default={})

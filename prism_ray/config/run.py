@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from prism_ray.config.base import NonNegativeInt, Section
 from prism_ray.config.collect import CollectConfig
@@ -14,6 +14,8 @@ from prism_ray.config.orchestrate import OrchestrateConfig
 from prism_ray.config.recover import AnyImageSet, RecoverConfig
 from prism_ray.config.resolve import FULL_DATA
 from prism_ray.config.store import MAX_PNG_FILES, AnyStore, ImageFiles
+from prism_ray.suggest import did_you_mean
+from prism_ray.trackers import tracker_names
 
 
 class Config(Section):
@@ -39,6 +41,21 @@ class Config(Section):
     """Measures of the images."""
     orchestrate: OrchestrateConfig = OrchestrateConfig()
     """The distribution of the work over the cluster."""
+    trackers: tuple[str, ...] = ()
+    """Where figures, loss curves and some images are sent while the run goes on: tensorboard, wandb, mlflow,
+    trackio. They are read from the commits, and can be named at any time."""
+
+    @field_validator("trackers")
+    @classmethod
+    def _check_trackers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in tracker_names():
+                known = tracker_names()
+                hint = did_you_mean(name, known) or f"; the trackers are {', '.join(known)}"
+                raise ValueError(f"{name!r} is not a tracker{hint}")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice; remove one")
+        return names
 
     @model_validator(mode="after")
     def _check_teacher_names(self) -> Self:

@@ -22,9 +22,10 @@ __all__ = [
 ]
 
 
-def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImages:
+def open_data(config: DataConfig, index: FolderIndex | None = None, num_threads: int = 1) -> RealImages:
     """Open the real images; for an image folder, `index` is the result of `index_folder`.
 
+    `num_threads` files of a folder are decoded at a time. It changes no pixel.
     Raises DataError if files are missing or damaged.
     """
     source: RealImages
@@ -37,5 +38,5 @@ def open_data(config: DataConfig, index: FolderIndex | None = None) -> RealImage
     elif config.source == "idx":
         source = open_idx(config)
     else:
-        source = FolderImages(config, index if index is not None else index_folder(config))
+        source = FolderImages(config, index if index is not None else index_folder(config), num_threads)
     return KeptBack(source, config.validation_fraction) if config.validation_fraction > 0.0 else source

@@ -21,6 +21,7 @@ from prism_ray.wording import first_of
 Split = Literal["train", "validation", "test"]
 Images = npt.NDArray[np.uint8]  # B, channels, H, W
 Labels = npt.NDArray[np.int64]  # B
+IN_MEMORY_BYTES = 2**30  # decoded images up to this size are kept by whoever needs them again
 _CHECKED_AT_ONCE = 1024
 
 
@@ -92,7 +93,10 @@ class RealImages(ABC):
 
     @cached_property
     def _train_indices_by_class(self) -> list[npt.NDArray[np.int64]]:
-        return [np.flatnonzero(self.labels["train"] == k) for k in range(len(self.class_names))]
+        labels = self.labels["train"]
+        by_class = np.argsort(labels, kind="stable")  # one pass for all classes: ImageNet has a thousand
+        bounds = np.searchsorted(labels[by_class], np.arange(1, len(self.class_names)))
+        return np.split(by_class, bounds)
 
     def train_indices(self, label: int) -> npt.NDArray[np.int64]:
         """Return the indices of the training images of a class, in the order of the source."""

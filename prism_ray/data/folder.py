@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prism_ray.config import DataConfig
-from prism_ray.data.base import Images, RealImages, Split
+from prism_ray.data.base import IN_MEMORY_BYTES, Images, RealImages, Split
 from prism_ray.data.cropping import BoxesOf, Cut, join
 from prism_ray.data.decode import decode_crops, decode_image
 from prism_ray.data.formats import head_digest
@@ -18,7 +19,6 @@ from prism_ray.data.index import FolderIndex
 from prism_ray.data.listing import roots_of
 from prism_ray.errors import DataError
 
-_CACHE_BYTES = 2**30  # decoded images kept per actor; a larger set is decoded at each read
 _NUM_NAMED = 20  # maximum number of bad files in an error
 
 
@@ -27,7 +27,9 @@ class FolderImages(RealImages):
 
     channels = 3
 
-    def __init__(self, config: DataConfig, index: FolderIndex) -> None:
+    def __init__(self, config: DataConfig, index: FolderIndex, num_threads: int = 1) -> None:
+        """`num_threads` files are decoded at a time by `read`."""
+        self._num_threads = num_threads
         self.class_names, self.labels = index.class_names, index.labels
         self._index, self._size = index, config.image_size
         self._max_megapixels, self._full_scale = config.max_megapixels, config.full_scale
@@ -42,7 +44,7 @@ class FolderImages(RealImages):
 
     def read(self, split: Split, indices: npt.NDArray[np.int64]) -> Images:
         shape = (len(self.labels[split]), self.channels, self._size, self._size)
-        if math.prod(shape) > _CACHE_BYTES:
+        if math.prod(shape) > IN_MEMORY_BYTES:
             return self._decode(split, indices)
         if split not in self._cache:
             self._cache[split] = np.empty(shape, np.uint8), np.zeros(len(self.labels[split]), np.bool_)
@@ -59,7 +61,7 @@ class FolderImages(RealImages):
         def decode(row: int, data: bytes) -> None:
             decoded[row] = decode_image(data, self._size, self._max_megapixels, self._full_scale)
 
-        self._each(split, indices, decode)
+        self._each(split, indices, decode, self._num_threads)
         return decoded
 
     def read_crops(
@@ -76,17 +78,31 @@ class FolderImages(RealImages):
         return join(cuts)
 
     def _each(
-        self, split: Split, indices: npt.NDArray[np.int64], decode: Callable[[int, bytes], None]
+        self,
+        split: Split,
+        indices: npt.NDArray[np.int64],
+        decode: Callable[[int, bytes], None],
+        num_threads: int = 1,
     ) -> None:
-        """Call `decode` with the row and the bytes of each file; raise DataError that names all bad files."""
-        bad: list[str] = []
-        for row, index in enumerate(indices):
+        """Call `decode` with the row and the bytes of each file; raise DataError that names all bad files.
+
+        With several threads the calls are beside each other, so each must write to a place of its own.
+        """
+
+        def problem(row: int, index: np.int64) -> str | None:
             path = self._roots[split] / self._index.paths[split][index]
             try:
                 decode(row, self._content(split, int(index), path))
             except Exception as error:  # Pillow raises whatever it meets in a damaged file
-                bad.append(f"{path} ({error})")
-        if bad:
+                return f"{path} ({error})"
+            return None
+
+        if num_threads == 1:
+            problems = list(map(problem, range(len(indices)), indices))
+        else:
+            with ThreadPoolExecutor(num_threads) as pool:  # Pillow decodes and resizes without Python's lock
+                problems = list(pool.map(problem, range(len(indices)), indices))
+        if bad := [each for each in problems if each is not None]:
             raise DataError(_name_bad_files(bad))
 
     def _content(self, split: Split, index: int, path: Path) -> bytes:

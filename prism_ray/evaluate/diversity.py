@@ -30,6 +30,7 @@ class IntraClassCosine:
     mean: float | None  # over the classes, of the mean over a class's pairs
     variance: float | None  # over the classes, of the variance over a class's pairs
     per_class: tuple[float | None, ...]  # mean over the pairs of each class from 0, None without a pair
+    variance_per_class: tuple[float | None, ...]  # variance over these pairs
 
 
 @torch.no_grad()
@@ -69,7 +70,7 @@ def intra_class_cosine(features: Tensor, labels: Tensor) -> IntraClassCosine:
     """
     unit = F.normalize(features.double(), dim=1)
     means: dict[int, float] = {}
-    variances: list[Tensor] = []
+    variances: dict[int, float] = {}
     num_classes = int(labels.max()) + 1 if len(labels) else 0
     for label in range(num_classes):
         own = unit[labels.to(unit.device) == label]  # n, F
@@ -77,19 +78,35 @@ def intra_class_cosine(features: Tensor, labels: Tensor) -> IntraClassCosine:
             first, second = torch.triu_indices(len(own), len(own), offset=1, device=own.device)
             pairs = (own @ own.T)[first, second]
             means[label] = float(pairs.mean())
-            variances.append(pairs.var(correction=0))
+            variances[label] = float(pairs.var(correction=0))
     return IntraClassCosine(
         mean=sum(means.values()) / len(means) if means else None,
-        variance=float(torch.stack(variances).mean()) if variances else None,
+        variance=_mean(list(variances.values())),
         per_class=tuple(means.get(label) for label in range(num_classes)),
+        variance_per_class=tuple(variances.get(label) for label in range(num_classes)),
     )
 
 
+def _mean(values: list[float]) -> float | None:
+    return float(torch.tensor(values, dtype=torch.float64).mean()) if values else None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The share of images that a teacher gives their labels."""
+
+    share: float
+    per_class: tuple[float | None, ...]  # of the images of each class from 0, None without an image
+
+
 @torch.no_grad()
-def verifier_accuracy(teacher: Teacher, images: Images, labels: Tensor, device: torch.device) -> float:
+def verify_images(teacher: Teacher, images: Images, labels: Tensor, device: torch.device) -> Verified:
     """Return the share of the images, uint8 (N, channels, H, W), that a teacher gives their labels (N,)."""
     predicted = torch.cat([logits.argmax(dim=1) for logits in _logits(teacher, images, device)])
-    return int((predicted == labels.to(device)).sum()) / len(images)
+    is_right, labels = (predicted == labels.to(device)).cpu(), labels.cpu()
+    counts, right = torch.bincount(labels), torch.bincount(labels[is_right], minlength=int(labels.max()) + 1)
+    per_class = (r / n if n else None for r, n in zip(right.tolist(), counts.tolist(), strict=True))
+    return Verified(int(is_right.sum()) / len(images), tuple(per_class))
 
 
 def _logits(teacher: Teacher, images: Images, device: torch.device) -> Iterator[Tensor]:

@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 
 from prism_ray.data import RealImages
+from prism_ray.data.base import IN_MEMORY_BYTES
 from prism_ray.parts.images import StoredImages
 from prism_ray.parts.views import Ints, Views
 from prism_ray.relabel.augment import rand_augment
 from prism_ray.stages.formation import Slot
 
-_MAX_BYTES = 2**30  # of images that are kept in memory
-
 
 def full_data(
-    data: RealImages, image_size: int, device: torch.device, max_bytes: int = _MAX_BYTES
+    data: RealImages, image_size: int, device: torch.device, max_bytes: int = IN_MEMORY_BYTES
 ) -> "StoredImages | FullData":
     """Return the training images; IPC indices count the images of a class in the order of the source."""
     labels = data.labels["train"]

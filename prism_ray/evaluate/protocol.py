@@ -57,7 +57,8 @@ def make_optimizer(student: nn.Module, config: EvaluateConfig) -> torch.optim.Ad
     for name, parameter in student.named_parameters():
         (decayed if "weight" in name and parameter.dim() >= 2 else others).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    rate, decay = config.learning_rate, config.weight_decay
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Post-evaluation: train a fresh student on images and their labels, test it on real images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,7 +39,6 @@ from prism_ray.teachers.training_state import (
     restore_checkpoint,
 )
 
-_NUM_TESTS = 5  # of a student, if evaluate.test_every does not say otherwise
 _CURVE = "curve"
 _NO_CURVE = torch.zeros(0, 3)
 _NOT_OF_ONE = {"num_students", "image_sets"}  # settings that change nothing in a student
@@ -98,7 +98,7 @@ def train_student(
         first_epoch = progress.num_epochs
         curve = [CurvePoint(int(n), *values) for n, *values in progress.more.get(_CURVE, _NO_CURVE).tolist()]
     shown = ShownImages(stored, device) if isinstance(stored, StoredImages) else stored
-    test_every = config.test_every or max(1, -(-num_epochs // _NUM_TESTS))
+    test_every = config.epochs_between_tests(num_epochs)
     rng = np.random.default_rng(seed)
     for _ in range(first_epoch):
         rng.permutation(len(stored.slots))  # the orders of the epochs that are done
@@ -116,6 +116,9 @@ def train_student(
         torch.manual_seed(derive_seed(seed, "epoch", epoch))  # dropout
         views = to_device(labels.views, stored.slots, device)
         loss = training.epoch(epoch, shown.of_epoch(labels.views), views, labels, order)
+        if checkpoints is not None:
+            last = {"accuracy": curve[-1].accuracy} if curve else {}
+            checkpoints.report(epoch + 1, num_epochs, partial(_values, loss, last))
         if not torch.isfinite(loss):
             raise EngineError(
                 f"evaluate: the student's loss is not finite in epoch {epoch}; lower "
@@ -140,6 +143,10 @@ def train_student(
         curve=tuple(curve),
         resumed_at=first_epoch,
     )
+
+
+def _values(loss: Tensor, others: Mapping[str, float]) -> dict[str, float]:
+    return {"loss": float(loss), **others}
 
 
 class _Training:

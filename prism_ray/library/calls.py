@@ -33,10 +33,10 @@ def plan(
     config: Source, store: str | os.PathLike[str] | None, settings: Mapping[str, Any] | None
 ) -> "Preview":
     """Return the figures of a run before it is done; see `prism_ray.plan`."""
-    from prism_ray.analyze.preview import preview  # late: its tables are for the terminal
+    from prism_ray.forecast.preview import preview_with_forecast  # late: its tables are for the terminal
 
     resolved, origin = read(config, store, settings)
-    return preview(resolved, origin, None)
+    return preview_with_forecast(resolved, origin, None)
 
 
 def read(

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from prism_ray.data import RealImages, Split, open_data
 from prism_ray.errors import DataError, UsageError
-from prism_ray.parts.images import ImageForm, StoredImages, read_images
+from prism_ray.parts.images import ImageForm, read_images
 from prism_ray.parts.labels import EpochLabels, LabelForm, LabelReader
 from prism_ray.parts.views import Views, label_epoch_of
 from prism_ray.relabel.augment import rand_augment
@@ -101,11 +101,13 @@ class DistilledViews(Dataset[Sample]):
         config, plan = run.config, run.plan
         self._files, self._run, self._image_set = files, run, image_set
         self._commits: list[Commit] = commits_of_set(files, run, image_set, "relabel")
-        stored = read_images(files, commits_of_set(files, run, image_set), ImageForm.of(plan, image_set))
-        order = sorted(range(len(stored.slots)), key=lambda index: stored.slots[index])
-        self._stored = StoredImages(tuple(stored.slots[index] for index in order), stored.images[order])
+        image_commits = commits_of_set(files, run, image_set)
+        self._stored = read_images(files, image_commits, ImageForm.of(plan, image_set))
+        slots = self._stored.slots
+        order = sorted(range(len(slots)), key=lambda row: slots[row])
+        self._rows = np.array(order, dtype=np.int64)  # of each item among the images, which stay as read
         expected = [Slot(*divmod(index, self.ipc)) for index in range(plan.num_images(image_set))]
-        if list(self._stored.slots) != expected:
+        if [slots[row] for row in order] != expected:
             raise damaged(
                 files, f"{layout.COMMITS}/recover/{image_set}", "images are missing, or there twice"
             )
@@ -263,7 +265,7 @@ class DistilledViews(Dataset[Sample]):
     def _render(self, now: _Epoch, pick: npt.NDArray[np.int64]) -> Tensor:
         """Return the views `pick` (B,) as pixels (B, channels, H, W), or as the network's input."""
         both = np.concatenate([pick, now.partner[pick]])
-        images = self._stored.images[both]
+        images = self._stored.images[self._rows[both]]
         for image, seed in zip(images, now.views.augment_seed[both].tolist(), strict=True):
             if seed:
                 image[:] = rand_augment(image, seed)
@@ -273,7 +275,8 @@ class DistilledViews(Dataset[Sample]):
             image=torch.arange(2 * count),
             partner=torch.arange(2 * count).roll(count),
             columns=columns,
-            has_swaps=bool(now.views.swap_columns.any() or now.views.swap_rows.any()),
+            has_swaps=now.views.has_swaps,
+            has_partners=now.views.has_partners,
         )
         pixels = render(torch.from_numpy(images), views, torch.arange(count))
         return self._preprocessing.apply(pixels) if self._normalise else pixels

@@ -18,6 +18,7 @@ import ray
 from prism_ray.config import Config
 from prism_ray.orchestrate.jobs import JobUnit
 from prism_ray.run import Run
+from prism_ray.run.live import UnitNow
 from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, StoreFiles
 from prism_ray.work.checkpoints import Control
@@ -36,6 +37,8 @@ class UnitDone:
     teachers: tuple[str, ...]  # that the actor has loaded now
     num_hits: int  # teachers that were loaded when a unit needed them
     num_loads: int
+    upload_seconds: float = 0.0  # to encode and write the files
+    commit_seconds: float = 0.0  # to write the commit
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class ActorInfo:
     host: str
     pid: int
     node_id: str
+    device: str = "cpu"  # or the name of the GPU
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class ActorUsage:
 
     peak_bytes: int  # largest resident size
     num_steps: int  # of the units that it has now; grows while they make progress
-    problems: tuple[str, ...]  # of these units, with their checkpoints
+    problems: tuple[str, ...] = ()  # of these units, with their checkpoints
+    units: tuple[UnitNow, ...] = ()
+    teachers: tuple[str, ...] = ()  # that it has loaded
+    device_bytes: int = 0  # of its GPU's memory; without a GPU its resident memory now
 
 
 # Ray's types do not know the groups of calls that run beside each other.
@@ -64,13 +71,14 @@ class WorkerActor:
     """Does units for the dispatcher; stays alive when one fails."""
 
     def __init__(self, files: StoreFiles, num_threads: int, use_gpu: bool) -> None:
-        # cuBLAS reads this when it starts; without it, matrix products on CUDA are not reproducible.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         import torch  # here, so that the driver never loads it
 
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+        from prism_ray.device import describe_device, repeat_bytes, used_bytes
+
+        repeat_bytes()
         self._device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+        self._device_name = describe_device(self._device)
+        self._used_bytes = used_bytes
         self._files = files
         self._workers: dict[str, tuple[Run, Worker]] = {}  # by store, the one used last at the end
         self._making_worker = threading.Lock()  # two units may come at once
@@ -82,7 +90,8 @@ class WorkerActor:
     @ray.method(concurrency_group="control")
     def start(self) -> ActorInfo:
         """Return where the actor runs, as soon as it lives."""
-        return ActorInfo(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id())
+        node_id = ray.get_runtime_context().get_node_id()
+        return ActorInfo(socket.gethostname(), os.getpid(), node_id, self._device_name)
 
     def check_networks(
         self, config: Config, class_names: Sequence[str], in_store: Set[str]
@@ -106,7 +115,14 @@ class WorkerActor:
                 control.stop.set()
             worker = self._worker_for(run, files)
             finish = self._on_device.submit(worker.begin, its_unit, control).result()
-            return UnitDone(finish(), worker.teachers.names, control.num_hits, control.num_loads)
+            return UnitDone(
+                finish(),
+                worker.teachers.names,
+                control.num_hits,
+                control.num_loads,
+                control.upload_seconds,
+                control.commit_seconds,
+            )
         except Exception as error:
             if "CUDA error" in str(error):
                 os._exit(1)  # the CUDA context is broken; a new process must replace this one
@@ -147,9 +163,14 @@ class WorkerActor:
     def usage(self) -> ActorUsage:
         """Return what the actor has used so far."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        controls = list(self._controls.values())
+        now = list(self._controls.items())
+        units = tuple(control.now(unit_id) for unit_id, control in now)
+        controls = [control for _, control in now]
         problems = tuple(control.problem for control in controls if control.problem is not None)
-        return ActorUsage(peak, sum(control.num_steps for control in controls), problems)
+        num_steps = sum(control.num_steps for control in controls)
+        workers = list(self._workers.values())  # all have one cache of teachers
+        teachers = workers[-1][1].teachers.names if workers else ()
+        return ActorUsage(peak, num_steps, problems, units, teachers, self._used_bytes(self._device))
 
 
 def _describe(unit_id: str, error: Exception) -> Failure:

@@ -5,7 +5,6 @@ Other modules decide what an actor works on, and what follows when it dies.
 """
 
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,13 +21,15 @@ from prism_ray.orchestrate.nodes import NodeWatch
 from prism_ray.orchestrate.patience import Patience
 from prism_ray.orchestrate.scaling import Load, Shape
 from prism_ray.run import Run
+from prism_ray.run.live import ActorNow, UnitNow
 from prism_ray.stages import Unit
 from prism_ray.store import Failure, StoreFiles
 
 _TICK_S = 0.5
 _ANSWER_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 1.5  # for actors to save checkpoints; a Ray job has 3 s to end
-_USAGE_EVERY_S = 10.0
+_USAGE_EVERY_S = 2.0
+_USAGES_PER_S = 16.0  # at most; each costs the driver a millisecond or two
 
 # actor, its unit, what it says
 Answer = tuple[str, Unit | None, ActorInfo | ActorUsage | UnitDone | Failure | Death]
@@ -60,6 +61,7 @@ class Actors:
         self._actors: dict[str, _Actor] = {}
         self._calls: dict[ray.ObjectRef[Any], str] = {}  # all unanswered calls -> actor
         self._num_not_replaced = 0
+        self._num_created = 0
         self._usage_requested_at = time.monotonic()
 
     @property
@@ -190,8 +192,11 @@ class Actors:
             options["accelerator_type"] = settings.accelerator_type
         if settings.label_selector:
             options["label_selector"] = settings.label_selector
+        self._num_created += 1
+        name = f"actor-{self._num_created}"
+        run = self._files.location.rstrip("/").rpartition("/")[2]
+        options["name"] = f"{run} {name} on {'GPU' if num_gpus else 'CPU'}"  # in Ray's dashboard
         handle = self._actor_class.options(**options).remote(self._files, num_threads, num_gpus > 0)
-        name = uuid.uuid4().hex[:8]
         self._actors[name] = _Actor(handle, is_shared=is_shared)
         self._calls[handle.start.remote()] = name
 
@@ -243,15 +248,32 @@ class Actors:
 
     def expect_progress(self) -> None:
         """Raises OrchestrateError if no actor starts or makes progress; asks them regularly for it."""
-        started = [actor for actor in self._actors.values() if actor.info]
-        busy_with = [unit for actor in started for unit in actor.units.values()]
-        self.patience.raise_if_too_long(len(self._actors), busy_with if started else None)
+        has_started = any(actor.info for actor in self._actors.values())
+        busy = [(name, actor) for name, actor in self._actors.items() if actor.info and actor.units]
+        busy_with = [unit for _, actor in busy for unit in actor.units.values()]
+        self.patience.raise_if_too_long(len(self._actors), busy_with if has_started else None)
         now = time.monotonic()
-        if now - self._usage_requested_at >= min(_USAGE_EVERY_S, self._settings.stall_timeout_s / 4):
+        every_s = min(max(_USAGE_EVERY_S, len(busy) / _USAGES_PER_S), self._settings.stall_timeout_s / 4)
+        if now - self._usage_requested_at >= every_s:
             self._usage_requested_at = now
-            for name, actor in self._actors.items():
-                if actor.info and actor.units:
-                    self._calls[actor.handle.usage.remote()] = name
+            for name, actor in busy:
+                self._calls[actor.handle.usage.remote()] = name
+
+    def now(self) -> tuple[ActorNow, ...]:
+        """Returns what each actor that has started is doing, as it said last."""
+        return tuple(
+            ActorNow(
+                name=name,
+                host=actor.info.host,
+                pid=actor.info.pid,
+                device=actor.info.device,
+                units=tuple(_unit_now(unit, actor.usage) for unit in actor.units.values()),
+                teachers=actor.usage.teachers if actor.usage else (),
+                device_bytes=actor.usage.device_bytes if actor.usage else 0,
+            )
+            for name, actor in self._actors.items()
+            if actor.info is not None
+        )
 
     def usage(self) -> list[ActorUsage]:
         """Returns what each live actor has used so far."""
@@ -261,3 +283,12 @@ class Actors:
         except RayError:
             return []
         return answers
+
+
+def _unit_now(unit: Unit, usage: ActorUsage | None) -> UnitNow:
+    """Return how far a unit is; in a sweep it is named with its point."""
+    said = {each.unit: each for each in usage.units} if usage else {}
+    now = said.get(unit.id, UnitNow(unit.id))
+    if isinstance(unit, JobUnit):
+        now = replace(now, unit=f"{unit.files.location.rpartition('/')[2]}: {unit.unit.id}")
+    return now

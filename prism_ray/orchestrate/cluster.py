@@ -5,17 +5,19 @@ import math
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import ray
 
 from prism_ray.config import Config, ElasticActors
 from prism_ray.errors import OrchestrateError, UsageError
+from prism_ray.machine import num_cores
 from prism_ray.orchestrate.environment import cluster_address
 from prism_ray.orchestrate.fitting import check_fit
 from prism_ray.orchestrate.guard import guarded_local_ray
 from prism_ray.orchestrate.local import (
     check_loopback,
+    check_port,
     folder_for_ray,
     free_bytes,
     last_complaint,
@@ -110,41 +112,74 @@ def _check_reachable(address: str, where: str) -> None:
 def _local_session(
     config: Config, num_threads: int | None, say: Callable[[str], None]
 ) -> Iterator[list[Node]]:
-    """Start a local Ray; yield its node in a list."""
+    """Start a local Ray; yield its node in a list.
+
+    On a busy machine a part of Ray that waits for another one gives up within seconds, so a start that fails
+    is tried once more.
+    """
     check_loopback()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    port = config.orchestrate.metrics_port
+    if port is not None:
+        check_port(port)
     actors = config.orchestrate.actors
     wanted = (_bounds(actors)[1] if actors != "auto" else 1) * (num_threads or 1)
+
+    def start() -> AbstractContextManager[list[Node]]:
+        return _started(max(num_cores(), wanted), port, config.orchestrate.ray_start_timeout_s, say)
+
+    with ExitStack() as stack:
+        try:
+            nodes = stack.enter_context(start())
+        except _LocalStartError as error:
+            if not error.is_worth_another:
+                raise
+            say(f"note: {error.summary}; starting it once more")
+            nodes = stack.enter_context(start())
+        yield nodes
+
+
+class _LocalStartError(OrchestrateError):
+    """A local Ray did not start."""
+
+    def __init__(self, error: RayStartError, folder: str) -> None:
+        complaint = last_complaint(folder)
+        said = f" (its log says: {complaint})" if complaint else ""
+        self.is_worth_another = free_bytes(folder) >= _FULL_BYTES
+        self.summary = f"a local Ray cannot start: {error}{said}"
+        if self.is_worth_another:
+            remedy = "look for limits of this machine on memory, processes and open files (ulimit -a)"
+        else:
+            remedy = f"the disk of {os.path.dirname(folder)} is full: free some space there"
+        super().__init__(f"{self.summary}; {remedy}")
+
+
+@contextmanager
+def _started(
+    num_cpus: int, port: int | None, limit_s: float, say: Callable[[str], None]
+) -> Iterator[list[Node]]:
+    """Start a local Ray in a folder of its own."""
     with folder_for_ray(say) as folder:
         store_folder = object_store_folder(folder, _OBJECT_STORE_BYTES, say)
 
         def enter() -> list[Node]:
             ray.init(
                 address="local",
-                num_cpus=max(cores, wanted),
+                num_cpus=num_cpus,
                 include_dashboard=False,
                 logging_level=logging.WARNING,
                 log_to_driver=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 _temp_dir=folder,
                 _plasma_directory=store_folder,
+                _metrics_export_port=port,
             )
             return live_nodes()
 
         try:
-            with (
-                ray_session(enter, config.orchestrate.ray_start_timeout_s) as nodes,
-                guarded_local_ray(folder),
-            ):
+            with ray_session(enter, limit_s) as nodes, guarded_local_ray(folder):
                 yield nodes
         except RayStartError as error:
-            complaint = last_complaint(folder)
-            if free_bytes(folder) < _FULL_BYTES:
-                remedy = f"the disk of {os.path.dirname(folder)} is full: free some space there"
-            else:
-                remedy = "look for limits of this machine on memory, processes and open files (ulimit -a)"
-            said = f" (its log says: {complaint})" if complaint else ""
-            raise OrchestrateError(f"a local Ray cannot start: {error}{said}; {remedy}") from error
+            raise _LocalStartError(error, folder) from error
 
 
 def _shape(config: Config, num_threads: int | None, nodes: list[Node], is_local: bool) -> Shape:

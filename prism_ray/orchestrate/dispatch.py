@@ -16,9 +16,11 @@ from prism_ray.orchestrate.actors import Actors
 from prism_ray.orchestrate.display import Listener
 from prism_ray.orchestrate.jobs import Job, JobUnit
 from prism_ray.orchestrate.losses import Attempt, Death, Decision, Fate, Losses
+from prism_ray.orchestrate.metrics import Metrics
 from prism_ray.orchestrate.scaling import Shape
 from prism_ray.orchestrate.scheduler import Ready, Scheduler, Source
 from prism_ray.run import Ledger, Run
+from prism_ray.run.calls import Call
 from prism_ray.stages import Unit, stages
 from prism_ray.store import Failure, StoreFiles, record_failure, set_aside
 
@@ -63,7 +65,22 @@ class Dispatcher:
         self.actors = Actors(config, files, shape, actor_class)
         self.losses = Losses(self._settings, shape.max_actors * shape.num_sharing)
         self._ledger = ledger
+        self.metrics = Metrics(files.location.rstrip("/").rpartition("/")[2])
         self.num_hits = self.num_loads = 0  # of teachers, in the caches of all actors
+        self._devices: set[str] = set()  # of the actors
+        self._gpus_per_actor = shape.num_gpus
+        self._began = time.monotonic()
+
+    def counted(self) -> Call:
+        """Return what was counted so far; may be called from another thread."""
+        return Call(
+            round(time.monotonic() - self._began, 1),
+            self.num_hits,
+            self.num_loads,
+            self.losses.num_preempted,
+            self._gpus_per_actor,
+            tuple(sorted(self._devices)),
+        )
 
     def check_networks(
         self, class_names: Sequence[str], in_store: Set[str], config: Config | None = None
@@ -135,7 +152,7 @@ class Dispatcher:
             self._assign()
             self._take_answers()
             self._check_lease()
-            self._listener.tick()
+            self._listener.tick(self.actors.now)
         self.actors.end_stage()
 
     def _job_of(self, unit: Unit) -> tuple[Job, Unit]:
@@ -189,6 +206,7 @@ class Dispatcher:
             if isinstance(result, Death):
                 self._take_death(name, result)
             elif isinstance(result, ActorInfo):
+                self._devices.add(result.device)
                 self._introduce(name)
             elif isinstance(result, ActorUsage):
                 for problem in result.problems:
@@ -208,6 +226,7 @@ class Dispatcher:
         self.num_hits += result.num_hits
         self.num_loads += result.num_loads
         others = self._scheduler.done(name, unit.id, now, result.teachers)
+        self.metrics.done(result, is_first=others is not None)
         if others is not None:  # no other attempt was first
             job.ledger.add(result.commit)
             job.listener.done(result.commit)
@@ -218,6 +237,8 @@ class Dispatcher:
         unit = self._scheduler.running_at(name)
         attempt = self._attempt(name, unit) if unit is not None else None
         decision = self.losses.after_death(death, attempt)
+        if death.machine_taken:
+            self.metrics.preempted()
         self._scheduler.lost(name, decision.fate)
         self.actors.remove(name, replaces=decision.replaces)
         failure = None
@@ -236,6 +257,7 @@ class Dispatcher:
                 if self._shared is not None and isinstance(unit, JobUnit):
                     self._shared.set_aside(unit)
             job.listener.failed(failure, again=decision.fate is Fate.COUNTED)
+            self.metrics.failed(failure.unit_id, again=decision.fate is Fate.COUNTED)
         if decision.message is not None:
             self._listener.message(decision.message)
         if decision.error is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prism_ray.errors import OrchestrateError
+from prism_ray.errors import OrchestrateError, UsageError
 
 _CONNECT_TIMEOUT_S = 5.0
 _PREFIX = "prism-"
@@ -34,6 +34,17 @@ def check_loopback() -> None:
             f"this machine has no network interface that works, not even 127.0.0.1 ({error}), and Ray's "
             "processes talk to each other over it; bring it up with `ip link set lo up`, or give the "
             "container a network"
+        ) from None
+
+
+def check_port(port: int) -> None:
+    """Raise UsageError if the port for the metrics cannot be had: Ray itself only logs that."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise UsageError(
+            f"orchestrate.metrics_port = {port} cannot be used on this machine: {error.strerror or error}; "
+            "give another port, or null for any free one"
         ) from None
 
 

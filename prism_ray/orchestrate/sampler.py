@@ -1,6 +1,7 @@
 """Peak memory of a local run: the driver, its Ray and its actors together."""
 
 import threading
+from collections.abc import Iterable
 from typing import Self
 
 import psutil
@@ -9,10 +10,11 @@ _INTERVAL_S = 1.0
 
 
 class MemorySampler:
-    """Samples the proportional set size of this process and all its descendants, once a second.
+    """Samples the memory of this process and all its descendants, once a second. Used as a context.
 
-    Proportional means that a page shared by n processes counts 1/n in each, so the sum is the memory that the
-    machine really uses. Used as a context.
+    Counted are the pages that each process has for itself, and once the most pages that one of them shares.
+    The kernel knows these sums; the exact share of each page (PSS) it would have to find page by page, which
+    took 7 % of a core for two actors of 1 GB.
     """
 
     def __init__(self) -> None:
@@ -31,14 +33,19 @@ class MemorySampler:
     def _run(self) -> None:
         me = psutil.Process()
         while True:
-            self.peak_bytes = max(self.peak_bytes, sum(map(_size, [me, *me.children(recursive=True)])))
+            self.peak_bytes = max(self.peak_bytes, _size([me, *me.children(recursive=True)]))
             if self._stop.wait(_INTERVAL_S):
                 return
 
 
-def _size(process: psutil.Process) -> int:
-    try:
-        full = process.memory_full_info()
-    except psutil.Error:  # it has ended meanwhile
-        return 0
-    return int(getattr(full, "pss", full.uss))
+def _size(processes: Iterable[psutil.Process]) -> int:
+    own, shared = 0, 0
+    for process in processes:
+        try:
+            memory = process.memory_info()
+        except psutil.Error:  # it has ended meanwhile
+            continue
+        with_others = int(getattr(memory, "shared", 0))  # 0: a system that does not tell
+        own += int(memory.rss) - with_others
+        shared = max(shared, with_others)
+    return own + shared

@@ -7,7 +7,7 @@ at a time, so a run of a million units needs little memory.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -126,18 +126,13 @@ class Scheduler:
         if actor.tasks and actor.tasks[0].stage not in self._queued_stages:
             return None
         self._fill()
-        others = {
-            other
-            for other, state in self._actors.items()
-            if not state.is_leaving and state.is_shared == actor.is_shared
-        }
 
         def may_have(task: Task) -> bool:
             if not self._suits(actor, task):
                 return False
             if actor.tasks and task.stage not in self._queued_stages:
                 return False
-            return name not in task.failed_at or task.failed_at.issuperset(others)
+            return name not in task.failed_at or task.failed_at.issuperset(self._alike(actor))
 
         loaded = actor.teachers.union(*(task.teachers for task in actor.tasks))  # when the unit begins
         task = self._window.take(loaded, actor.preferred_stages, may_have)
@@ -153,6 +148,12 @@ class Scheduler:
     def _suits(self, actor: _Actor, task: Task) -> bool:
         """Return whether a unit is for actors of this kind."""
         return (task.stage in self._sharing_stages) == actor.is_shared
+
+    def _alike(self, actor: _Actor) -> Iterator[str]:
+        """Yield the names of the actors of this kind that may get units."""
+        for name, other in self._actors.items():
+            if not other.is_leaving and other.is_shared == actor.is_shared:
+                yield name
 
     def _straggler(self, idle: _Actor, now: float) -> Task | None:
         """Return a unit for an idle actor that has run for too long at one actor, and at no other."""

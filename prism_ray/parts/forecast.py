@@ -19,10 +19,11 @@ _MAX_GROUPS = 100  # that are looked at
 _MAX_LOGITS = 2**21  # of a sample; half a second for ten thousand classes
 
 
-def forecast_label_bytes(plan: Plan) -> int:
-    """Return how many bytes the soft labels of all image sets take, within 2 %."""
+def forecast_label_bytes(plan: Plan, image_set: str | None = None) -> int:
+    """Return how many bytes the soft labels of an image set take, by default of all, within 2 %."""
+    names = plan.image_sets if image_set is None else (image_set,)
     is_stored = plan.config.relabel.mode == "stored"
-    return sum(_bytes_of_set(plan, name) for name in plan.image_sets) if is_stored else 0
+    return sum(_bytes_of_set(plan, name) for name in names) if is_stored else 0
 
 
 def _bytes_of_set(plan: Plan, image_set: str) -> int:

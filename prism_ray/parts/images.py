@@ -51,6 +51,8 @@ IMAGE_OPTIONS: dict[str, Any] = {  # of pyarrow.parquet.write_table
     "use_dictionary": ["batch", "label"],
 }
 DRAWS = "prism_ray.draws"
+CURVE = "prism_ray.curve"
+OF_A_BATCH = (DRAWS, CURVE)  # metadata of a batch's file; a merged file has an object of them, by batch
 
 Cell = dict[str, Any]  # of column `image`: bytes of the PNG, and its path
 
@@ -95,6 +97,15 @@ class ImageForm:
 
 
 @dataclass(frozen=True)
+class BatchLosses:
+    """The losses of an optimised batch: those of its last iteration, and the curve as a JSON object."""
+
+    ce: float
+    bn: float  # mean of R_m, weighted by the votes
+    curve: dict[str, Any]  # the fields of recover.curve.LossCurve
+
+
+@dataclass(frozen=True)
 class StoredImages:
     """Images read back from parts, in the order of the slots."""
 
@@ -108,13 +119,12 @@ def write_images(
     images: npt.NDArray[np.uint8],
     class_names: Sequence[str],
     kind: ImageFiles,
-    loss_ce: float | None = None,
-    loss_bn: float | None = None,
+    losses: BatchLosses | None = None,
 ) -> tuple[PartFile, ...]:
     """Write the files of a batch; return them as the commit names them.
 
     `images` is uint8 (B, channels, H, W) in the order of the unit's slots, with 1 channel (grey) or 3 (RGB).
-    The losses are those of the batch at its last iteration, None for a selection.
+    A selection has no losses.
     """
 
     def write_png(slot: Slot, image: npt.NDArray[np.uint8]) -> PartFile:
@@ -124,7 +134,7 @@ def write_images(
     if kind == "png":
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             pngs = tuple(pool.map(write_png, unit.slots, images))
-    data = encode_images(unit, images, class_names, loss_ce, loss_bn, pngs)
+    data = encode_images(unit, images, class_names, losses, pngs)
     return write_part(files, partial(image_part, unit), data, len(unit.slots)), *pngs
 
 
@@ -132,14 +142,13 @@ def encode_images(
     unit: RecoverUnit,
     images: npt.NDArray[np.uint8],
     class_names: Sequence[str],
-    loss_ce: float | None = None,
-    loss_bn: float | None = None,
+    losses: BatchLosses | None = None,
     pngs: Sequence[PartFile] = (),
 ) -> bytes:
     """Return the Parquet file of a batch, see `write_images`; it contains the images or the names of `pngs`.
 
-    Column `teachers` has all teachers that supervised the batch; the draws are in the file's metadata, with
-    the key prism_ray.draws.
+    Column `teachers` has all teachers that supervised the batch. The draws and the curve are in the file's
+    metadata as JSON, with the keys prism_ray.draws and prism_ray.curve.
     """
     num_images, teachers = len(unit.slots), unit.teachers
     if pngs:
@@ -154,12 +163,14 @@ def encode_images(
         "teachers": [list(teachers)] * num_images,
         "num_iterations": list(unit.iterations),
         "seed": [unit.seed] * num_images,
-        "loss_ce": [loss_ce] * num_images,
-        "loss_bn": [loss_bn] * num_images,
+        "loss_ce": [losses and losses.ce] * num_images,
+        "loss_bn": [losses and losses.bn] * num_images,
     }
     index_of = {name: index for index, name in enumerate(teachers)}
     draws = {"teachers": teachers, "draws": [[index_of[name] for name in draw] for draw in unit.draws]}
     metadata = describe_columns(class_names) | {DRAWS: json.dumps(draws)}
+    if losses is not None:
+        metadata[CURVE] = json.dumps(losses.curve, separators=(",", ":"))
     table = pa.table(rows, schema=IMAGE_SCHEMA.with_metadata(metadata))
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=1000, **IMAGE_OPTIONS)
@@ -230,10 +241,20 @@ def read_images(files: StoreFiles, commits: Sequence[Commit], form: ImageForm) -
 
     Raises StoreError if a part cannot be read, or is not as its commit and the run say.
     """
-    batches = [read_batch(files, commit, form)[1] for commit in commits]
-    slots = tuple(slot for batch in batches for slot in batch.slots)
-    nothing = np.empty((0, form.channels, form.size, form.size), np.uint8)
-    return StoredImages(slots, np.concatenate([nothing, *(batch.images for batch in batches)]))
+    room = sum(_most_rows(commit, form) for commit in commits)
+    images = np.empty((room, form.channels, form.size, form.size), np.uint8)  # filled, so there once only
+    slots: list[Slot] = []
+    for commit in commits:
+        batch = read_batch(files, commit, form)[1]
+        images[len(slots) : len(slots) + len(batch.slots)] = batch.images
+        slots += batch.slots
+    return StoredImages(tuple(slots), images[: len(slots)])
+
+
+def _most_rows(commit: Commit, form: ImageForm) -> int:
+    """Return how many images `read_batch` returns at most for a commit."""
+    counts = [part.num_rows for part in commit.files[:1] if part.num_rows is not None]
+    return min([form.max_images, *counts])
 
 
 def image_rows(plan: Plan, image_set: str) -> RowLayout:

@@ -23,17 +23,18 @@ class RowLayout:
 
 
 def open_rows(
-    files: StoreFiles, part: PartFile, schema: pa.Schema, *, at_once: bool = False
+    files: StoreFiles, part: PartFile, schema: pa.Schema, *, at_once: bool = False, is_hashed: bool = False
 ) -> tuple[ParquetReader, range]:
     """Open a part; return its reader, and the numbers of the unit's row groups.
 
     If the file is the unit's alone, its SHA-256 is checked, with `at_once` in memory, which is faster for a
-    small file. If it is shared, each of its pages has a checksum, which is checked when the page is read.
+    small file; not if it was just before (`is_hashed`), because that reads the whole file. If it is shared,
+    each of its pages has a checksum, which is checked when the page is read.
     Raises StoreError or ValueError if the part is damaged, or does not have the rows that its commit says.
     """
     if part.piece is None and at_once:
         reader = ParquetReader(io.BytesIO(read_part(files, part)), schema)
-    elif part.piece is None and not is_intact(files, part):
+    elif part.piece is None and not is_hashed and not is_intact(files, part):
         raise ValueError("its SHA-256 is not that of its commit")
     else:
         reader = ParquetReader(files.open(part.name), schema)

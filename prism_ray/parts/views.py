@@ -50,6 +50,16 @@ class Views:
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def has_swaps(self) -> bool:
+        """Whether the halves of any view change places."""
+        return bool(self.swap_columns.any() or self.swap_rows.any())
+
+    @property
+    def has_partners(self) -> bool:
+        """Whether any view has pixels of its partner."""
+        return bool(((self.box_height > 0) & (self.box_width > 0)).any())
+
     def pick(self, rows: slice | Ints) -> Self:
         """Return some of the views, of the same kind."""
         return type(self)(**{name: values[rows] for name, values in vars(self).items()})
@@ -63,6 +73,10 @@ class MixUpViews(Views):
     """
 
     own_share: Shares
+
+    @property
+    def has_partners(self) -> bool:
+        return super().has_partners or bool((self.own_share < 1.0).any())
 
 
 def draw_views(slots: Sequence[Slot], epoch: int, seed: int, config: RelabelConfig, size: int) -> Views:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from prism_ray.errors import ConfigError
 from prism_ray.stages import Basis, Unit, Within, find_stage, stage_names, stage_of, stages
 
+_IMAGE_BYTES, _FILE_BYTES = 200, 6000  # of headers and metadata, of an image and of a batch's file
 _MAX_UNITS = 10**8  # of a stage; going through the ids of more takes hours
 
 
@@ -60,7 +61,12 @@ class Plan(Basis):
                     "(images_per_batch, relabel.epochs_per_unit, collect.classes_per_unit)"
                 )
 
-    def estimated_image_bytes(self) -> int:
-        """Return about how many bytes all image sets take: PNG of noise is about as large as its pixels."""
+    def estimated_image_bytes(self, image_set: str | None = None) -> int:
+        """Return about how many bytes an image set takes, by default all: PNG of noise is about as large as
+        its pixels.
+        """
         pixels = self.facts.channels * self.config.data.image_size**2
-        return sum(self.num_images(name) for name in self.image_sets) * (pixels + 200)
+        names = self.image_sets if image_set is None else (image_set,)
+        num_images = sum(self.num_images(name) for name in names)
+        num_batches = sum(self.formation(name).num_batches for name in names)
+        return num_images * (pixels + _IMAGE_BYTES) + num_batches * _FILE_BYTES

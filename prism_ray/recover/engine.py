@@ -6,6 +6,8 @@ always the first ones: a slice, without a copy and with a deterministic gradient
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from torch import Tensor
 from prism_ray.device import let_go
 from prism_ray.errors import EngineError
 from prism_ray.recover.augment import Augmentation
+from prism_ray.recover.curve import CurveRecorder, LossCurve
 from prism_ray.recover.objective import Losses, Objective
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.state import LoopState
@@ -47,12 +50,25 @@ class LossRecord:
 
 @dataclass(frozen=True)
 class RecoveredBatch:
-    """The images of a batch and its losses at the first and at the last iteration."""
+    """The images of a batch and its losses: at the first and at the last iteration, and in between."""
 
     images: npt.NDArray[np.uint8]  # B, channels, H, W
     first: LossRecord
     last: LossRecord
+    curve: LossCurve
     resumed_at: int = 0  # first iteration of this attempt
+
+
+class Optimised(NamedTuple):
+    """The result of `optimise`.
+
+    Teachers that are not drawn in the first (last) iteration are in it with their first (last) R_m.
+    """
+
+    first: Losses
+    last: Losses
+    curve: LossCurve
+    resumed_at: int  # iteration at which this attempt resumed, else 0
 
 
 def joining_order(unit: RecoverUnit) -> npt.NDArray[np.int64]:
@@ -75,10 +91,11 @@ def recover_batch(
     seed = derive_seed(unit.seed, "augment")
     augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
     with Objective(setting) as objective:
-        first, last, resumed_at = optimise(x, setting, objective, augment, checkpoints)
+        done = optimise(x, setting, objective, augment, checkpoints)
     images = np.empty(x.shape, np.uint8)
     images[order] = setting.space.to_images(x.detach()).cpu().numpy()
-    return RecoveredBatch(images, LossRecord.of(first), LossRecord.of(last), resumed_at)
+    first, last = LossRecord.of(done.first), LossRecord.of(done.last)
+    return RecoveredBatch(images, first, last, done.curve, done.resumed_at)
 
 
 def optimise(
@@ -87,11 +104,8 @@ def optimise(
     objective: Objective,
     augment: Augmentation,
     checkpoints: Checkpoints | None = None,
-) -> tuple[Losses, Losses, int]:
+) -> Optimised:
     """Optimise x (B, channels, H, W) in place; x is in joining order.
-
-    Returns the losses of the first and the last iteration, and the iteration at which it resumed, else 0.
-    Teachers that are not drawn in the first (last) iteration are there with their first (last) R_m.
 
     Adam with a cosine to 0; after each step x is clipped to valid pixels. An image that has not joined has
     no gradient and does not change. When it joins, neither the optimiser nor the schedule starts again.
@@ -103,8 +117,9 @@ def optimise(
     redraw = config.selection.redraw if isinstance(config.selection.redraw, int) else total
     iterations = np.sort(np.asarray(unit.iterations))[::-1]
     x.requires_grad_(True)
-    optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS)
-    state = LoopState(x, optimizer, objective)
+    optimizer = torch.optim.Adam([x], lr=config.learning_rate, betas=config.betas, eps=_ADAM_EPS, fused=True)
+    curve = CurveRecorder(unit, redraw, objective.term_names, x.device)
+    state = LoopState(x, optimizer, objective, curve)
     given = "" if checkpoints is None else checkpoints.identity
     identity = f"recover {given} {unit} {setting.image_size} {config.model_dump_json()}"
     saved = checkpoints.load(state.max_bytes) if checkpoints is not None else None
@@ -128,6 +143,8 @@ def optimise(
             all_finite &= torch.isfinite(losses.total) & torch.isfinite(x).all()
         losses = losses.detached()
         state.record(losses)
+        if checkpoints is not None:
+            checkpoints.report(state.iteration, total, partial(curve.latest, state.iteration))
         at_end = state.iteration == total
         save = checkpoints is not None and not at_end and checkpoints.due()
         if (at_end or save or state.iteration % _CHECK_EVERY == 0) and not all_finite:
@@ -135,9 +152,10 @@ def optimise(
         if save and checkpoints is not None:
             checkpoints.save(state.encode(identity))
     assert state.first is not None
-    return (
+    return Optimised(
         replace(state.first, alignments=state.first_seen),
         replace(losses, alignments=state.last_seen),
+        curve.curve(),
         resumed_at,
     )
 
@@ -163,7 +181,7 @@ def largest_fit(setting: RecoverSetting, x: Tensor) -> int:
 
 def _try_steps(setting: RecoverSetting, x: Tensor) -> None:
     augment = Augmentation(setting.config, 1, setting.image_size, setting.unit.seed, setting.device)
-    optimizer = torch.optim.Adam([x.requires_grad_(True)])
+    optimizer = torch.optim.Adam([x.requires_grad_(True)], fused=True)
     with Objective(setting) as objective:
         objective.join(len(x))
         for draw in dict.fromkeys(setting.unit.draws):

@@ -9,7 +9,7 @@ votes by accuracy.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
+from prism_ray.recover.frozen import lean
+from prism_ray.recover.precision import passes, prepared
 from prism_ray.recover.recompute import recomputed, segmented
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.statistics import StatisticsAlignment
@@ -50,7 +52,7 @@ class Losses:
 
 
 class Objective:
-    """The loss of a batch. A context manager, because it registers hooks in the networks.
+    """The loss of a batch. A context manager, because it takes over layers of the networks.
 
     The backward pass belongs inside too: with `setting.recompute` it runs the networks again.
     """
@@ -76,19 +78,31 @@ class Objective:
 
     def __enter__(self) -> Self:
         setting, space, size = self._setting, self._setting.space, self._setting.image_size
+        names = dict.fromkeys(name for draw in self._votes for name in self._teachers_of(draw))
         with ExitStack() as stack:
-            if setting.recompute:
-                image = space.mean.new_zeros(1, len(space.mean), size, size)
-                for name in dict.fromkeys(name for draw in self._votes for name in self._teachers_of(draw)):
-                    teacher = setting.teachers[name]
-                    stack.enter_context(segmented(teacher.network, space.to_teacher(image, teacher)))
+            networks = [setting.teachers[name].network for name in names]
+            stack.enter_context(prepared(networks, setting.config.precision))
+            stack.enter_context(lean(networks))
             for alignment in self._alignments.values():
                 stack.enter_context(alignment)
+            if setting.recompute:
+                image = space.mean.new_zeros(1, len(space.mean), size, size)
+                for name in names:
+                    teacher, own = setting.teachers[name], self._alignments.get(name)
+                    if own is not None:
+                        own.active = False
+                    with self._passes():
+                        stack.enter_context(segmented(teacher.network, space.to_teacher(image, teacher)))
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of `Losses.terms`."""
+        return tuple(self._terms)
 
     def join(self, count: int) -> None:
         """Set the number of images that take part: the next ones are the first `count` of the batch."""
@@ -146,9 +160,13 @@ class Objective:
         return Losses(total, ce, bn, alignments, terms)
 
     def _ask(self, teacher: Teacher, x: Tensor) -> Tensor:
-        """Return a teacher's logits (B, outputs)."""
-        logits: Tensor = teacher.network(self._setting.space.to_teacher(x, teacher))
-        return logits
+        """Return a teacher's logits (B, outputs), at least float32."""
+        with self._passes():
+            logits: Tensor = teacher.network(self._setting.space.to_teacher(x, teacher))
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
+
+    def _passes(self) -> AbstractContextManager[object]:
+        return passes(self._setting.config.precision, self._setting.device)
 
 
 def _votes(setting: RecoverSetting, draw: tuple[str, ...]) -> dict[str, float]:

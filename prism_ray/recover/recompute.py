@@ -11,7 +11,7 @@ module or its parent works in place, is found by observing the forward pass of o
 but the modules inside it may be.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
-_SHARE = 4  # a segment's layers output at most 1/4; more and smaller segments keep more inputs
+from prism_ray.recover.override import Forward, take_over
 
-Forward = Callable[..., Any]
+_SHARE = 4  # a segment's layers output at most 1/4; more and smaller segments keep more inputs
 
 is_recomputing: ContextVar[bool] = ContextVar("is_recomputing", default=False)  # during a repeated pass
 
@@ -57,18 +57,15 @@ def recomputed(forward: Forward, *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def segmented(network: nn.Module, image: Tensor) -> Iterator[None]:
-    """Make forward passes inside this context run in segments; hooks and parameters are not touched.
+    """Make forward passes inside this context run in segments; parameters are not touched.
 
     `image` (1, 3, H, W) has the size of the network's later inputs. The backward pass belongs inside too.
     """
     forwards = _Cut(network, observe(network, image)).forwards
-    for module, forward in forwards.items():
-        vars(module)["forward"] = forward  # overrides the method of its class
-    try:
+    with ExitStack() as stack:
+        for module, forward in forwards.items():
+            take_over(module, forward, stack)
         yield
-    finally:
-        for module in forwards:
-            del vars(module)["forward"]
 
 
 @dataclass

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from prism_ray.recover.curve import CurveRecorder
 from prism_ray.recover.objective import Losses, Objective
 from prism_ray.sealed import MOMENTS, fits, seal, under, unseal
 
 _ITERATION = "iteration"
+_CURVE = "curve"
 _AVERAGES_BYTES = 2**28
 _SCALARS = ("total", "ce", "bn")
 
@@ -25,6 +27,7 @@ class LoopState:
     x: Tensor  # B, channels, H, W in the reference space
     optimizer: torch.optim.Adam
     objective: Objective
+    curve: CurveRecorder
     iteration: int = 0
     first: Losses | None = None
     first_seen: dict[str, Tensor] = field(default_factory=dict)  # teacher -> R_m when it was drawn first
@@ -35,6 +38,7 @@ class LoopState:
         self.first = self.first or losses
         self.first_seen = losses.alignments | self.first_seen
         self.last_seen |= losses.alignments
+        self.curve.record(self.iteration, losses)
         self.iteration += 1
 
     def encode(self, identity: str) -> bytes:
@@ -44,7 +48,7 @@ class LoopState:
         generators = {"cpu": torch.get_rng_state()}
         if self.x.is_cuda:
             generators["cuda"] = torch.cuda.get_rng_state(self.x.device)
-        tensors = {"x": self.x, _ITERATION: torch.tensor(self.iteration)}
+        tensors = {"x": self.x, _CURVE: self.curve.values, _ITERATION: torch.tensor(self.iteration)}
         for prefix, values in (
             ("adam/", {name: moments[name] for name in MOMENTS}),
             ("objective/", self.objective.state()),
@@ -81,6 +85,7 @@ class LoopState:
             torch.cuda.set_rng_state(saved["generator/cuda"], self.x.device)
         here = {name: value.to(self.x.device) for name, value in saved.items()}
         self.objective.restore(under(here, "objective/"))
+        self.curve.restore(saved[_CURVE])
         self.first = Losses(
             **under(here, "first/"),
             alignments=under(here, "first_alignments/"),
@@ -92,6 +97,10 @@ class LoopState:
         pixels, scalar = self.x.detach(), torch.zeros(())
         expected = dict.fromkeys(("x", "adam/exp_avg", "adam/exp_avg_sq"), pixels)
         expected |= dict.fromkeys(("adam/step", *(f"first/{name}" for name in _SCALARS)), scalar)
-        expected |= {_ITERATION: torch.tensor(0), "generator/cpu": torch.get_rng_state()}
+        expected |= {
+            _CURVE: self.curve.values.cpu(),
+            _ITERATION: torch.tensor(0),
+            "generator/cpu": torch.get_rng_state(),
+        }
         others = {name: value for name, value in saved.items() if value.is_floating_point()}
         return fits(saved, expected) and fits(others, others)

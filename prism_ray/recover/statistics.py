@@ -8,17 +8,18 @@ mean/var are of the layer's input over (N, H, W), biased. Source: SRe2L, arXiv 2
 patches and the moving average: G-VBSM, arXiv 2311.17950; category-aware gaps: EDC, arXiv 2404.13733.
 """
 
-import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial, reduce
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from prism_ray.config import StatisticsConfig
 from prism_ray.errors import MissingLayerError
+from prism_ray.recover.fused import BatchNormCall, with_statistics
+from prism_ray.recover.gaps import Targets
+from prism_ray.recover.override import Forward, take_over
 from prism_ray.recover.recompute import is_recomputing
 from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.layers import (
@@ -31,7 +32,7 @@ from prism_ray.teachers.layers import (
 
 
 class StatisticsAlignment:
-    """R_m of one teacher. A context manager: the hooks exist only inside it.
+    """R_m of one teacher. A context manager: layers are taken over only inside it.
 
     While `active`, a forward pass of the network measures its layers, and `pop` computes R_m from that. These
     are two steps because a pass that runs again for its gradient (recompute.py) must measure again, by the
@@ -50,17 +51,19 @@ class StatisticsAlignment:
         self._patch_size = patch_size
         self._of_classes: dict[str, LayerReference] = {}
         self._past: dict[str, tuple[Tensor, ...]] = {}  # layer -> moving averages
-        self._hooks = ExitStack()
+        self._targets: dict[tuple[str, ...], list[Targets]] = {}  # by the layers that ran
+        self._stack = ExitStack()
         self._measured: list[tuple[str, tuple[Tensor, ...]]] = []  # in the order in which the layers ran
         self.active = True
 
     def __enter__(self) -> Self:
         for name, layer in self._layers.items():
-            self._hooks.callback(layer.register_forward_pre_hook(partial(self._measure, name)).remove)
+            around = self._convolve if isinstance(layer, nn.Conv2d) else self._normalise
+            take_over(layer, partial(around, name, layer, layer.forward), self._stack)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._hooks.close()
+        self._stack.close()
         self._measured, self._past = [], {}
 
     def state(self) -> dict[str, Tensor]:
@@ -82,43 +85,66 @@ class StatisticsAlignment:
         """Set the classes (B) of the next images, for category-aware matching."""
         if self._config.class_share > 0.0:
             self._of_classes = self._reference.average(labels)
+            self._targets = {}
 
     def pop(self) -> Tensor:
         """Return R_m of the last forward pass as a scalar tensor, and discard the measurements."""
-        terms, sizes = [], []
-        for name, measured in self._measured:
-            found = self._smooth(name, measured)
-            layer = self._layers[name]
-            if isinstance(layer, nn.Conv2d):
-                target = _of_layer(self._reference.layers, name)
-            else:
-                target = LayerReference(*running_statistics(layer))
-            terms.append(self._mix(name, partial(_gap, found), target))
-            if self._config.scale == "relative":
-                sizes.append(self._mix(name, _size, target))  # norm of the target
+        names = tuple(name for name, _ in self._measured)
+        targets = self._targets_of(names)
+        smoothed = [self._smooth(name, found) for name, found in self._measured]
+        values = [v for found, kept in zip(smoothed, targets[0].kept, strict=True) for v in found[:kept]]
         self._measured = []
-        total = self._weigh(terms)
-        return total / self._weigh(sizes) if sizes else total
+        total = self._mix([target.distance(values) for target in targets])
+        if self._config.scale == "relative":
+            total = total / self._mix([target.size() for target in targets])
+        return total
 
-    def _measure(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if not self.active:
-            return
-        features = inputs[0]  # N, F, ...
-        found: tuple[Tensor, ...] = measure_channels(features)
+    def _targets_of(self, names: tuple[str, ...]) -> list[Targets]:
+        """Return the targets of layers: those of all images and, if they have a share, of the classes."""
+        if names not in self._targets:
+            sources = [self._general(name) for name in names]
+            found = [Targets.of(sources, self._config.first_weight)]
+            if self._config.class_share > 0.0:
+                of_classes = [_of_layer(self._of_classes, name) for name in names]
+                found.append(Targets.of(of_classes, self._config.first_weight))
+            self._targets[names] = found
+        return self._targets[names]
+
+    def _general(self, name: str) -> LayerReference:
+        """Return the statistics of a layer over all images."""
+        layer = self._layers[name]
         if isinstance(layer, nn.Conv2d):
-            found += measure_patches(features, self._patch_size)
+            return _of_layer(self._reference.layers, name)
+        return LayerReference(*running_statistics(layer))
+
+    def _mix(self, values: list[Tensor]) -> Tensor:
+        """Return the value of all images, mixed with that of the batch's classes by their share."""
+        share = self._config.class_share
+        return values[0] if share == 0.0 else (1.0 - share) * values[0] + share * values[1]
+
+    def _normalise(self, name: str, layer: nn.Module, forward: Forward, x: Tensor) -> Any:
+        """Call a BatchNorm layer; measure its input with it."""
+        if not self.active:
+            return forward(x)
+        with BatchNormCall(layer, x) as call:
+            output = forward(x)
+        if call.found is None:  # the layer computes in a way of its own
+            self._keep(name, measure_channels(x))
+        else:
+            self._keep(name, call.found)
+        return output
+
+    def _convolve(self, name: str, layer: nn.Module, forward: Forward, x: Tensor) -> Any:
+        """Call a convolution; measure its input."""
+        if not self.active:
+            return forward(x)
+        x, *found = with_statistics(x)
+        self._keep(name, (*found, *measure_patches(x, self._patch_size)))
+        return forward(x)
+
+    def _keep(self, name: str, found: tuple[Tensor, ...]) -> None:
         if not is_recomputing.get():
             self._measured.append((name, found))
-
-    def _weigh(self, terms: list[Tensor]) -> Tensor:
-        return torch.stack([self._config.first_weight * terms[0], *terms[1:]]).sum()
-
-    def _mix(self, name: str, value: Callable[[LayerReference], Tensor], target: LayerReference) -> Tensor:
-        """Return `value` of the target, mixed with that of the batch's classes by their share."""
-        share = self._config.class_share
-        if share == 0.0:
-            return value(target)
-        return (1.0 - share) * value(target) + share * value(_of_layer(self._of_classes, name))
 
     def _smooth(self, name: str, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return moving averages: their values include the past, their gradients are of this batch alone."""
@@ -137,17 +163,3 @@ def _of_layer(layers: Mapping[str, LayerReference], name: str) -> LayerReference
     if name not in layers:
         raise MissingLayerError(name)
     return layers[name]
-
-
-def _gap(found: tuple[Tensor, ...], target: LayerReference) -> Tensor:
-    """Return the sum of the distances; a target without patches is compared without them."""
-    return _sum(torch.linalg.vector_norm(a - b) for a, b in zip(found, target.pairs, strict=False))
-
-
-def _size(target: LayerReference) -> Tensor:
-    return _sum(torch.linalg.vector_norm(values) for values in target.pairs)
-
-
-def _sum(scalars: Iterable[Tensor]) -> Tensor:
-    """Add two or four scalars: one small operation each, fewer than with torch.stack."""
-    return reduce(operator.add, scalars)

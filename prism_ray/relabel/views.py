@@ -35,6 +35,7 @@ class ViewTensors:
     partner: Tensor  # B: index of the partner's view among these views
     columns: Mapping[str, Tensor]  # fields of Views by name, each B
     has_swaps: bool  # whether the halves of any view change places
+    has_partners: bool  # whether any view has pixels of its partner
 
     @property
     def own_share(self) -> Tensor | None:
@@ -62,7 +63,8 @@ def to_device(views: Views, slots: Sequence[Slot], device: torch.device) -> View
         image=torch.tensor(image, device=device),
         partner=torch.tensor(partner, device=device),
         columns={name: torch.from_numpy(values).to(device) for name, values in vars(views).items()},
-        has_swaps=bool(views.swap_columns.any() or views.swap_rows.any()),
+        has_swaps=views.has_swaps,
+        has_partners=views.has_partners,
     )
 
 
@@ -73,6 +75,8 @@ def render(images: Pixels, views: ViewTensors, pick: Tensor) -> Tensor:
     views.
     """
     own = _crop(images, views, pick)
+    if not views.has_partners:
+        return own
     partner = _crop(images, views, views.partner[pick])
     pixel = torch.arange(images.shape[-1], device=images.device)[None, :]
     box = (views.columns[f"box_{name}"][pick, None] for name in ("top", "left", "height", "width"))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from prism_ray.errors import StoreError
-from prism_ray.parts.images import DRAWS
+from prism_ray.parts.images import OF_A_BATCH
 from prism_ray.parts.rows import RowLayout, open_rows
 from prism_ray.run.ledger import Ledger, is_listed
 from prism_ray.run.plan_file import Run
@@ -37,6 +37,7 @@ from prism_ray.store.files import StoreFiles
 from prism_ray.store.remedy import damaged
 
 _LEDGER_ROWS = 100_000
+_MAX_PARTS = 500  # in a file: its footer grows with each, and a footer above 64 MiB is not read
 
 
 class Merged(NamedTuple):
@@ -62,7 +63,7 @@ def compact(files: StoreFiles, run: Run, max_bytes: int) -> Iterator[Merged]:
             commits = (read_commit(files, unit_id) for unit_id in units if unit_id in present)
             small = (commit for commit in commits if _is_small(commit, max_bytes // 2))
             rows: RowLayout = resolve_name(stage.rows)(its_run.plan, image_set)
-            for group in in_groups(small, max_bytes):
+            for group in in_groups(small, max_bytes, _MAX_PARTS):
                 if len(group) > 1:
                     yield _merge(files, group, rows, present)
     _rewrite_ledger(files, present)
@@ -79,7 +80,7 @@ def _merge(files: StoreFiles, commits: list[Commit], rows: RowLayout, commit_byt
     """Merge the files of some commits; set the sizes of the new commits in `commit_bytes`."""
     sink = io.BytesIO()
     pieces: list[tuple[int, int]] = []  # rows and bytes of each unit
-    draws: dict[str, Any] = {}
+    metadata: dict[str, dict[str, Any]] = {key: {} for key in OF_A_BATCH}
     schema = rows.schema.with_metadata(rows.metadata)
     with pq.ParquetWriter(sink, schema, write_page_checksum=True, **rows.options) as writer:
         for commit in commits:
@@ -89,9 +90,10 @@ def _merge(files: StoreFiles, commits: list[Commit], rows: RowLayout, commit_byt
                 reader, groups = open_rows(files, part, rows.schema, at_once=True)
                 for number in groups:
                     table = reader.read([number], rows.max_bytes)
-                    packed = (table.schema.metadata or {}).get(DRAWS.encode())
-                    if packed is not None:
-                        draws[commit.unit.rpartition("/")[2]] = json.loads(packed)
+                    for key, by_batch in metadata.items():
+                        packed = (table.schema.metadata or {}).get(key.encode())
+                        if packed is not None:
+                            by_batch[commit.unit.rpartition("/")[2]] = json.loads(packed)
                     writer.write_table(
                         table.replace_schema_metadata(rows.metadata), row_group_size=len(table)
                     )
@@ -99,8 +101,8 @@ def _merge(files: StoreFiles, commits: list[Commit], rows: RowLayout, commit_byt
             except ValueError as error:
                 raise damaged(files, part.name, error) from error
             pieces.append((num_rows, sink.tell() - before))
-        if draws:
-            writer.add_key_value_metadata({DRAWS: json.dumps(draws)})
+        kept = {key: json.dumps(by_batch) for key, by_batch in metadata.items() if by_batch}
+        writer.add_key_value_metadata(kept)
     data = sink.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     name = f"{commits[0].files[0].name.rpartition('/')[0]}/{layout.merged_part(digest)}"

@@ -19,6 +19,7 @@ from prism_ray.store.remedy import damaged
 def find_fault(files: StoreFiles, run: Run, unit: Unit, commit: Commit) -> str | None:
     """Return what is wrong with the contents of a unit's files, None if nothing; see `Stage.content`.
 
+    The caller has compared the files with the hashes in the commit (`find_damage`).
     Raises StoreError if a file cannot be read, or does not have the form of the run's files.
     """
     reference = find_stage(stage_of(unit.id)).content
@@ -48,7 +49,7 @@ def fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Comm
     if part.num_rows != num_rows:
         return f"its commit says that {part.name} has {part.num_rows} rows, and it must have {num_rows}"
     try:
-        reader, row_groups = open_rows(files, part, form.schema)
+        reader, row_groups = open_rows(files, part, form.schema, is_hashed=True)
         table = reader.read(row_groups, form.max_bytes(num_rows))
         for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
             labels = decode_epoch(epoch, table, form)

@@ -4,17 +4,20 @@ No file of the target is ever overwritten.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from prism_ray.errors import UsageError
 from prism_ray.parts.images import ImageForm, read_batch
 from prism_ray.run.folders import describe_folders, folder_names
 from prism_ray.run.plan_file import Run
+from prism_ray.stages.formation import Slot
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit
 from prism_ray.store.files import StoreFiles
 
 CLASSES = "classes.json"
+_FILES_AT_ONCE = 8  # that are written at a time: each waits for the disk or the network
 
 
 def export_folder(
@@ -28,11 +31,14 @@ def export_folder(
     create(target, CLASSES, describe_folders(run.facts.class_names, names))
     num_images = 0
     form = ImageForm.of(run.plan, image_set)
-    for commit in commits:
-        table, stored = read_batch(files, commit, form)
-        for slot, image in zip(stored.slots, table["image"].to_pylist(), strict=True):
-            create(target, f"train/{names[slot.label]}/{slot.ipc_index:05d}.png", image["bytes"])
-            num_images += 1
+
+    def write(slot: Slot, image: dict[str, bytes]) -> None:
+        create(target, f"train/{names[slot.label]}/{slot.ipc_index:05d}.png", image["bytes"])
+
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        for commit in commits:
+            table, stored = read_batch(files, commit, form)
+            num_images += len(list(pool.map(write, stored.slots, table["image"].to_pylist())))
     target.remove_empty(layout.WIP)
     return num_images
 

@@ -1,8 +1,14 @@
-"""The commits of what is finished of an image set, for all that reads it: load, export, the library."""
+"""What is finished of an image set, for all that reads it: load, export, the library, sheets, the report."""
+
+from collections.abc import Collection, Iterator, Set
 
 from prism_ray.errors import StoreError, UsageError
+from prism_ray.plan import Plan
 from prism_ray.run.plan_file import NOT_IN_CONFIG, Run
 from prism_ray.shell import command
+from prism_ray.stages import Within, recover
+from prism_ray.stages.base import key_of
+from prism_ray.stages.formation import Slot
 from prism_ray.store import layout
 from prism_ray.store.commits import Commit, list_commits, read_commit
 from prism_ray.store.files import StoreFiles
@@ -47,3 +53,15 @@ def commits_of_set(files: StoreFiles, run: Run, image_set: str, stage: str = "re
                 f"{what} {verb} not finished, {num_done} of {len(unit_ids)} {noun} are done; {remedy}"
             ) from None
     return commits
+
+
+def batches_with(plan: Plan, done: Collection[str], image_set: str, slots: Set[Slot]) -> Iterator[str]:
+    """Yield the ids of the batches of an image set that are `done` and have some of the slots, in order.
+
+    No teachers are drawn for it.
+    """
+    formation = plan.formation(image_set)
+    for unit_id in recover.STAGE.ids(plan, Within(image_set)):
+        number = formation.number(key_of(unit_id)) if unit_id in done else None
+        if number is not None and not slots.isdisjoint(formation.slots(number)):
+            yield unit_id

@@ -21,8 +21,8 @@ _CROSS_KEY = re.compile(r"i(\d{5,})-c(\d{5,})")
 class Slot:
     """One image of a set: its class and its IPC index."""
 
-    label: int
-    ipc_index: int
+    label: int  # number of the class, from 0
+    ipc_index: int  # number of the image within its class, from 0
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,15 @@ class Formation:
         ipc = self.config.ipc
         if self._in_class_order:
             return tuple(Slot(*divmod(slot, ipc)) for slot in self._slots_in_order(number))
-        round_index, classes = self._round_and_classes(number)
-        first = round_index * self.config.indices_per_round
-        last = min(first + self.config.indices_per_round, ipc)
-        return tuple(Slot(label, index) for index in range(first, last) for label in classes)
+        indices, classes = self._indices_and_classes(number)
+        return tuple(Slot(label, index) for index in indices for label in classes)
+
+    def size(self, number: int) -> int:
+        """Return the number of images of a batch, without making their slots."""
+        if self._in_class_order:
+            return len(self._slots_in_order(number))
+        indices, classes = self._indices_and_classes(number)
+        return len(indices) * len(classes)
 
     @property
     def batches_per_group(self) -> int:
@@ -151,6 +156,12 @@ class Formation:
         size = self._classes_per_batch
         round_index, chunk = divmod(number, self._num_chunks)
         return round_index, range(chunk * size, min((chunk + 1) * size, self.num_classes))
+
+    def _indices_and_classes(self, number: int) -> tuple[range, range]:
+        """Return the IPC indices of a cross-class batch, and its classes: it has an image for each pair."""
+        round_index, classes = self._round_and_classes(number)
+        first = round_index * self.config.indices_per_round
+        return range(first, min(first + self.config.indices_per_round, self.config.ipc)), classes
 
 
 def _ordered_step(count: int) -> int:

@@ -23,12 +23,12 @@ ORDER = "order of teachers.pool"  # a draw picks by index among the teachers, an
 class RecoverUnit:
     """One batch of images, to be made."""
 
-    image_set: str
-    key: str
-    slots: tuple[Slot, ...]
+    image_set: str  # name of the image set
+    key: str  # of the batch within its image set
+    slots: tuple[Slot, ...]  # images of the batch
     iterations: tuple[int, ...]  # of each slot; all 0 for a selection
     draws: tuple[tuple[str, ...], ...]  # S, then S after each redraw; empty for a selection
-    seed: int
+    seed: int  # of its random numbers
 
     @property
     def id(self) -> str:

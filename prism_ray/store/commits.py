@@ -16,6 +16,7 @@ from pydantic_core import from_json
 
 from prism_ray.errors import StoreError
 from prism_ray.store import layout
+from prism_ray.store.elsewhere import is_elsewhere
 from prism_ray.store.files import StoreFiles
 from prism_ray.store.records import FORMAT, MAX_RECORD_BYTES, Count, Figures, read_record
 from prism_ray.store.remedy import damaged
@@ -60,6 +61,11 @@ class Commit:
         """SHA-256 of the weights that the unit was made with, by teacher."""
         found = self.stats.get("weights")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it refers to files of another point of a sweep, which made the unit."""
+        return any(is_elsewhere(part.name) for part in self.files)
 
     @property
     def num_bytes(self) -> int:
@@ -153,12 +159,14 @@ def list_commits(files: StoreFiles) -> dict[str, int]:
     }
 
 
-def in_groups(commits: Iterable[Commit], max_bytes: int) -> Iterator[list[Commit]]:
-    """Split commits, in order, into groups whose parts together have at most about `max_bytes`."""
+def in_groups(
+    commits: Iterable[Commit], max_bytes: int, max_count: int | None = None
+) -> Iterator[list[Commit]]:
+    """Split commits, in order, into groups of at most `max_count` with about `max_bytes` of parts at most."""
     group: list[Commit] = []
     num_bytes = 0
     for commit in commits:
-        if group and num_bytes + commit.num_bytes > max_bytes:
+        if group and (num_bytes + commit.num_bytes > max_bytes or len(group) == max_count):
             yield group
             group, num_bytes = [], 0
         group.append(commit)

@@ -18,17 +18,26 @@ from prism_ray.store.records import FORMAT, read_record
 _MAX_TEXT = 100_000  # characters of a message or a traceback that are kept
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True)
 class Failure:
     """A failed attempt at a unit."""
 
-    unit_id: str
+    unit_id: str  # id of the unit
     error: str  # class name
-    message: str
-    traceback: str
-    host: str
-    failed_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    format: int = FORMAT
+    message: str  # of the error; the middle of a long one is cut
+    traceback: str  # of the error; the middle of a long one is cut
+    host: str  # machine of the attempt
+    failed_at: str = field(default_factory=_now)  # UTC, ISO 8601
+    format: int = FORMAT  # version of the meaning of these keys
+
+    @property
+    def first_line(self) -> str:
+        """The first line of the message."""
+        return self.message.strip().partition("\n")[0]
 
 
 def record_failure(files: StoreFiles, failure: Failure) -> None:

@@ -93,7 +93,8 @@ class StoreFiles:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and done in ("read", "opened"):
                 raise missing(self, name) from None
-            raise StoreError(f"{self.location}/{name} cannot be {done}: {error}{remedy}") from error
+            problem = f"{self.location}/{name} cannot be {done}: {error}"
+            raise StoreError(problem + remedy, problem) from error
 
     def _path_inside(self, name: str) -> str:
         """Return the path of a file to be written or deleted.

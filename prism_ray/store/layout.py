@@ -17,7 +17,13 @@ RUN/
   failures/<stage>/...json                  traceback of each failed attempt
   aside/<stage>/...json                     units that failed too often and are left out until `retry`
   lease/<n>.json                            the active driver, or the last one
+  trackers/<name>.json                      what a tracker has of the run
+  trackers/<name>/...                       its own files, if it keeps any here
+  calibration.json                          what steps of each stage took on a machine (`plan --calibrate`)
+  live.json                                 what the active driver is doing; deleted when it ends
+  calls/<n>.json                            what a driver counted: teachers from caches, lost machines
   report/sheet.png                          the contact sheet of `show`
+  report/report.html                        the page of `report`
   elsewhere/<point>/<part>                  no file here, but a part of another point of a sweep
   wip/                                      incomplete files, and checkpoints of units in progress; safe to
                                             delete when no run is active
@@ -31,9 +37,14 @@ DATA_INDEX = "data/index.parquet"
 COMMITS = "commits"
 LEDGER = "ledger"
 SHEET = "report/sheet.png"
+REPORT = "report/report.html"
 FAILURES = "failures"
 ASIDE = "aside"
 LEASES = "lease"
+LIVE = "live.json"
+CALLS = "calls"
+CALIBRATION = "calibration.json"
+TRACKERS = "trackers"
 WIP = "wip"
 ELSEWHERE = "elsewhere"
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -72,6 +83,16 @@ def aside(unit_id: str) -> str:
 def lease(number: int) -> str:
     """Return the name of the record of the store's `number`-th driver."""
     return f"{LEASES}/{number:06d}.json"
+
+
+def call(number: int) -> str:
+    """Return the name of the record of what the store's `number`-th driver counted."""
+    return f"{CALLS}/{number:06d}.json"
+
+
+def tracker(name: str) -> str:
+    """Return the name of the record of what a tracker has."""
+    return f"{TRACKERS}/{name}.json"
 
 
 def checkpoint(unit_id: str) -> str:

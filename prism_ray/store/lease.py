@@ -77,8 +77,8 @@ def read_holder(files: StoreFiles) -> Holder | None:
 class Driver:
     """The driver that holds a store's lease, as `status` shows it."""
 
-    host: str
-    pid: int
+    host: str  # machine it runs on
+    pid: int  # of its process, on that machine
     since: str  # when its process began, UTC, ISO 8601
     alive: bool  # on another machine: whether its last heartbeat is younger than the lease's time to live
     beat_s: float  # seconds since its last heartbeat, by this machine's clock
@@ -144,6 +144,11 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self.followed: Holder | None = None  # the driver that held the lease before
         self.lost_to: Holder | None = None  # the driver that took the lease, because this one did not respond
+
+    @property
+    def number(self) -> int:
+        """Which driver of the store this is, from 1; 0 if the lease is not held yet."""
+        return self._me.number
 
     def __enter__(self) -> Self:
         last = read_holder(self._files)

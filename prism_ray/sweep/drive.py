@@ -1,6 +1,5 @@
 """One call of `sweep`: all points are compared with their stores, and missing units are done on one pool."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,20 +18,22 @@ from prism_ray.errors import (
 )
 from prism_ray.pipeline import begin, check_none_left_out
 from prism_ray.run import Asked, Ledger, RunProgress, load_run, match, read_progress
+from prism_ray.run.live import ActorNow, LiveWriter
 from prism_ray.run.match import OpenData
 from prism_ray.run.paths import with_absolute_paths
 from prism_ray.run.preflight import check_fits, check_ready, teachers_in_store
+from prism_ray.run.tracking import Tracking
 from prism_ray.stages import Unit
 from prism_ray.store import Commit, Failure, Lease, StoreFiles, layout, units_set_aside
 from prism_ray.store.commits import list_commits
 from prism_ray.store.lease import read_holder
 from prism_ray.store.sweeps import SweepRecord, points_of, read_sweeps, write_sweep
 from prism_ray.sweep.file import Point, Sweep
-from prism_ray.sweep.sharing import Lenders, Member, is_shared
+from prism_ray.sweep.sharing import Lenders, Member, num_to_take
 
 if TYPE_CHECKING:
     from prism_ray.orchestrate.dispatch import Dispatcher
-    from prism_ray.orchestrate.display import ProgressDisplay
+    from prism_ray.orchestrate.display import Output, ProgressDisplay
     from prism_ray.sweep.source import ActivePoint
 
 _OF_THE_POINT = (FingerprintError, NewerStoreError, StoreError)  # errors that say nothing about other points
@@ -52,6 +53,7 @@ class PointWork:
     error: PrismRayError | None = None
     num_made: int = 0  # units, in this call
     num_taken: int = 0  # units from other points, in this call
+    track: Callable[[Commit], None] = lambda commit: None
 
     @property
     def is_complete(self) -> bool:
@@ -99,10 +101,10 @@ def read_point(point: Point, known: dict[str, OpenData]) -> PointWork:
     return work
 
 
-def run_sweeps(sweeps: Sequence[Sweep], folder: StoreFiles, quiet: bool = False) -> SweepOutcome:
+def run_sweeps(sweeps: Sequence[Sweep], folder: StoreFiles, output: "Output | None" = None) -> SweepOutcome:
     """Do the missing units of all points below `folder`; a point that fails does not stop the others.
 
-    With `quiet`, the progress goes to standard error. Raises UsageError for wrong input, and OrchestrateError
+    `output` is what is said meanwhile. Raises UsageError for wrong input, and OrchestrateError
     if Ray cannot do the work.
     """
     known: dict[str, OpenData] = {}
@@ -119,7 +121,7 @@ def run_sweeps(sweeps: Sequence[Sweep], folder: StoreFiles, quiet: bool = False)
         write_sweep(folder, SweepRecord(sweep.name, changes, sweep.has_seeds))
     if not missing:
         return SweepOutcome(tuple(points), 0.0, None)
-    return _do(points, missing, _lenders(folder, points), folder, quiet)
+    return _do(points, missing, _lenders(folder, points), folder, output)
 
 
 def _lenders(folder: StoreFiles, points: Sequence[PointWork]) -> list[Member]:
@@ -167,7 +169,7 @@ def _do(
     missing: Sequence[PointWork],
     lenders: list[Member],
     folder: StoreFiles,
-    quiet: bool,
+    output: "Output | None",
 ) -> SweepOutcome:
     """Start Ray and do what is missing."""
     num_threads, config = _num_threads(missing), missing[0].config
@@ -181,10 +183,9 @@ def _do(
     from prism_ray.orchestrate.display import ProgressDisplay
     from prism_ray.orchestrate.sampler import MemorySampler
 
-    stream = sys.stderr if quiet else None
     with (
         MemorySampler() as memory,
-        ProgressDisplay(config.orchestrate.log_interval_s, stream) as display,
+        ProgressDisplay(config.orchestrate.log_interval_s, output=output) as display,
         ExitStack() as stack,
     ):
         for line in dict.fromkeys(
@@ -202,7 +203,15 @@ def _do(
         _check_networks(dispatcher, held.works)
         start_seconds = time.monotonic() - started
         active = _begin(held, lenders, shape.num_threads, display)
-        display.expect(*(point.member.progress for point in active))
+        members = [point.member for point in active]
+        to_take = num_to_take(members, lenders)
+        display.expect(*(member.progress for member in members), to_take=to_take)
+        display.show_to(dispatcher.metrics.look)
+        stack.enter_context(LiveWriter(folder, display.now))
+        tracking = stack.enter_context(Tracking(display.message))
+        for point in active:
+            member = point.member
+            held.works[point.number].track = tracking.begin(member.files, member.run, member.progress)
         _do_units(dispatcher, held, active, lenders, display)
         used = sum(usage.peak_bytes for usage in dispatcher.actors.usage())
     return SweepOutcome(
@@ -306,7 +315,8 @@ def _do_units(
     works = {point.number: held.works[point.number] for point in active}
 
     def taken(point: "ActivePoint", commit: Commit) -> None:
-        works[point.number].num_taken += is_shared(commit)
+        works[point.number].num_taken += commit.is_shared
+        works[point.number].track(commit)
         display.count(commit)
 
     def ended(point: "ActivePoint") -> None:
@@ -342,6 +352,7 @@ class _Listener:
     def done(self, commit: Commit) -> None:
         self.progress.add(commit)
         self.work.num_made += 1
+        self.work.track(commit)
         self.display.count(commit)
 
     def failed(self, failure: Failure, again: bool) -> None:
@@ -350,5 +361,5 @@ class _Listener:
     def message(self, text: str) -> None:
         _say(self.display, self.work.point.folder, text)
 
-    def tick(self) -> None:
-        self.display.tick()
+    def tick(self, actors: Callable[[], Sequence[ActorNow]]) -> None:
+        self.display.tick(actors)

@@ -21,14 +21,14 @@ from prism_ray.sweep.sharing import Member, shares
 class PointForecast:
     """What a point needs."""
 
-    sweep: str
-    folder: str
-    changes: str
+    sweep: str  # name of the sweep file
+    folder: str  # its store, below the folder of the sweep
+    changes: str  # keys and their values here, for people
     units: dict[str, int]  # by stage
     shared_units: dict[str, int]  # of these, made by an earlier point
-    num_done: int
+    num_done: int  # units that are committed
     label_bytes: int  # as if it made all its labels itself
-    error: str | None
+    error: str | None  # why this point cannot run; None if it can
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -5,7 +5,7 @@ the same units there. One of them makes such a unit. The others get a commit tha
 one, as elsewhere/<point>/<part>. Nothing is copied.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -99,9 +99,23 @@ def _has_same_weights(commit: Commit, progress: RunProgress) -> bool:
     return True
 
 
-def is_shared(commit: Commit) -> bool:
-    """Return whether a commit refers to files of another point."""
-    return any(is_elsewhere(part.name) for part in commit.files)
+def num_to_take(members: Iterable[Member], lenders: Iterable[Member]) -> Counter[str]:
+    """Return how many missing units of the points `members` others have or make before, by stage."""
+    seen = {
+        (lender.fingerprint_of(unit_id), unit_id)
+        for lender in lenders
+        for unit_id in lender.progress.done
+        if lender.run.plan.has(unit_id)
+    }
+    counts: Counter[str] = Counter()
+    for member in members:
+        for stage in stages():
+            for unit_id in stage.ids(member.run.plan):
+                key = member.fingerprint_of(unit_id), unit_id
+                if unit_id not in member.progress.done and key in seen:
+                    counts[stage.name] += 1
+                seen.add(key)
+    return counts
 
 
 def shares(members: Iterable[Member]) -> dict[str, dict[str, int]]:

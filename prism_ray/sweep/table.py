@@ -6,9 +6,9 @@ import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from prism_ray.analyze.results import ResultRow, read_results, spread
+from prism_ray.analyze.results import ResultRow, read_results, spread, to_plain
 from prism_ray.config.text import to_flow
 from prism_ray.errors import PrismRayError, StoreError
 from prism_ray.run import Run, RunProgress, load_run, read_progress
@@ -25,11 +25,11 @@ _SEED = "seed"
 class SetFigures:
     """An image set of a point and its students under one evaluation."""
 
-    image_set: str
-    evaluation: str
+    image_set: str  # name of the image set
+    evaluation: str  # name of the evaluation
     accuracies: tuple[float, ...]  # of the students, shares in [0, 1]
     actor_seconds: float  # for the images, their labels and these students
-    image_bytes: int
+    image_bytes: int  # of its committed files
     label_bytes: int  # 0 if labels are made online, or not yet
 
 
@@ -37,31 +37,34 @@ class SetFigures:
 class PointFigures:
     """A point of a sweep as its store has it."""
 
-    folder: str
-    changes: dict[str, Any]
+    folder: str  # its store, below the folder of the sweep
+    changes: dict[str, Any]  # config key -> its value here
     state: str  # complete, not begun, 12/40 units, or what is wrong
     actor_seconds: float  # of all units, as if the point had made each of them itself
     num_bytes: int  # of all units
     shared_bytes: int  # of these, in the stores of other points
-    sets: tuple[SetFigures, ...]
+    sets: tuple[SetFigures, ...]  # one for each image set and evaluation
 
 
 @dataclass(frozen=True)
 class Row:
     """A line of the table: the points that differ only in their seeds, for one image set and evaluation."""
 
-    changes: dict[str, Any]
-    num_runs: int
-    state: str
-    image_set: str
-    evaluation: str
+    changes: dict[str, Any]  # config key -> its value here; without the seed of runs that are one row
+    num_runs: int  # points in this line
+    state: str  # of the points, as in PointFigures
+    image_set: str  # its name; "-" if the points have no images yet
+    evaluation: str  # its name; "-" too
     accuracies: tuple[float, ...]  # of all students of these runs
     actor_seconds: float  # mean over the runs, as the bytes
-    image_bytes: float
-    label_bytes: float
+    image_bytes: float  # of the image set
+    label_bytes: float  # of its soft labels
+
+    JSON_PROPERTIES: ClassVar = ("mean", "spread")
 
     @property
     def mean(self) -> float | None:
+        """Mean accuracy over students, a share in [0, 1]; None without students."""
         return statistics.fmean(self.accuracies) if self.accuracies else None
 
     @property
@@ -74,9 +77,9 @@ class Row:
 class SweepTable:
     """The table of one sweep file."""
 
-    name: str
-    points: tuple[PointFigures, ...]
-    rows: tuple[Row, ...]
+    name: str  # of the sweep file
+    points: tuple[PointFigures, ...]  # in the order of the sweep file
+    rows: tuple[Row, ...]  # of all points
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ class SweepTable:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, means and spreads included."""
-        rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
+        rows = [to_plain(row) for row in self.rows]
         return {"name": self.name, "points": [asdict(point) for point in self.points], "rows": rows}
 
 

@@ -45,6 +45,7 @@ class TeacherCard:
     source: str = SQUEEZED  # or `arch` of the config, which names the source of the weights
     source_sha256: str | None = None  # of the file that the weights came from, if there was one
     source_network: str | None = None  # key of the network in that file; None: the file is one network
+    train_losses: tuple[float, ...] = ()  # mean of each epoch of squeeze; earlier versions kept none
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -52,6 +53,8 @@ class TeacherCard:
         del values["format"]  # 1 where none stands
         if self.source_network is None:
             del values["source_network"]
+        if not self.train_losses:
+            del values["train_losses"]
         return json.dumps(values, indent=1).encode()
 
     @classmethod

@@ -58,9 +58,10 @@ class TeacherReference:
 
 
 def measure_channels(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance of each channel of (N, F, ...), both (F,)."""
+    """Return mean and biased variance of each channel of (N, F, ...), both (F,) and at least float32."""
     over = [dim for dim in range(features.dim()) if dim != 1]
-    var, mean = torch.var_mean(features, dim=over, correction=0)
+    wide = features if features.dtype == torch.float64 else features.float()
+    var, mean = torch.var_mean(wide, dim=over, correction=0)
     return mean, var
 
 

@@ -61,6 +61,7 @@ def prepare_teacher(
     key = f"teacher {config.name}"
     num_classes = len(data.class_names)
     data.check_test_images()
+    losses: tuple[float, ...] = ()
     indices, note = config.class_indices, ""
     picked = None if indices is None else torch.tensor(indices, device=device)
     if config.weights is None:
@@ -72,7 +73,8 @@ def prepare_teacher(
         bare = network_of(config)
         network = build_network(bare, num_classes, key)
         made = PretrainedNetwork(network, bare, num_classes, Preprocessing(mean, std, size), None)
-        train(network, data, made.preprocessing, squeeze, derive_seed(seed, "order"), device, checkpoints)
+        order = derive_seed(seed, "order")
+        losses = train(network, data, made.preprocessing, squeeze, order, device, checkpoints)
     else:
         if check_accuracy:  # before a download
             check_names(config, data.class_names, key)
@@ -107,6 +109,7 @@ def prepare_teacher(
         source=SQUEEZED if config.weights is None else config.arch,
         source_sha256=made.file.sha256 if made.file else None,
         source_network=(made.file.network or None) if made.file else None,
+        train_losses=losses,
     )
     return PreparedTeacher(weights, card, note)
 

@@ -1,6 +1,7 @@
 """Squeeze: the training of a network on the real images with AdamW, one-cycle rate and cross-entropy."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from prism_ray.config import SqueezeConfig
 from prism_ray.data import RealImages
+from prism_ray.data.base import IN_MEMORY_BYTES
 from prism_ray.errors import EngineError
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
@@ -17,8 +19,8 @@ from prism_ray.teachers.training import split_evenly
 from prism_ray.teachers.training_state import encode_checkpoint, max_checkpoint_bytes, restore_checkpoint
 
 _READ_BATCH = 1024
-_IN_MEMORY_BYTES = 2**30  # training images up to this size are read once and kept
 _BETA2 = 0.999  # AdamW's second beta
+_LOSSES = "losses"
 
 
 def measure_preprocessing(data: RealImages, size: int) -> Preprocessing:
@@ -43,8 +45,10 @@ def train(
     seed: int,
     device: torch.device,
     checkpoints: Checkpoints | None = None,
-) -> None:
-    """Train `network` in place. All randomness of an epoch is drawn from `seed` and the epoch's number.
+) -> tuple[float, ...]:
+    """Train `network` in place; return the mean loss of each epoch.
+
+    All randomness of an epoch is drawn from `seed` and the epoch's number.
 
     With `checkpoints`, one is saved after an epoch when it is due; an interrupted training resumes from the
     last one and ends with the same bytes. Raises EngineError if the loss is not finite.
@@ -54,20 +58,24 @@ def train(
     batches = split_evenly(len(labels), config.batch_size)
     network.to(device).to(memory_format=torch.channels_last).train()
     rate = config.learning_rate
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+    decay = config.weight_decay
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay, fused=True)
     identity = f"squeeze {seed} {preprocessing} {config.model_dump_json()} {network}"
-    first_epoch = 0
+    first_epoch, num_steps = 0, config.epochs * len(batches)
+    losses: list[float] = []
     if checkpoints is not None:
         identity = f"{checkpoints.identity} {identity}"
         saved = checkpoints.load(max_checkpoint_bytes(network))
-        first_epoch = restore_checkpoint(saved, network, optimizer, identity, config.epochs).num_epochs
+        progress = restore_checkpoint(saved, network, optimizer, identity, config.epochs)
+        first_epoch, losses = progress.num_epochs, progress.more.get(_LOSSES, torch.zeros(0)).tolist()
     for epoch in range(first_epoch, config.epochs):
         epoch_seed = derive_seed(seed, "epoch", epoch)
         torch.manual_seed(epoch_seed)  # dropout
         order, moves = _draw_epoch(np.random.default_rng(epoch_seed), len(labels), config, device)
         epoch_loss = torch.zeros((), device=device)
         for number, batch in enumerate(batches):
-            factor, beta = one_cycle(epoch * len(batches) + number, config.epochs * len(batches))
+            step = epoch * len(batches) + number
+            factor, beta = one_cycle(step, num_steps)
             optimizer.param_groups[0] |= {"lr": rate * factor, "betas": (beta, _BETA2)}
             pixels = to_pixels(images.read(order[batch], moves[batch]))
             loss = F.cross_entropy(network(preprocessing.apply(pixels)), labels[order[batch]])
@@ -75,13 +83,22 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             epoch_loss += loss.detach()
+            if checkpoints is not None:
+                checkpoints.report(step + 1, num_steps, partial(_values, epoch, config.epochs, loss.detach()))
         if not torch.isfinite(epoch_loss):
             raise EngineError(
                 f"squeeze: the loss is not finite in epoch {epoch}; lower "
                 f"teachers.squeeze.learning_rate (now {rate})"
             )
+        losses.append(round(float(epoch_loss) / len(batches), 5))
         if checkpoints is not None and epoch + 1 < config.epochs and checkpoints.due():
-            checkpoints.save(encode_checkpoint(network, optimizer, epoch + 1, identity))
+            more = {_LOSSES: torch.tensor(losses, dtype=torch.float64)}
+            checkpoints.save(encode_checkpoint(network, optimizer, epoch + 1, identity, more))
+    return tuple(losses)
+
+
+def _values(epoch: int, num_epochs: int, loss: Tensor) -> dict[str, float]:
+    return {"epoch": epoch + 1, "epochs": num_epochs, "loss": float(loss)}
 
 
 def one_cycle(step: int, num_steps: int) -> tuple[float, float]:
@@ -110,7 +127,7 @@ class _TrainImages:
         self._data, self._device = data, device
         self._all: Tensor | None = None  # N, channels, H, W
         num_images = len(data.labels["train"])
-        if num_images * data.read("train", np.arange(1)).nbytes <= _IN_MEMORY_BYTES:
+        if num_images * data.read("train", np.arange(1)).nbytes <= IN_MEMORY_BYTES:
             chunks = split_evenly(num_images, _READ_BATCH)
             read = (data.read("train", np.arange(chunk.start, chunk.stop)) for chunk in chunks)
             self._all = torch.cat([torch.from_numpy(images).to(device) for images in read])

@@ -51,7 +51,7 @@ class WorkContext:
     @cached_property
     def data(self) -> RealImages:
         index = read_index(self.files) if self.config.data.source == "image-folder" else None
-        return open_data(self.config.data, index)
+        return open_data(self.config.data, index, self.run.num_threads)
 
     def commits_of(self, unit_ids: Iterable[str]) -> list[Commit]:
         """Read the commits of units that this one builds on; raises StoreError if one is missing."""

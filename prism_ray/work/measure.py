@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
+from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verify_images
 from prism_ray.stages.measure import MeasureUnit, measure_card
 from prism_ray.work.context import Finish, WorkContext
 
@@ -18,15 +18,22 @@ def measure(context: WorkContext, unit: MeasureUnit) -> Finish:
     labels = torch.tensor([slot.label for slot in stored.slots])
     features = penultimate_features(context.teacher(config.feature_teacher), stored.images, context.device)
     cosine = intra_class_cosine(features, labels)
+    verified = {
+        name: verify_images(context.teacher(name), stored.images, labels, context.device)
+        for name in config.analyze.verifiers
+    }
     stats = {
         "feature_teacher": config.feature_teacher,
         "cosine_mean": cosine.mean,
         "cosine_variance": cosine.variance,
-        "verified": {
-            name: verifier_accuracy(context.teacher(name), stored.images, labels, context.device)
-            for name in config.analyze.verifiers
-        },
+        "verified": {name: each.share for name, each in verified.items()},
         "weights": context.weights_of([config.feature_teacher, *config.analyze.verifiers], batches),
     }
-    card = {"unit": unit.id, **stats, "cosine_per_class": cosine.per_class}
+    card = {
+        "unit": unit.id,
+        **stats,
+        "cosine_per_class": cosine.per_class,
+        "cosine_variance_per_class": cosine.variance_per_class,
+        "verified_per_class": {name: each.per_class for name, each in verified.items()},
+    }
     return context.finish(stats, (partial(measure_card, unit), json.dumps(card, indent=1).encode()))

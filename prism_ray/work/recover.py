@@ -1,5 +1,6 @@
 """The unit of recover: one batch of images, optimised or selected."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
@@ -10,12 +11,13 @@ from torch import Tensor
 from prism_ray.config import AnyImageSet, RecoverConfig
 from prism_ray.device import let_go
 from prism_ray.errors import MissingLayerError
-from prism_ray.parts.images import write_images
+from prism_ray.parts.images import BatchLosses, write_images
 from prism_ray.recover.engine import largest_fit, recover_batch
 from prism_ray.recover.initial import Images, initial_images, initial_noise, shuffle_patches
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.space import ReferenceSpace
 from prism_ray.stages.collect import CollectKind, collection, collections_of
+from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store.remedy import unfit
 from prism_ray.work.collect import load_reference, load_scores
@@ -34,7 +36,7 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
     if not isinstance(config, RecoverConfig):
         scorers = [teacher for _, teacher in collections_of(context.config, config)]
         stats: dict[str, Any] = {"weights": context.weights_of(scorers)} if scorers else {}
-        return partial(_write, context, unit, _real_images(context, unit, config), stats)
+        return partial(_write, context, unit, real_images(context, unit.slots, config), stats)
     needed = [config.primary, *unit.teachers]
     weights = context.weights_of(needed)
     for recompute in (False, True):
@@ -59,14 +61,19 @@ def recover(context: WorkContext, unit: RecoverUnit) -> Finish:
         "last": asdict(batch.last),
         "weights": weights,
     }
-    return partial(_write, context, unit, batch.images, stats, batch.last.ce, batch.last.bn)
+    losses = BatchLosses(batch.last.ce, batch.last.bn, asdict(batch.curve))
+    return partial(_write, context, unit, batch.images, stats, losses)
 
 
 def _write(
-    context: WorkContext, unit: RecoverUnit, images: Images, stats: dict[str, Any], *losses: float
+    context: WorkContext,
+    unit: RecoverUnit,
+    images: Images,
+    stats: dict[str, Any],
+    losses: BatchLosses | None = None,
 ) -> Work:
     names, kind = context.data.class_names, context.config.image_files
-    return Work(write_images(context.files, unit, images, names, kind, *losses), stats)
+    return Work(write_images(context.files, unit, images, names, kind, losses), stats)
 
 
 def _collections_without(context: WorkContext, unit: RecoverUnit, layer: str) -> str:
@@ -112,15 +119,20 @@ def _prepare(
     if config.init == "noise":
         noise = initial_noise(unit.slots, config, context.data.channels, setting.image_size, seed)
         return setting, torch.from_numpy(noise).to(context.device)
-    images = _real_images(context, unit, config)
-    if config.init_patch_shuffle:
-        images = shuffle_patches(images, unit.slots, config, seed)
+    images = real_images(context, unit.slots, config)
     return setting, setting.space.from_images(torch.from_numpy(images).to(context.device))
 
 
-def _real_images(context: WorkContext, unit: RecoverUnit, config: AnyImageSet) -> Images:
-    """Return real images, or collages of them, for the unit's slots."""
+def real_images(context: WorkContext, slots: Sequence[Slot], config: AnyImageSet) -> Images:
+    """Return what an image set selects for some slots, or starts from: real images, or collages of them.
+
+    uint8 (B, channels, H, W). Not for a set that starts from noise. Raises StoreError if scores that they
+    are chosen by cannot be read.
+    """
     kind = cast(CollectKind, config.init)  # the scores are loaded only if init is such a kind
     scores = partial(load_scores, context, kind, config.primary, {})
     size, seed = context.config.data.image_size, context.config.seed
-    return initial_images(unit.slots, config, context.data, size, seed, scores, context.config.collect)
+    images = initial_images(slots, config, context.data, size, seed, scores, context.config.collect)
+    if isinstance(config, RecoverConfig) and config.init_patch_shuffle:
+        images = shuffle_patches(images, slots, config, seed)
+    return images

@@ -22,7 +22,10 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
         problem = f"its batches do not contain the images of group {unit.group}"
         raise damaged(context.files, f"{layout.COMMITS}/recover/{unit.image_set}", problem)
     labeller = labeller_of(context, unit.id, unit.seed, stored)
-    epochs = [labeller.epoch(unit.first_epoch + number) for number in range(unit.num_epochs)]
+    epochs = []
+    for number in range(unit.num_epochs):
+        epochs.append(labeller.epoch(unit.first_epoch + number))
+        context.control.report(number + 1, unit.num_epochs)
     stats = {
         "first_epoch": unit.first_epoch,
         "num_epochs": unit.num_epochs,

@@ -72,22 +72,25 @@ class Worker:
                 self._context.checkpoints(unit.id).delete()
             raise
         control.num_hits, control.num_loads = self.teachers.take_counts()
-        return partial(self._commit, unit, finish, time.monotonic() - started)
+        return partial(self._commit, unit, finish, control, time.monotonic() - started)
 
-    def _commit(self, unit: Unit, finish: Finish, seconds: float) -> Commit:
+    def _commit(self, unit: Unit, finish: Finish, control: Control, seconds: float) -> Commit:
         started = time.monotonic()
         work = finish()
+        written = time.monotonic()
+        control.upload_seconds = written - started
         files = self._context.files
         commit = Commit(
             unit=unit.id,
             fingerprint=self._context.run.fingerprint_of(unit.id),
             files=work.files,
             stats=work.stats,
-            seconds=round(seconds + time.monotonic() - started, 3),
+            seconds=round(seconds + written - started, 3),
             host=socket.gethostname(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         is_first = write_commit(files, commit)
+        control.commit_seconds = time.monotonic() - written
         if find_stage(stage_of(unit.id)).checkpoints:
             self._context.checkpoints(unit.id).delete()
         if is_first:

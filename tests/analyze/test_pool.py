@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from prism_ray.analyze.pool import (
     LiveStorages,
-    PoolFigures,
     count_flops,
     measure_pool,
     measure_step_bytes,
-    print_pool,
     time_step,
 )
+from prism_ray.analyze.pool_table import PoolFigures, print_pool
 from prism_ray.config import Config, SqueezeConfig, load_config
 from prism_ray.data import open_data
 from prism_ray.store import Commit, StoreFiles, write_commit, write_part

@@ -47,7 +47,7 @@ class Nodes:
     def __exit__(self, *exception: object) -> None:
         children = psutil.Process(self._process.pid).children(recursive=True)
         with suppress(subprocess.TimeoutExpired, BrokenPipeError):
-            self._process.communicate(timeout=20)  # the end of its input ends it
+            self._process.communicate(timeout=60)  # the end of its input ends it
         for process in (
             [*children, psutil.Process(self._process.pid)] if self._process.poll() is None else children
         ):

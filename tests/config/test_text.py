@@ -1,6 +1,5 @@
 """The text of a config: what is too much, too deep or no plain data is refused, and nothing in it runs."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from prism_ray.config import dump_config, load_config
 from prism_ray.config.text import parse_value, parse_yaml, shown, to_yaml
 from prism_ray.errors import ConfigError
 from tests.config.loading import complaint, write
+from tests.effort import counted_calls
 
 
 def nested_aliases(levels: int, merged: bool = False) -> str:
@@ -27,9 +27,9 @@ def test_aliases_of_aliases_are_counted_before_they_are_made(
 ) -> None:
     """Catches "a billion laughs": 600 bytes of aliases, or of merge keys, that fill the memory."""
     write(config_path, minimal + nested_aliases(12, merged))
-    started = time.monotonic()
-    message = complaint(config_path)
-    assert time.monotonic() - started < 5.0
+    with counted_calls() as calls:
+        message = complaint(config_path)
+    assert calls.number < 10**6
     assert message.startswith(f"{config_path}:")
     assert "not valid YAML: more than 200,000 values, where each use of an alias counts" in message
     assert parse_yaml(nested_aliases(4, merged), "x")["a3"]

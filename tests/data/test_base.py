@@ -22,6 +22,28 @@ def held_out(name: str, label: int, count: int, fraction: float) -> npt.NDArray[
     return choose(name, f"class {label}", [f"{place}.png" for place in range(count)], fraction)
 
 
+class Seen(np.ndarray):  # type: ignore[type-arg]
+    """Labels that count the passes over all of them."""
+
+    num_passes = 0
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        Seen.num_passes += 1
+        plain = [np.asarray(each) if isinstance(each, Seen) else each for each in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def test_the_images_of_all_classes_are_found_in_one_pass() -> None:
+    """Catches a pass over 1.3 million labels for each of 1,000 classes; images of another class or order."""
+    labels = np.random.default_rng(0).integers(0, 199, 1000)  # none of the last class
+    names = tuple(map(str, range(200)))
+    images = np.zeros((1000, 1, 1), np.uint8)
+    data = ArrayImages("x", names, {"train": images}, {"train": labels.view(Seen)}, 1)
+    found = [data.train_indices(label) for label in range(200)]
+    assert Seen.num_passes <= 2
+    assert all(np.array_equal(own, np.flatnonzero(labels == label)) for label, own in enumerate(found))
+
+
 @given(
     name=NAMES,
     label=st.integers(0, 1000),

@@ -1,6 +1,7 @@
 """Anyone's own images: what is read of a file, and how it is decoded."""
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,24 @@ def damage(path: Path) -> Path:
 def _cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a test with the cache of decoded images, then without."""
     if not request.param:
-        monkeypatch.setattr(prism_ray.data.folder, "_CACHE_BYTES", 0)
+        monkeypatch.setattr(prism_ray.data.folder, "IN_MEMORY_BYTES", 0)
+
+
+def test_files_are_decoded_beside_each_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches one core for the 50,000 test images of ImageNet, five times for each student."""
+    config = config_of(root)
+    index = index_folder(config)
+    indices = np.arange(len(index.paths["train"]))
+    alone = open_data(config, index).read("train", indices)
+    both = threading.Barrier(2, timeout=20)  # broken if a thread comes alone
+
+    def decode(*arguments: Any) -> Any:
+        both.wait()
+        return decode_image(*arguments)
+
+    monkeypatch.setattr(prism_ray.data.folder, "decode_image", decode)
+    even = indices[: len(indices) // 2 * 2]
+    np.testing.assert_array_equal(open_data(config, index, num_threads=2).read("train", even), alone[even])
 
 
 @pytest.mark.usefixtures("_cache")

@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from prism_ray.errors import EngineError
-from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verifier_accuracy
+from prism_ray.evaluate.diversity import intra_class_cosine, penultimate_features, verify_images
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze, to_pixels
 
 CPU = torch.device("cpu")
@@ -123,6 +123,7 @@ def test_cosines_by_hand() -> None:
     assert result.mean == pytest.approx((first + second) / 2, rel=1e-7)
     variances = (1 / 3 - first**2, 1 - second**2)  # mean of the squares less the mean's square
     assert result.variance == pytest.approx(sum(variances) / 2, rel=1e-7)
+    assert result.variance_per_class == pytest.approx(variances, rel=1e-7)
 
 
 def test_cosines_by_a_slow_double_loop() -> None:
@@ -152,6 +153,7 @@ def test_single_images_have_no_similarity() -> None:
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 4.0]])
     result = intra_class_cosine(features, torch.tensor([3, 3, 0, 1]))
     assert result.per_class == (None, None, None, pytest.approx(1.0))
+    assert result.variance_per_class == (None, None, None, pytest.approx(0.0))
     assert result.mean == pytest.approx(1.0)
     assert result.variance == pytest.approx(0.0)
     for labels in (torch.arange(4), torch.zeros(0, dtype=torch.int64)):
@@ -188,5 +190,16 @@ def test_verifier_counts_what_it_classifies_right() -> None:
     assert (classes != brightness.argmax(axis=1)).any()
     labels = classes.copy()
     labels[:150] = (labels[:150] + 1) % 3
-    assert verifier_accuracy(teacher, images, torch.from_numpy(labels), CPU) == 450 / 600
-    assert verifier_accuracy(teacher, images, torch.from_numpy(classes), CPU) == 1.0
+    assert verify_images(teacher, images, torch.from_numpy(labels), CPU).share == 450 / 600
+    assert verify_images(teacher, images, torch.from_numpy(classes), CPU).share == 1.0
+
+
+def test_verifier_counts_class_by_class() -> None:
+    """Would catch shares of other classes' images, and a class without images that moves the others up."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = np.zeros((5, 3, 4, 4), np.uint8)
+    for image, channel in zip(images, (0, 0, 1, 2, 2), strict=True):
+        image[channel] = 255
+    labels = torch.tensor([0, 0, 0, 2, 2])
+    teacher = teacher_of(network, size=4)
+    assert verify_images(teacher, images, labels, CPU).per_class == (2 / 3, None, 1.0)

@@ -44,7 +44,7 @@ class Listener:
             os.kill(victim.info.pid, signal.SIGKILL)
     def failed(self, failure, again):
         heard.append(["failed", failure.unit_id, failure.error, again])
-    def tick(self):
+    def tick(self, actors):
         pass
 
 def kill_first_actor():

@@ -33,9 +33,9 @@ def test_the_command_says_so_and_leaves_nothing_behind(
     children = psutil.Process(process.pid).children(recursive=True)
     (victim,) = (child for child in children if child.name() == name)
     victim.kill()
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"error: Ray's {name} (process {victim.pid}) has ended" in err
     assert "Run the same command again" in err
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive

@@ -4,6 +4,7 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -175,6 +176,39 @@ def test_one_unit_waits_at_each_actor_if_there_are_many() -> None:
     assert scheduler.assign("b", 1.0) == batch(0)
     assert scheduler.assign("b", 1.0) == batch(1)
     assert scheduler.assign("b", 1.0) is None
+
+
+class Walked(dict[str, Any]):
+    """A mapping that counts how often somebody goes through all of it."""
+
+    num_walks = 0
+
+    def items(self) -> Any:
+        self.num_walks += 1
+        return super().items()
+
+    def values(self) -> Any:
+        self.num_walks += 1
+        return super().values()
+
+    def __iter__(self) -> Iterator[str]:
+        self.num_walks += 1
+        return super().__iter__()
+
+
+def test_the_choice_of_a_unit_does_not_look_at_every_actor() -> None:
+    """Catches a unit that costs more the more actors there are, though it has failed at none."""
+    scheduler = scheduler_of(batches(1000), straggler_factor=4.0)
+    scheduler._actors = actors = Walked()
+    names = [f"a{number}" for number in range(64)]
+    for name in names:
+        scheduler.add_actor(name)
+    running = {name: scheduler.assign(name, 0.0) for name in names}
+    for name, unit in running.items():
+        assert unit is not None
+        scheduler.done(name, unit.id, 1.0, ("t0",))
+        assert scheduler.assign(name, 1.0) is not None
+    assert actors.num_walks == 0
 
 
 def test_waiting_units_of_a_dead_actor_cost_no_attempt() -> None:

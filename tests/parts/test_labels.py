@@ -1,8 +1,11 @@
 """Soft labels: bit-exact, and read epoch by epoch from however many parts there are."""
 
 import io
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +73,32 @@ def joined(parts: Sequence[EpochLabels]) -> EpochLabels:
         for field in fields(Views)
     }
     return EpochLabels(parts[0].epoch, Views(**views), np.concatenate([part.logits for part in parts]))
+
+
+def test_only_the_files_of_the_present_epochs_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches 150 open files, each with 50 MB of S3's cache, for 50 groups in three ranges of epochs."""
+    files = StoreFiles(str(tmp_path))
+    epochs = [[epoch_of(number, 3, 4, 3 * group) for number in range(6)] for group in range(2)]
+    commits = [
+        commit_epochs(files, f"g{group}-e{first}", epochs[group][first : first + 2])
+        for group in range(2)
+        for first in (0, 2, 4)
+    ]
+    opened: weakref.WeakSet[Any] = weakref.WeakSet()
+    whole = StoreFiles.open
+
+    def followed(files: StoreFiles, name: str) -> Any:
+        file = whole(files, name)
+        opened.add(file)
+        return file
+
+    monkeypatch.setattr(StoreFiles, "open", followed)
+    reader = reader_of(files, commits, 4)
+    for number in (0, 1, 2, 3, 4, 5, 1):
+        assert_equal(reader.epoch(number), joined([epochs[group][number] for group in range(2)]))
+        assert len(opened) <= 2, number
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from prism_ray.config import ImageFiles
 from prism_ray.errors import StoreError
-from prism_ray.parts.images import ImageForm, read_batch, read_images, write_images
+from prism_ray.parts.images import BatchLosses, ImageForm, read_batch, read_images, write_images
 from prism_ray.run import Run, read_progress
 from prism_ray.run.dataset import export_dataset
 from prism_ray.run.export import export_folder
@@ -39,7 +39,9 @@ def pixels_of(unit: RecoverUnit, channels: int = 1) -> npt.NDArray[np.uint8]:
 def do(files: StoreFiles, run: Run, unit: RecoverUnit, kind: ImageFiles) -> Commit:
     """Write and commit a batch."""
     channels = run.facts.channels
-    parts = write_images(files, unit, pixels_of(unit, channels), run.facts.class_names, kind, 0.5, 0.25)
+    parts = write_images(
+        files, unit, pixels_of(unit, channels), run.facts.class_names, kind, BatchLosses(0.5, 0.25, {})
+    )
     commit = Commit(unit.id, run.fingerprint_of(unit.id), parts, {}, 1.0, "here", "now")
     assert write_commit(files, commit)
     return commit

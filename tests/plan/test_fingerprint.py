@@ -34,6 +34,8 @@ FREE = [
     {"orchestrate__students_per_actor": 4},
     {"orchestrate__threads_per_actor": 3},
     {"orchestrate__log_interval_s": 1.0},
+    {"orchestrate__metrics_port": 8080},
+    {"trackers": ["tensorboard"]},
     {"orchestrate__max_attempts": 9},
     {"orchestrate__actor_start_timeout_s": 1.0},
     {"data__num_classes": 10},
@@ -240,6 +242,8 @@ def test_every_setting_is_either_free_by_name_or_binding() -> None:
         "orchestrate.actor_start_timeout_s",
         "orchestrate.log_interval_s",
         "orchestrate.ray_start_timeout_s",
+        "orchestrate.metrics_port",
+        "trackers",
     }
     assert {"data_facts.identity", "plan_version"} <= inputs - found
 

@@ -172,6 +172,7 @@ def test_batches_keep_to_their_sizes(sizes: Sizes) -> None:
             last = places[-1] == sizes.num_classes * sizes.ipc - 1
             assert len(unit.slots) == sizes.images_per_batch or last
         assert unit == batch(plan, DISTILLED, number)
+        assert plan.formation(DISTILLED).size(number) == len(unit.slots)
 
 
 @quick

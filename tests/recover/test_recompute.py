@@ -1,6 +1,8 @@
 """Activation checkpointing: less is held, and nothing comes out otherwise."""
 
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,16 +61,23 @@ def set_up(name: str = "prism", *teachers: Teacher, channels: int = 3, **values:
 
 
 def reference_of(teacher: Teacher) -> TeacherReference:
-    """Some statistics of the layers of a teacher whose maps are no larger than a patch, or twice that."""
-    layers, seen = {}, {}
-    for name, module in teacher.network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-            seen[name] = module
-            count = module.in_channels if isinstance(module, nn.Conv2d) else module.num_features
-            values = [torch.rand(count, generator=torch.Generator().manual_seed(count)) for _ in range(2)]
-            if isinstance(module, nn.Conv2d):
-                values += [torch.full((), 0.3), torch.full((), 0.7)]
-            layers[name] = LayerReference(*values)
+    """Some statistics of the layers of a teacher."""
+    layers: dict[str, LayerReference] = {}
+
+    def measure(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        count, side = inputs[0].shape[1:3]
+        values = [torch.rand(count, generator=torch.Generator().manual_seed(count)) for _ in range(2)]
+        if isinstance(module, nn.Conv2d):
+            values += [
+                torch.full(((-(-side // 16)) ** 2,), level) for level in (0.3, 0.7)
+            ]  # by patches of 16
+        layers[name] = LayerReference(*values)
+
+    with ExitStack() as stack:
+        for name, module in teacher.network.named_modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                stack.callback(module.register_forward_pre_hook(partial(measure, name)).remove)
+        teacher.network(torch.zeros(1, 3, SIZE, SIZE))
     return TeacherReference(layers, dict.fromkeys(range(5), layers))
 
 

@@ -254,6 +254,22 @@ def test_rendering_is_torchvisions(stored: StoredImages, epoch: int, grey: bool,
     torch.testing.assert_close(out, plain_render(stored, views), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("mixing", "expected"),
+    [({"cutmix_alpha": 0.0}, False), ({}, True), ({"cutmix_alpha": 0.0, "mixup_alpha": 0.8}, True)],
+)
+def test_partners_are_rendered_only_where_they_show(
+    stored: StoredImages, mixing: dict[str, float], expected: bool
+) -> None:
+    """Catches a second crop of each image for nothing, and a partner that is left out."""
+    views = draw_views(stored.slots, 0, 5, configure(**mixing), SIZE)
+    assert views.has_partners is expected
+    tensors = to_device(views, stored.slots, CPU)
+    out = render(torch.from_numpy(stored.images), tensors, torch.arange(len(views)))
+    with_all = replace(tensors, has_partners=True)
+    assert torch.equal(out, render(torch.from_numpy(stored.images), with_all, torch.arange(len(views))))
+
+
 @pytest.mark.parametrize("size", [15, 16])
 def test_patches_change_places_before_the_crop(stored: StoredImages, size: int) -> None:
     """Would catch halves of the crop swapped, rows for columns, or a row lost or doubled at an odd size."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from prism_ray.errors import StoreError
-from prism_ray.parts.images import encode_images
+from prism_ray.parts.images import BatchLosses, encode_images
 from prism_ray.parts.labels import EpochLabels, encode_labels
 from prism_ray.parts.views import Views
 from prism_ray.run import Run
@@ -45,7 +45,7 @@ def labels(run: Run) -> RelabelUnit:
 
 def image_part(run: Run, unit: RecoverUnit) -> bytes:
     pixels = np.zeros((len(unit.slots), 1, 8, 8), np.uint8)
-    return encode_images(unit, pixels, run.facts.class_names, 0.5, 0.25)
+    return encode_images(unit, pixels, run.facts.class_names, BatchLosses(0.5, 0.25, {}))
 
 
 def epochs_of(slots: Sequence[Slot], epochs: Sequence[int], num_classes: int = 3) -> list[EpochLabels]:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from prism_ray.cli import main
 from prism_ray.errors import StoreError, UsageError
-from prism_ray.parts.images import encode_images
+from prism_ray.parts.images import BatchLosses, encode_images
 from prism_ray.run import Run, new_run
 from prism_ray.run.dataset import export_dataset
 from prism_ray.run.export import export_folder
@@ -28,6 +29,8 @@ datasets = pytest.importorskip("datasets")
 
 
 EXPECTED = [(label, index) for label in range(3) for index in range(4)]
+
+LOSSES = BatchLosses(0.5, 0.25, {})
 
 
 @pytest.fixture
@@ -44,10 +47,27 @@ def commits(run: Run, local: StoreFiles) -> Sequence[Commit]:
         draw = ("a", "b")[: 1 + index % 2]
         unit = RecoverUnit("distilled", f"i{index:05d}", slots, (9, 9, 9), (draw,), index)
         images = np.stack([np.full((1, 8, 8), 50 * label + index, np.uint8) for label in range(3)])
-        data = encode_images(unit, images, run.facts.class_names, 0.5, 0.25)
+        data = encode_images(unit, images, run.facts.class_names, LOSSES)
         part = write_part(local, lambda attempt, unit=unit: image_part(unit, attempt), data, 3)
         made.append(Commit(unit.id, "f", (part,), {}, 1.0, "here", "now"))
     return made
+
+
+def test_files_are_written_beside_each_other(
+    run: Run, local: StoreFiles, commits: Sequence[Commit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches 50,000 images that wait for the disk, or for the network, one after the other."""
+    batch = threading.Barrier(3, timeout=20)  # broken if not all three images of a batch are written at once
+    whole = StoreFiles.create
+
+    def create(files: StoreFiles, name: str, data: bytes) -> bool:
+        if name.endswith(".png"):
+            batch.wait()
+        return whole(files, name, data)
+
+    monkeypatch.setattr(StoreFiles, "create", create)
+    assert export_folder(local, run, "distilled", commits, StoreFiles(str(tmp_path / "out"))) == 12
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 12
 
 
 def test_a_folder_is_torchvisions(

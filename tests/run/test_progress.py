@@ -1,6 +1,7 @@
 """How far a run is, from its commits alone."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from prism_ray.run import Run, read_progress, save_run
 from prism_ray.stages import Unit, stage_names
 from prism_ray.store import Commit, StoreFiles, layout, write_commit, write_part
+from prism_ray.store.commits import sha256_of_file
+from tests import filled
 
 
 def finish(files: StoreFiles, run: Run, unit: Unit, data: bytes = b"work") -> str:
@@ -87,6 +90,26 @@ def test_altered_bytes_are_found_by_the_deep_look(files: StoreFiles, run: Run) -
     deep = read_progress(files, run, deep=True)
     assert deep.damaged == {unit.id: f"{name} has another SHA-256 than its commit says"}
     assert deep.stages[2].num_done == 0
+
+
+def test_the_deep_look_hashes_each_file_once(
+    files: StoreFiles, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a `verify` that reads 30 GB of labels three times: for two hashes, and to decode."""
+    filled.finish(files, run)
+    hashed: Counter[str] = Counter()
+
+    def counted(files: StoreFiles, name: str) -> str:
+        hashed[name] += 1
+        return sha256_of_file(files, name)
+
+    for module in ("run.progress", "store.commits"):
+        monkeypatch.setattr(f"prism_ray.{module}.sha256_of_file", counted)
+    progress = read_progress(files, run, deep=True)
+    assert progress.complete
+    labels = {name: count for name, count in hashed.items() if "labels/" in name}
+    assert len(labels) == len(list(run.plan.units("relabel")))
+    assert set(labels.values()) == {1}
 
 
 def test_the_deep_look_sees_what_a_later_config_left_out(

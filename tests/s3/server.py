@@ -28,14 +28,21 @@ class Faulty:
         self._faults = faults
         self._counts = {kind: itertools.count(1) for kind in faults}
         self._num_done = dict.fromkeys(faults, 0)
+        self._is_read_only = False  # from a request for `/read-only` on
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path == "/faults":
             start_response("200 OK", [("Content-Type", "application/json")])
             return [json.dumps(self._num_done).encode()]
+        if path == "/read-only":
+            self._is_read_only = True
+            start_response("200 OK", [])
+            return []
         if path.count("/") < 2 or method not in ("GET", "PUT", "DELETE"):
             return self._application(environ, start_response)
+        if self._is_read_only and method != "GET":
+            return self._refuse(environ, start_response, "403 Forbidden", "AccessDenied")
         is_conditional = "HTTP_IF_NONE_MATCH" in environ
         if is_conditional and self._is_time("taken"):
             return self._refuse(environ, start_response, "412 Precondition Failed", "PreconditionFailed")

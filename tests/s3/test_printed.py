@@ -1,5 +1,6 @@
 """Every command that is printed works on S3 too, and configs can be read there."""
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,25 @@ def test_the_trial_of_a_store(start_server: ServerStart, digits_config: Path) ->
     assert code == 2
     assert "store 's3://no-such-bucket/run' cannot be used" in said
     assert len(said.splitlines()) == 1
+
+
+def test_show_of_a_store_that_may_only_be_read(
+    start_server: ServerStart,
+    digits_config: Path,
+    small_overrides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches a reader of somebody's bucket who gets no sheet, and a sheet that the bucket does not get."""
+    url = start_server()
+    files, run = small_digits_run(digits_config, "s3://bucket/run", small_overrides)
+    finish(files, run)
+    monkeypatch.chdir(tmp_path)
+    code, output = call("show", files.location)
+    assert (code, output.splitlines()[0]) == (0, f"{files.location}/{layout.SHEET}")
+    assert files.read(layout.SHEET).startswith(b"\x89PNG")
+    urllib.request.urlopen(f"{url}/read-only", timeout=60).close()
+    code, output = call("show", files.location, "--class", "3", "--ipc-index", "1")
+    assert code == 0, output
+    assert "so sheet.png is in the current folder" in output
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

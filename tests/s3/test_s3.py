@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from prism_ray.errors import StoreError
-from prism_ray.parts.images import ImageForm, read_batch, write_images
+from prism_ray.parts.images import BatchLosses, ImageForm, read_batch, write_images
 from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.store import PartFile, read_commit, read_part, revoke, write_commit, write_part
@@ -31,7 +31,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def faults_at(url: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{url}/faults", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/faults", timeout=60) as answer:
         found: dict[str, int] = json.load(answer)
     return found
 
@@ -98,8 +98,8 @@ def test_png_files_are_written_and_read_whatever_the_service_answers(start_serve
     unit = RecoverUnit("distilled", "i00000-c00000", slots, (7,) * 12, (("a",),), 5)
     images = np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
     names = [str(label) for label in range(12)]
-    parts = write_images(files, unit, images, names, "png", 0.5, 0.25)
-    again = write_images(files, unit, images, names, "png", 0.5, 0.25)
+    parts = write_images(files, unit, images, names, "png", BatchLosses(0.5, 0.25, {}))
+    again = write_images(files, unit, images, names, "png", BatchLosses(0.5, 0.25, {}))
     assert {part.name.rpartition("/")[2] for part in parts[1:]} <= {"00000-0.png", "00000-1.png"}
     form = ImageForm(channels=3, size=8, max_images=12, num_classes=12, ipc=1)
     for attempt in (parts, again):

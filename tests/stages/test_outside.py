@@ -28,7 +28,7 @@ def test_it_is_planned_run_shown_and_verified(calm: Path, tmp_path: Path, cli: C
     before = committed(store)
     done = cli("brightness", config, "--store", store, PYTHONPATH=site)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"brightness +done +2/2", done.stdout)
+    assert "stage=brightness event=ended done=2 total=2" in done.stdout
     made = committed(store)
     new = {"brightness/distilled", "brightness/random-real"}
     assert made.keys() - before.keys() == new

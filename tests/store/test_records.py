@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from prism_ray.errors import NewerStoreError, StoreError
 from prism_ray.store import StoreFiles
 from prism_ray.store.records import FINITE, Count, Figures, decode_record, read_record, record_of
+from tests.effort import counted_calls
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ def test_what_is_wrong_first_is_said(data: bytes, problem: str) -> None:
 def test_ten_megabytes_are_not_parsed(files: StoreFiles, filling: bytes) -> None:
     """Catches a store from elsewhere that fills the memory with one small file."""
     files.create("record.json", GOOD[:-1] + b"," + filling * (10 * 2**20 // len(filling)))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(StoreError, match=r"/record\.json is damaged: it has more than 4,194,304 bytes, the"):
         read_record(files, "record.json", Outer)
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_plain_data_are_held_against_a_type_too() -> None:
@@ -89,10 +90,10 @@ def test_plain_data_are_held_against_a_type_too() -> None:
 
 def test_a_record_that_is_read_a_million_times_is_read_quickly() -> None:
     """Catches a type that is analysed again for every record."""
-    started = time.perf_counter()
-    for _ in range(2000):
+    decode_record(Outer, GOOD, "x.json")
+    with counted_calls() as calls:
         decode_record(Outer, GOOD, "x.json")
-    assert time.perf_counter() - started < 2.0
+    assert calls.number < 100
 
 
 def test_the_types_are_told_apart() -> None:

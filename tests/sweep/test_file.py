@@ -124,7 +124,7 @@ def test_files_of_one_call_fit_each_other(tmp_path: Path) -> None:
 
 def test_the_ready_files_are_right() -> None:
     """Catches a ready file with a key that was renamed, and one that needs another pool than the others."""
-    paths = sorted(str(path) for path in (JOBS / "sweeps").glob("*.yaml"))
+    paths = sorted(str(path) for path in JOBS.rglob("sweeps/*.yaml"))
     sweeps = read_sweeps(paths, (), "runs")
     assert {sweep.name for sweep in sweeps} == {Path(path).stem for path in paths}
     assert len(sweeps) >= 9

@@ -9,7 +9,7 @@ import pytest
 from prism_ray.run import Run, RunProgress
 from prism_ray.store import Commit, PartFile, StoreFiles, read_commit, read_part, write_commit
 from prism_ray.store.sweeps import SweepRecord, write_sweep
-from prism_ray.sweep.sharing import Lenders, Member, shares
+from prism_ray.sweep.sharing import Lenders, Member, num_to_take, shares
 
 SQUEEZE, BATCH = "squeeze/a", "recover/distilled/i00000-c00000"
 
@@ -97,3 +97,14 @@ def test_a_forecast_counts_what_is_shared(members: list[Member], make_run: Calla
     assert found["s.x"]["squeeze"] == 2
     num_batches = next(stage.num_units for stage in other.progress.stages if stage.stage == "recover")
     assert 0 < found["s.x"]["recover"] < num_batches  # those of the control
+
+
+def test_what_is_taken_is_known_before(members: list[Member], make_run: Callable[..., Run]) -> None:
+    """Catches an estimate of a sweep that counts units which nobody has to make, or forgets some."""
+    num_units = sum(stage.num_units for stage in members[0].progress.stages)
+    assert num_to_take(members[:2], members[:2]).total() == num_units  # all of the second point
+    run = make_run(recover__bn_weight=0.5)
+    other = Member("s.x", members[0].files, run, RunProgress(run.plan, {}))
+    assert num_to_take([other], [other]).total() == 0
+    members[0].progress.sizes[SQUEEZE] = -1  # it has this one, and is not in the call
+    assert num_to_take([other], members[:1]) == {"squeeze": 1}

@@ -24,7 +24,7 @@ from prism_ray.store import (
     write_commit,
 )
 from prism_ray.store.sweeps import SweepRecord, write_sweep
-from prism_ray.sweep.sharing import Lenders, Member, is_shared
+from prism_ray.sweep.sharing import Lenders, Member
 from prism_ray.sweep.source import ActivePoint, SweepSource
 
 PART = b"a part"
@@ -115,7 +115,7 @@ def test_each_unit_is_made_once_and_all_points_end(world: World) -> None:
     firsts = [order[stage_of(unit)] for unit in made]
     assert firsts[:2] == [0, 0]
     for member in world.members[1:]:
-        assert is_shared(read_commit(member.files, "squeeze/a"))
+        assert read_commit(member.files, "squeeze/a").is_shared
 
 
 def test_a_point_waits_only_for_what_it_shares(world: World) -> None:
@@ -183,6 +183,9 @@ class Hands:
         self._given: list[tuple[str, JobUnit]] = []
         self.given: list[str] = []
 
+    def now(self) -> tuple[()]:
+        return ()
+
     def give(self, name: str, unit: JobUnit) -> None:
         self._given.append((name, unit))
         self.given.append(unit.id)
@@ -221,7 +224,7 @@ class Heard:
 
     def began(self, unit: Any) -> None: ...
     def message(self, text: str) -> None: ...
-    def tick(self) -> None: ...
+    def tick(self, actors: object) -> None: ...
 
     def done(self, commit: Commit) -> None:
         self.progress.add(commit)

@@ -1,6 +1,7 @@
 """Finding the BatchNorm layers of many families of networks, and that they run on what recover matches."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import timm.layers
@@ -13,100 +14,10 @@ from prism_ray.config import NetworkConfig
 from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.build import build_network, build_without_memory
 
-# The smallest member, or nearly, of each family with BatchNorm.
-FAMILIES = [
-    "torchvision:resnet18",
-    "torchvision:resnext50_32x4d",
-    "torchvision:mobilenet_v2",
-    "torchvision:mobilenet_v3_small",
-    "torchvision:efficientnet_b0",
-    "torchvision:efficientnet_v2_s",
-    "torchvision:shufflenet_v2_x0_5",
-    "torchvision:densenet121",
-    "torchvision:regnet_y_400mf",
-    "torchvision:regnet_x_400mf",
-    "torchvision:mnasnet0_5",
-    "torchvision:vgg11_bn",
-    "torchvision:inception_v3",
-    "torchvision:googlenet",
-    "timm:resnet18",
-    "timm:resnet18d",
-    "timm:resnet26t",
-    "timm:seresnet18",
-    "timm:wide_resnet50_2",
-    "timm:resnext26ts",
-    "timm:mobilenetv2_035",
-    "timm:mobilenetv3_small_050",
-    "timm:mobilenetv4_conv_small_035",
-    "timm:efficientnet_b0",
-    "timm:efficientnet_lite0",
-    "timm:tf_efficientnet_lite0",
-    "timm:tf_efficientnetv2_b0",
-    "timm:mixnet_s",
-    "timm:mnasnet_small",
-    "timm:fbnetc_100",
-    "timm:spnasnet_100",
-    "timm:lcnet_035",
-    "timm:tinynet_e",
-    "timm:hardcorenas_a",
-    "timm:rexnet_100",
-    "timm:densenet121",
-    "timm:regnetx_002",
-    "timm:regnety_002",
-    "timm:regnetz_b16",
-    "timm:vgg11_bn",
-    "timm:inception_v3",
-    "timm:inception_v4",
-    "timm:inception_resnet_v2",
-    "timm:inception_next_atto",
-    "timm:ghostnet_050",
-    "timm:ghostnetv2_100",
-    "timm:repvgg_a0",
-    "timm:repghostnet_050",
-    "timm:mobileone_s0",
-    "timm:xception41",
-    "timm:legacy_xception",
-    "timm:hrnet_w18_small",
-    "timm:dla34",
-    "timm:dla46_c",
-    "timm:cspresnet50",
-    "timm:cspdarknet53",
-    "timm:darknet53",
-    "timm:res2net50_26w_4s",
-    "timm:resnest14d",
-    "timm:legacy_seresnet18",
-    "timm:senet154",
-    "timm:skresnet18",
-    "timm:selecsls42",
-    "timm:ese_vovnet19b_slim",
-    "timm:hgnet_tiny",
-    "timm:hgnetv2_b0",
-    "timm:dpn48b",
-    "timm:nf_regnet_b0",
-    "timm:eca_resnext26ts",
-    "timm:gernet_s",
-    "timm:bat_resnext26ts",
-    "timm:fastvit_t8",
-    "timm:levit_128s",
-    "timm:efficientformer_l1",
-    "timm:tresnet_m",
-    "timm:repvit_m0_9",
-    "timm:convmixer_768_32",
-    "timm:starnet_s1",
-    "timm:pnasnet5large",
-    "timm:nasnetalarge",
-    "timm:gcresnet33ts",
-    "timm:botnet26t_256",
-    "timm:test_resnet",
-    "timm:test_efficientnet",
-    "timm:test_byobnet",
-]
-SIZES = {
-    "timm:bat_resnext26ts": 256,
-    "timm:botnet26t_256": 256,
-    "timm:efficientformer_l1": 224,
-    "timm:levit_128s": 224,
-}
+# The smallest member, or nearly, of each family with BatchNorm, and the size of its images if it matters.
+LIST = (Path(__file__).parents[2] / "benchmarks" / "families.txt").read_text().splitlines()
+FAMILIES = [line.split()[0] for line in LIST]
+SIZES = {arch: int(size) for arch, size in map(str.split, filter(lambda line: " " in line, LIST))}
 WITHOUT = ("timm:nf_regnet_b0",)
 
 

@@ -134,7 +134,8 @@ def squeeze_few(data: RealImages, checkpoints: Kept, seed: int = 5) -> nn.Module
     torch.manual_seed(0)
     network = build_network(WITH_DROPOUT, 10, "key")
     torch.rand(len(checkpoints.data or b"") % 7)
-    train(network, data, measure_preprocessing(data, 16), THREE_EPOCHS, seed, CPU, checkpoints)
+    losses = train(network, data, measure_preprocessing(data, 16), THREE_EPOCHS, seed, CPU, checkpoints)
+    network.register_buffer("losses", torch.tensor(losses))  # part of what has to be the same
     return network
 
 
@@ -150,6 +151,19 @@ def test_a_resumed_squeeze_ends_in_the_same_bytes(few_digits: RealImages) -> Non
         resumed = Kept(data=cut_off.data)
         assert digest(squeeze_few(few_digits, resumed)) == expected
         assert resumed.num_saved == 2 - epochs  # the epochs done were not done again
+
+
+def test_a_squeeze_tells_its_loss_and_how_far_it_is(few_digits: RealImages) -> None:
+    """Would catch a training of hours without a sign of life, or a loss that is not that of its epoch."""
+    kept = Kept()
+    network = squeeze_few(few_digits, kept)
+    losses = network.get_buffer("losses").tolist()
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert [report[:2] for report in kept.reports] == [(step + 1, 12) for step in range(12)]
+    assert [report[2]["epoch"] for report in kept.reports] == [1] * 4 + [2] * 4 + [3] * 4
+    last_epoch = [report[2]["loss"] for report in kept.reports[8:]]
+    assert sum(last_epoch) / 4 == pytest.approx(losses[-1], abs=1e-4)
 
 
 def test_a_useless_checkpoint_starts_anew(few_digits: RealImages) -> None:
@@ -215,7 +229,7 @@ def test_images_that_do_not_fit_in_memory_give_the_same_bytes(
 ) -> None:
     """Would catch large sets being augmented or ordered in another way than small ones."""
     expected = digest(squeeze_few(few_digits, Kept()))
-    monkeypatch.setattr(squeeze_module, "_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(squeeze_module, "IN_MEMORY_BYTES", 1000)
     assert digest(squeeze_few(few_digits, Kept())) == expected
 
 
