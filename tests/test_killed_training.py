@@ -13,6 +13,7 @@ import pytest
 
 from tests.chaos.command import COMPLETE, Command, wait_until
 from tests.chaos.nodes import Nodes
+from tests.processes import descendants
 from tests.stores import committed, copy_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
@@ -116,8 +117,7 @@ slow_for_teachers = pytest.mark.parametrize(
 
 
 def actor_of(process: "subprocess.Popen[str]") -> psutil.Process:
-    children = psutil.Process(process.pid).children(recursive=True)
-    (actor,) = (child for child in children if child.name().startswith("ray::WorkerActo"))
+    (actor,) = descendants(process.pid, "ray::WorkerActo")
     return actor
 
 

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import psutil
 
+from tests.processes import descendants
+
 NUM_NODES = 2  # beside the head, which has no CPU to give
 _ACTOR = "ray::WorkerActo"  # 15 letters of the name: of "ray::WorkerActor.do" too
 
@@ -67,13 +69,7 @@ class Nodes:
 
     def actors(self) -> list[psutil.Process]:
         """Return the processes of the drivers' actors that live."""
-        found = []
-        for raylet in self.raylets:
-            for process in psutil.Process(raylet).children():
-                with suppress(psutil.Error):
-                    if process.name().startswith(_ACTOR):
-                        found.append(process)
-        return found
+        return [actor for raylet in self.raylets for actor in descendants(raylet, _ACTOR)]
 
     def _ask(self, command: str) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -8,7 +8,7 @@ from tests.programs import run_program
 # Runs in a process of its own, because a local Ray's environment must be settled before Ray is imported.
 # Argument 1: what goes wrong; 2: the store; 3: the config; then overrides.
 PROGRAM = """
-import json, os, signal, sys, threading
+import contextlib, json, os, signal, sys, threading
 from dataclasses import replace
 import psutil
 from prism_ray.orchestrate.environment import prepare_for_local_ray
@@ -50,9 +50,10 @@ class Listener:
 def kill_first_actor():
     while True:
         for process in psutil.Process().children(recursive=True):
-            if process.name().startswith("ray::WorkerActo"):
-                process.kill()
-                return
+            with contextlib.suppress(psutil.Error):  # Ray's other processes come and go meanwhile
+                if process.name().startswith("ray::WorkerActo"):
+                    process.kill()
+                    return
 
 try:
     with connect(config, 1) as shape:
@@ -67,7 +68,13 @@ try:
             Losses.after_death = lambda *arguments: replace(after_death(*arguments), replaces=False)
         with Dispatcher(config, files, shape, Listener(), Ledger(files)) as dispatcher:
             if fault == "early":
-                threading.Thread(target=kill_first_actor, daemon=True).start()
+                killer = threading.Thread(target=kill_first_actor, daemon=True)
+                killer.start()
+                check_networks = dispatcher.actors.check_networks
+                def check_after_the_kill(*arguments):
+                    killer.join()  # on a busy machine the actor may be ready before it is found
+                    return check_networks(*arguments)
+                dispatcher.actors.check_networks = check_after_the_kill
                 dispatcher.check_networks(list(map(str, range(10))), frozenset())
                 print(json.dumps({"deaths": dispatcher.losses.num_deaths_in_a_row}))
             elif fault == "arch":

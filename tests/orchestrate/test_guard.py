@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import descendants
 from tests.stores import committed
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
@@ -31,7 +32,7 @@ def test_the_command_says_so_and_leaves_nothing_behind(
         assert process.poll() is None
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
-    (victim,) = (child for child in children if child.name() == name)
+    (victim,) = descendants(process.pid, name)
     victim.kill()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -108,7 +108,7 @@ except PrismRayError as error:
 
 # The first raylet is killed as it appears. Argument: the config.
 STARTS = """
-import json, sys, threading, time
+import contextlib, json, sys, threading, time
 import psutil
 from prism_ray.config import load_config
 from prism_ray.orchestrate.cluster import connect
@@ -116,8 +116,9 @@ from prism_ray.orchestrate.cluster import connect
 def kill():
     while True:
         for process in psutil.Process().children():
-            if process.name() == "raylet":
-                return process.kill()
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "raylet":
+                    return process.kill()
         time.sleep(0.01)
 
 threading.Thread(target=kill, daemon=True).start()
