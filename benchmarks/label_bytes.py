@@ -1,10 +1,9 @@
 """Bytes of soft labels per view, by encoding: python benchmarks/label_bytes.py
 
-Views are drawn as in a run, logits are random. The last column divides the bytes of float16 labels of all
-epochs by those of the encoding with `relabel.prune_ratio: 0.9`.
+Views are drawn as in a run, logits are random. "drawn" is with `relabel.view_parameters: drawn`. "times less"
+divides the bytes of float16 labels of all epochs, with the views' parameters, by those of the encoding with
+`relabel.prune_ratio: 0.9`.
 """
-
-import time
 
 import click
 import numpy as np
@@ -36,17 +35,19 @@ def main(classes: int, size: int, epochs: int, names: tuple[str, ...]) -> None:
         for epoch in range(epochs)
     ]
     dense = len(encode_labels(labels)) / (epochs * classes)
-    heads = ("bytes/view", "logits alone", "seconds", "times less, a tenth kept")
+    heads = ("bytes/view", "drawn", "logits alone", "times less, a tenth kept", "drawn")
     print("encoding".ljust(14), *(head.rjust(len(head) + 2) for head in heads))
     for name in names or NAMES.split():
         encoding = find_encoding(name)
         if encoding.least_classes > classes:
             continue
-        started = time.perf_counter()
-        found = len(encode_labels(labels, encoding)) / (epochs * classes)
-        seconds = time.perf_counter() - started
+        stored, drawn = (
+            len(encode_labels(labels, encoding, has_views=has_views)) / (epochs * classes)
+            for has_views in (True, False)
+        )
         alone = encoding.bytes_per_view(classes)
-        print(f"{name:<14} {found:>12.1f} {alone:>14.1f} {seconds:>9.2f} {10 * dense / found:>26.0f}")
+        times = f"{10 * dense / stored:>26.0f} {10 * dense / drawn:>7.0f}"
+        print(f"{name:<14} {stored:>12.1f} {drawn:>7.1f} {alone:>14.1f} {times}")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,16 @@ class RelabelConfig(Section):
     with a scale per view. top-K, for example top-100: the K largest of a view; top-100-int8: these in 8 bits.
     docs/labels.md has the sizes and what they cost in accuracy."""
 
+    view_parameters: Literal["stored", "drawn"] = "stored"
+    """stored: each label has the parameters of its view (crop, flip, partner, ...), about 17 bytes, so that
+    any program can read them. drawn: one bit; prism-ray draws the views again from the seed, and its exports
+    write them out."""
+
+    @property
+    def stores_views(self) -> bool:
+        """Whether label files have the parameters of the views."""
+        return self.view_parameters == "stored"
+
     @property
     def num_label_epochs(self) -> int:
         """Number of epochs that have labels: at least one."""
@@ -89,10 +99,12 @@ class RelabelConfig(Section):
 
     @model_validator(mode="after")
     def _check_mode(self) -> Self:
-        if self.mode == "online" and (self.encoding, self.prune_ratio) != ("fp16", 0.0):
+        settings = (self.encoding, self.prune_ratio, self.view_parameters)
+        if self.mode == "online" and settings != ("fp16", 0.0, "stored"):
             raise ValueError(
-                f"mode = online stores no labels, so encoding = {self.encoding} and prune_ratio = "
-                f"{self.prune_ratio} have no effect; leave both out, or set mode to stored"
+                f"mode = online stores no labels, so encoding = {self.encoding}, prune_ratio = "
+                f"{self.prune_ratio} and view_parameters = {self.view_parameters} have no effect; leave them "
+                "out, or set mode to stored"
             )
         return self
 

@@ -56,7 +56,7 @@ def _bytes_of_group(plan: Plan, image_set: str, group: int) -> float:
         return [draw_views(slots, epoch, seed, relabel, size) for epoch in range(num_epochs)]
 
     def measure(views: Sequence[Views]) -> int:
-        return _encoded_bytes(views, encoding, num_classes)
+        return _encoded_bytes(views, encoding, num_classes, has_views=relabel.stores_views)
 
     def bytes_of_unit(num_epochs: int) -> float:
         if len(slots) * min(step, num_epochs) * num_classes <= _MAX_LOGITS:
@@ -82,11 +82,13 @@ def _bytes_of_group(plan: Plan, image_set: str, group: int) -> float:
     return total + (bytes_of_unit(rest) if rest else 0.0)
 
 
-def _encoded_bytes(views: Sequence[Views], encoding: LabelEncoding, num_classes: int) -> int:
+def _encoded_bytes(
+    views: Sequence[Views], encoding: LabelEncoding, num_classes: int, *, has_views: bool
+) -> int:
     """Return the bytes of a file of these views with random logits: their classes fill a dictionary."""
     rng = np.random.default_rng(0)
     epochs = [
         EpochLabels(epoch, each, rng.normal(size=(len(each), num_classes)).astype(np.float16))
         for epoch, each in enumerate(views)
     ]
-    return len(encode_labels(epochs, encoding))
+    return len(encode_labels(epochs, encoding, has_views=has_views))

@@ -1,6 +1,8 @@
-"""Soft labels in files, with the key (image, epoch); each has the parameters of its view.
+"""Soft labels in files, with the key (image, epoch); each has the parameters of its view, or a bit of them.
 
-An encoding (prism_ray.encodings) decides how the logits are stored.
+An encoding (prism_ray.encodings) decides how the logits are stored. With relabel.view_parameters = drawn a
+row has its image and one bit, the parity of the view's parameters. The reader draws the views again, and the
+bits tell whether they are those that the teachers saw: another numpy may draw others.
 
 A part contains one group of images over a range of epochs, in order. Its row groups contain whole epochs,
 together about 4,096 rows. So a student can read one epoch after another in little memory and with any batch
@@ -8,7 +10,7 @@ size, and a small group does not need a row group (with its header) for each epo
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 from prism_ray.encodings import LabelEncoding, find_encoding
 from prism_ray.errors import StoreError
 from prism_ray.parquet import ParquetReader
+from prism_ray.parts.redraw import DrawnViews
 from prism_ray.parts.rows import RowLayout, open_rows
 from prism_ray.parts.views import MixUpViews, Views
 from prism_ray.plan import Plan
@@ -51,6 +54,7 @@ class LabelForm:
     size: int  # pixels of a side
     encoding: LabelEncoding = _FP16
     has_shares: bool = False  # the views are MixUpViews
+    drawn: DrawnViews | None = None  # draws the views again if the files leave them out
 
     @classmethod
     def of(cls, plan: Plan, image_set: str) -> Self:
@@ -61,6 +65,7 @@ class LabelForm:
             plan.config.data.image_size,
             find_encoding(plan.config.relabel.encoding),
             has_shares=plan.config.relabel.mixup_alpha > 0.0,
+            drawn=None if plan.config.relabel.stores_views else DrawnViews(plan),
         )
 
     @property
@@ -70,7 +75,14 @@ class LabelForm:
 
     @property
     def schema(self) -> pa.Schema:
-        return label_schema(self.num_classes, self.encoding, self.views)
+        """The columns of the files."""
+        views = _types_of(self.views) if self.drawn is None else _TYPES_IF_DRAWN
+        return _schema(views, self.num_classes, self.encoding)
+
+    @property
+    def full_schema(self) -> pa.Schema:
+        """The columns of files that have all parameters of the views."""
+        return _schema(_types_of(self.views), self.num_classes, self.encoding)
 
     def max_bytes(self, num_rows: int) -> int:
         """Return the most bytes of `num_rows` unpacked rows."""
@@ -111,12 +123,14 @@ _TYPES: dict[str, pa.DataType] = {  # of the columns of a view, in order
     "augment_seed": pa.int64(),
     "own_share": pa.float16(),
 }
+_PARITY = "view_parity"
+_TYPES_IF_DRAWN = {"label": pa.int32(), "ipc_index": pa.int32(), _PARITY: pa.bool_()}
 _NUMPY_TYPES = {pa.bool_(): np.bool_, pa.float16(): np.float16}  # of the columns; else int64
 
 
-def label_schema(num_classes: int, encoding: LabelEncoding = _FP16, views: type[Views] = Views) -> pa.Schema:
+def _schema(views: Mapping[str, pa.DataType], num_classes: int, encoding: LabelEncoding) -> pa.Schema:
     """Return the columns of a file: epoch, view, logits as encoded."""
-    return pa.schema([_EPOCH, *_types_of(views).items(), *encoding.fields(num_classes)])
+    return pa.schema([_EPOCH, *views.items(), *encoding.fields(num_classes)])
 
 
 def _types_of(views: type[Views]) -> dict[str, pa.DataType]:
@@ -131,7 +145,7 @@ def label_options(schema: pa.Schema) -> dict[str, Any]:
     an encoding are in a dictionary, because Parquet has no plain integers of less than 4 bytes; there one of
     1,000 classes takes 10 bits.
     """
-    packed = {_EPOCH.name, *_TYPES}
+    packed = {_EPOCH.name, *_TYPES, *_TYPES_IF_DRAWN}
     compression, in_dictionary = {}, []
     for column in schema:
         is_list = pa.types.is_fixed_size_list(column.type)
@@ -153,25 +167,91 @@ def epochs_per_row_group(num_images: int) -> int:
     return max(1, _ROWS_PER_ROW_GROUP // num_images)
 
 
-def encode_labels(epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16) -> bytes:
-    """Return the Parquet file of a group's labels in a range of epochs."""
-    schema = label_schema(epochs[0].logits.shape[1], encoding, type(epochs[0].views))
+def encode_labels(
+    epochs: Sequence[EpochLabels], encoding: LabelEncoding = _FP16, *, has_views: bool = True
+) -> bytes:
+    """Return the Parquet file of a group's labels in a range of epochs.
+
+    Without `has_views` it leaves out the parameters of the views, which the reader must draw again.
+    """
+    types = _types_of(type(epochs[0].views)) if has_views else _TYPES_IF_DRAWN
+    schema = _schema(types, epochs[0].logits.shape[1], encoding)
     step = epochs_per_row_group(len(epochs[0].views))
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, **label_options(schema)) as writer:
         for first in range(0, len(epochs), step):
-            table = _to_table(epochs[first : first + step], schema, encoding)
+            table = _to_table(epochs[first : first + step], schema, types, encoding)
             writer.write_table(table, row_group_size=len(table))
     return sink.getvalue()
 
 
-def _to_table(epochs: Sequence[EpochLabels], schema: pa.Schema, encoding: LabelEncoding) -> pa.Table:
+def _to_table(
+    epochs: Sequence[EpochLabels],
+    schema: pa.Schema,
+    types: Mapping[str, pa.DataType],
+    encoding: LabelEncoding,
+) -> pa.Table:
     views = _concatenate([labels.views for labels in epochs])
     numbers = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
-    columns = [pa.array(numbers.astype(np.int32))]
-    columns += [pa.array(getattr(views, name)).cast(kind) for name, kind in _types_of(type(views)).items()]
     logits = np.concatenate([labels.logits for labels in epochs])
-    return pa.Table.from_arrays([*columns, *encoding.encode(logits)], schema=schema)
+    columns = [pa.array(numbers.astype(np.int32)), *_columns_of(views, types), *encoding.encode(logits)]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _columns_of(views: Views, types: Mapping[str, pa.DataType]) -> list[pa.Array]:
+    values = vars(views) | ({_PARITY: _parity(views)} if _PARITY in types else {})
+    return [pa.array(values[name]).cast(kind) for name, kind in types.items()]
+
+
+def _parity(views: Views) -> npt.NDArray[np.bool_]:
+    """Return for each view whether the bits of its parameters have an odd sum.
+
+    Of a hundred views that are drawn otherwise, about fifty differ in it.
+    """
+    total = np.zeros(len(views), dtype=np.uint64)
+    for values in vars(views).values():
+        bits = values.view(np.uint16) if values.dtype == np.float16 else values
+        total ^= bits.astype(np.uint64)
+    for shift in (32, 16, 8, 4, 2, 1):
+        total ^= total >> np.uint64(shift)
+    return (total & np.uint64(1)).astype(np.bool_)
+
+
+def with_views(table: pa.Table, form: LabelForm, unit_id: str) -> pa.Table:
+    """Return rows of a unit with all columns of their views, in the schema `form.full_schema`.
+
+    Raises ValueError as `decode_epoch`.
+    """
+    if form.drawn is None:
+        return table
+    epochs = pc.unique(table[_EPOCH.name]).to_pylist()
+    views = _concatenate(
+        [_views_of(table.filter(pc.equal(table["epoch"], e)), form, e, unit_id) for e in epochs]
+    )
+    encoded = [table[field.name] for field in form.encoding.fields(form.num_classes)]
+    columns = [table[_EPOCH.name], *_columns_of(views, _types_of(form.views)), *encoded]
+    return pa.Table.from_arrays(columns, schema=form.full_schema)
+
+
+def _views_of(table: pa.Table, form: LabelForm, epoch: int, unit_id: str) -> Views:
+    """Return the views of a unit's rows of one epoch, read or drawn again."""
+    if form.drawn is None:
+        return form.views(
+            **{
+                name: table[name].to_numpy().astype(_NUMPY_TYPES.get(kind, np.int64))
+                for name, kind in _types_of(form.views).items()
+            }
+        )
+    views = form.drawn.of(unit_id, epoch)
+    for name in ("label", "ipc_index"):
+        if not np.array_equal(table[name].to_numpy(), vars(views)[name]):
+            raise ValueError(f"the rows of epoch {epoch} are not the images of the group in order")
+    if not np.array_equal(table[_PARITY].to_numpy(), _parity(views)):
+        raise ValueError(
+            f"the views of epoch {epoch} cannot be drawn again: numpy {np.__version__} draws others than the "
+            "numpy that the labels were made with"
+        )
+    return views
 
 
 def _concatenate(parts: Sequence[Views]) -> Views:
@@ -192,9 +272,9 @@ class LabelReader:
         With `again` the epochs will be read several times: labels are kept as they are stored, if they are
         at most a GiB in all.
         """
-        parts = [part for commit in commits for part in commit.files]
-        keep = again and sum(part.num_bytes for part in parts) <= _MAX_KEPT_BYTES
-        self._parts = [_PartReader(files, part, form, keep=keep) for part in parts]
+        parts = [(commit.unit, part) for commit in commits for part in commit.files]
+        keep = again and sum(part.num_bytes for _, part in parts) <= _MAX_KEPT_BYTES
+        self._parts = [_PartReader(files, unit_id, part, form, keep=keep) for unit_id, part in parts]
         self._files, self._form = files, form
 
     def sound_epoch(self, epoch: int, image_set: str) -> EpochLabels:
@@ -239,8 +319,11 @@ class _PartReader:
     epochs, and an open file of S3 keeps 50 MB in memory: 7.5 GB for 50 groups of three ranges.
     """
 
-    def __init__(self, files: StoreFiles, part: PartFile, form: LabelForm, *, keep: bool) -> None:
+    def __init__(
+        self, files: StoreFiles, unit_id: str, part: PartFile, form: LabelForm, *, keep: bool
+    ) -> None:
         self._files = files
+        self._unit_id = unit_id
         self._name = part.name
         self._form = form
         self._keep = keep
@@ -272,7 +355,7 @@ class _PartReader:
                             self._reader = ParquetReader(self._files.open(self._name), self._form.schema)
                         table = self._reader.read([row_group], self._form.max_row_group_bytes)
                         self._tables[row_group] = table
-                    return decode_epoch(epoch, self._tables[row_group], self._form)
+                    return decode_epoch(epoch, self._tables[row_group], self._form, self._unit_id)
                 except (ValueError, pa.ArrowException, OSError) as error:
                     raise damaged(self._files, self._name, error) from error
         self._forget()  # epochs are read in order, so this part is not needed now
@@ -284,14 +367,13 @@ class _PartReader:
             self._tables.clear()
 
 
-def decode_epoch(epoch: int, table: pa.Table, form: LabelForm) -> EpochLabels:
-    """Return the labels of one epoch among those of a table; raises ValueError if values are missing."""
+def decode_epoch(epoch: int, table: pa.Table, form: LabelForm, unit_id: str) -> EpochLabels:
+    """Return the labels of one epoch among those of a unit's table.
+
+    Raises ValueError if values are missing, or if the views are to be drawn again and become others.
+    """
     table = table.filter(pc.equal(table["epoch"], epoch))
     if any(column.null_count for column in table.columns):
         raise ValueError(f"epoch {epoch} has missing values")
-    views = {
-        name: table[name].to_numpy().astype(_NUMPY_TYPES.get(kind, np.int64))
-        for name, kind in _types_of(form.views).items()
-    }
     decoded = form.encoding.decode(table, form.num_classes)
-    return EpochLabels(epoch, form.views(**views), decoded.logits, decoded.kept)
+    return EpochLabels(epoch, _views_of(table, form, epoch, unit_id), decoded.logits, decoded.kept)

@@ -52,7 +52,7 @@ def fault_of_labels(files: StoreFiles, run: Run, unit: RelabelUnit, commit: Comm
         reader, row_groups = open_rows(files, part, form.schema, is_hashed=True)
         table = reader.read(row_groups, form.max_bytes(num_rows))
         for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
-            labels = decode_epoch(epoch, table, form)
+            labels = decode_epoch(epoch, table, form, unit.id)
             found = Counter(map(Slot, labels.views.label.tolist(), labels.views.ipc_index.tolist()))
             if found != expected:
                 what = _difference(found, expected)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism_ray.parts.images import IMAGE_SCHEMA, ImageForm, describe_columns, read_batch
-from prism_ray.parts.labels import LabelForm, label_options
+from prism_ray.parts.labels import LabelForm, label_options, with_views
 from prism_ray.parts.rows import open_rows
 from prism_ray.run.card import StudentInput, write_card
 from prism_ray.run.export import create
@@ -62,7 +62,7 @@ def export_dataset(
     num_images = _write(target, "data", images, groups, of_batch, {"compression": "zstd"})
     if labels is not None:
         label_form = LabelForm.of(run.plan, image_set)
-        schema = _exported(label_form.schema, run.facts.class_names)
+        schema = _exported(label_form.full_schema, run.facts.class_names)
 
         def of_unit(commit: Commit) -> Iterator[pa.Table]:
             return _label_tables(files, commit, label_form)
@@ -100,12 +100,12 @@ def _write(
 
 
 def _label_tables(files: StoreFiles, commit: Commit, form: LabelForm) -> Iterator[pa.Table]:
-    """Yield the rows of a unit's labels as they are stored, row group by row group."""
+    """Yield the rows of a unit's labels with all parameters of their views, row group by row group."""
     for part in commit.files:
         try:
             reader, groups = open_rows(files, part, form.schema)
             for number in groups:
-                yield reader.read([number], form.max_row_group_bytes)
+                yield with_views(reader.read([number], form.max_row_group_bytes), form, commit.unit)
         except ValueError as error:
             raise damaged(files, part.name, error) from error
 

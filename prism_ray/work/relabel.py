@@ -33,7 +33,8 @@ def relabel(context: WorkContext, unit: RelabelUnit) -> Finish:
     }
 
     def finish() -> Work:
-        data = encode_labels(epochs, find_encoding(config.relabel.encoding))
+        encoding = find_encoding(config.relabel.encoding)
+        data = encode_labels(epochs, encoding, has_views=config.relabel.stores_views)
         num_rows = len(stored.slots) * unit.num_epochs
         return Work((write_part(context.files, partial(label_part, unit), data, num_rows),), stats)
 

@@ -77,6 +77,7 @@ def test_items_are_what_students_see(worked: Path, image_set: str) -> None:
         ("relabel.encoding=int8", "relabel.mixup_alpha=0.8"),
         ("relabel.encoding=top-3-int4", "evaluate.loss=kl", "evaluate.marginal=renormalise"),
         ("relabel.encoding=top-3", "evaluate.loss=kl"),
+        ("relabel.view_parameters=drawn", "relabel.mixup_alpha=0.8"),
         ("store.image_format=png",),
     ],
     ids=lambda values: values[0].partition("=")[2],

@@ -24,6 +24,7 @@ COMMON_RELABEL = {
     "prior_temperature": 5.0,
     "prune_ratio": 0.0,
     "encoding": "fp16",
+    "view_parameters": "stored",
 }
 COMMON_EVALUATE = {
     "split": "test",

@@ -26,7 +26,7 @@ def written_bytes(plan: Plan) -> int:
             for epoch in range(unit.first_epoch, unit.first_epoch + unit.num_epochs):
                 logits = rng.normal(size=(len(slots), plan.facts.num_classes)).astype(np.float16)
                 epochs.append(EpochLabels(epoch, draw_views(slots, epoch, unit.seed, relabel, 32), logits))
-            total += len(encode_labels(epochs, encoding))
+            total += len(encode_labels(epochs, encoding, has_views=relabel.stores_views))
     return total
 
 
@@ -41,6 +41,7 @@ def written_bytes(plan: Plan) -> int:
     encoding=st.sampled_from(["fp16", "int8", "int4", "top-3", "top-2-int8", "top-3-int4"]),
     cutmix=st.booleans(),
     mixup=st.booleans(),
+    view_parameters=st.sampled_from(["stored", "drawn"]),
 )
 def test_the_forecast_is_within_two_percent(
     ipc: int,
@@ -52,6 +53,7 @@ def test_the_forecast_is_within_two_percent(
     encoding: str,
     cutmix: bool,
     mixup: bool,
+    view_parameters: str,
 ) -> None:
     """Catches a `plan` that forgets epochs, groups, views or the headers of small files."""
     config = config_of(
@@ -63,6 +65,7 @@ def test_the_forecast_is_within_two_percent(
         relabel__encoding=encoding,
         relabel__cutmix_alpha=1.0 if cutmix else 0.0,
         relabel__mixup_alpha=0.8 if mixup else 0.0,
+        relabel__view_parameters=view_parameters,
     )
     plan = Plan(config, facts_of(num_classes))
     assert forecast_label_bytes(plan) == pytest.approx(written_bytes(plan), rel=0.02)

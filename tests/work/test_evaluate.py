@@ -87,6 +87,20 @@ def test_students_with_teachers_beside_them_become_the_same(images: Path, tmp_pa
     assert set(read_commit(files, unit.id).weights) == {"resnet", "bypass"}
 
 
+@pytest.mark.parametrize("mix", MIXES)
+def test_students_become_the_same_if_views_are_drawn_again(images: Path, tmp_path: Path, mix: str) -> None:
+    """Catches views that are not those of the labels, or that `verify` takes for damage."""
+    cards = []
+    for how in ("stored", "drawn"):
+        store = with_images(images, tmp_path / how)
+        settings = (*MIXES[mix], "relabel.encoding=int8", f"relabel.view_parameters={how}")
+        cards.append(students_of(store, *settings))
+        run, files = open_run(store, *settings)
+        for unit in run.plan.units("relabel"):
+            assert find_fault(files, run, unit, read_commit(files, unit.id)) is None
+    assert cards[0] == cards[1]
+
+
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 def test_mixup_goes_with_encodings_pruning_and_hard_labels(images: Path, tmp_path: Path, labels: str) -> None:
     """Catches a share that an encoding, a label that is used again, or hard labels leave out."""
