@@ -99,23 +99,23 @@ def memory_row(job: Job) -> dict[str, Any]:
     return {f"{way}_bytes": round(peak) for way, peak in peaks.items()} | shares
 
 
-def relabel_row(place: Place, rounds: int) -> dict[str, Any]:
+def relabel_row(place: Place, rounds: int, precision: str = "fp32") -> dict[str, Any]:
     """Views a second against the plain pipeline, and the share of the bare forward passes."""
     images, batch, epochs, classes = (8, 8, 1, 10) if place.tiny else (1024, 256, 4, 1000)
     workers = 0 if place.tiny else min(8, os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         pictures = Pictures(images, place.size, classes, Path(folder), place.device, workers, epochs)
-        plain, bare = measure_relabel(Relabelling.of(place.archs, pictures, batch), rounds)
+        plain, bare = measure_relabel(Relabelling.of(place.archs, pictures, batch, precision), rounds)
     return {"plain": plain.to_dict(), "bare": bare.to_dict(), "loader_processes": workers}
 
 
-def student_row(place: Place, rounds: int) -> dict[str, Any]:
+def student_row(place: Place, rounds: int, precision: str = "fp32") -> dict[str, Any]:
     """Training against a plain DataLoader; the ratio of `input` is its share of a step."""
     images, batch, epochs, classes = (8, 4, 1, 10) if place.tiny else (1000, 50, 2, 1000)
     workers = 0 if place.tiny else min(8, os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         pictures = Pictures(images, place.size, classes, Path(folder), place.device, workers, epochs)
-        plain, own_input = measure_student(Studying.of(place.archs[0], pictures, batch), rounds)
+        plain, own_input = measure_student(Studying.of(place.archs[0], pictures, batch, precision), rounds)
     return {"plain": plain.to_dict(), "input": own_input.to_dict(), "loader_processes": workers}
 
 
@@ -125,8 +125,9 @@ def run_rows(report: Report, rounds: int, iterations: int, warmup: int) -> None:
     for precision in reversed(PRECISIONS):
         job = replace(place.job(precision=precision), values={})
         report.run(f"recover, {precision}", partial(recover_row, job, iterations, warmup, rounds))
-    report.run("relabel", partial(relabel_row, place, rounds))
-    report.run("student", partial(student_row, place, rounds))
+    for name, row in (("relabel", relabel_row), ("student", student_row)):
+        report.run(name, partial(row, place, rounds))
+        report.run(f"{name}, bf16", partial(row, place, rounds, "bf16"))
     for precision in PRECISIONS:
         report.run(f"memory, {precision}", partial(memory_row, place.job(precision=precision)))
 

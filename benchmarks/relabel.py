@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from measure import Pairs, Took, Watch, deterministic, pair
 from pictures import Pictures, PngFiles, loader, make_pictures, mixed, picture_options, write_files
-from setups import make_network
+from setups import PRECISIONS, make_network
 from torch import Tensor, nn
 
 from prism_ray.config import RelabelConfig
@@ -23,6 +23,7 @@ from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import encode_labels
 from prism_ray.relabel.ensemble import GroupLabeller
 from prism_ray.teachers.library import IMAGENET_MEAN, IMAGENET_STD
+from prism_ray.teachers.precision import logits_of, prepared
 from prism_ray.teachers.teacher import Preprocessing, Teacher, freeze
 
 ARCHS = ("torchvision:resnet18", "torchvision:mobilenet_v2")
@@ -39,7 +40,9 @@ class Relabelling:
     pictures: Pictures
 
     @classmethod
-    def of(cls, archs: Sequence[str], pictures: Pictures, batch: int = 256) -> "Relabelling":
+    def of(
+        cls, archs: Sequence[str], pictures: Pictures, batch: int = 256, precision: str = "fp32"
+    ) -> "Relabelling":
         size, classes, device = pictures.size, pictures.classes, pictures.device
         preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, size)
         stored = make_pictures(pictures.images, size, classes)
@@ -49,7 +52,9 @@ class Relabelling:
             Teacher(arch, freeze(copy.deepcopy(network), device), preprocessing)
             for arch, network in zip(archs, networks, strict=True)
         ]
-        config = RelabelConfig(epochs=pictures.epochs, teacher_batch_size=batch)
+        config = RelabelConfig.model_validate(
+            {"epochs": pictures.epochs, "teacher_batch_size": batch, "precision": precision}
+        )
         return cls(stored, [network.to(device) for network in networks], teachers, config, pictures)
 
     @property
@@ -82,16 +87,17 @@ class Relabelling:
 
     @torch.no_grad()
     def bare(self) -> Took:
-        """Pass batches that are ready through the teachers, channels last."""
+        """Pass batches that are ready through the teachers, channels last and in our precision."""
         size = self.teachers[0].preprocessing.size
         pixels = torch.randn(self._batch, 3, size, size, device=self.pictures.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         num_batches = max(1, self.num_views // self._batch)
-        with deterministic(True):
+        networks, precision = [teacher.network for teacher in self.teachers], self.config.precision
+        with deterministic(True), prepared(networks, precision):
             watch = Watch(self.pictures.device)
             for _ in range(num_batches):
-                for teacher in self.teachers:
-                    teacher.network(pixels)
+                for network in networks:
+                    logits_of(network, pixels, precision)
             return watch.stop().per(num_batches * self._batch)
 
     @property
@@ -108,10 +114,11 @@ def measure(work: Relabelling, rounds: int) -> tuple[Pairs, Pairs]:
 @picture_options(images=64)
 @click.option("--archs", default=",".join(ARCHS), show_default=True, help="The ensemble.")
 @click.option("--batch", default=64, show_default=True, help="Views of a forward pass.")
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS))
 @click.option("--rounds", default=7, show_default=True, help="Paired measurements.")
-def main(pictures: Pictures, archs: str, batch: int, rounds: int) -> None:
-    click.echo(f"{archs}, batches of {batch}")
-    plain, bare = measure(Relabelling.of(archs.split(","), pictures, batch), rounds)
+def main(pictures: Pictures, archs: str, batch: int, precision: str, rounds: int) -> None:
+    click.echo(f"{archs}, batches of {batch}, ours in {precision}, the plain pipeline in fp32")
+    plain, bare = measure(Relabelling.of(archs.split(","), pictures, batch, precision), rounds)
     for name, pairs in (("plain", plain), ("bare", bare)):
         ours, theirs = pairs.seconds
         click.echo(f"views a second: relabel {1 / ours:.1f}, {name} {1 / theirs:.1f}; {pairs}")

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from measure import Pairs, Took, Watch, deterministic, pair
 from pictures import Pictures, PngFiles, loader, make_pictures, mixed, picture_options, write_files
-from setups import Clock
+from setups import PRECISIONS, Clock
 from torch import nn
 from torch.nn import functional as F
 
-from prism_ray.config import EvaluateConfig, NetworkConfig, RelabelConfig
+from prism_ray.config import EvaluateConfig, RelabelConfig
 from prism_ray.data.base import ArrayImages
 from prism_ray.evaluate.protocol import make_optimizer
 from prism_ray.evaluate.student import train_student
@@ -30,6 +30,7 @@ from prism_ray.relabel.views import render, to_device
 from prism_ray.store import Commit, StoreFiles, write_part
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.library import IMAGENET_MEAN, IMAGENET_STD
+from prism_ray.teachers.precision import prepared
 from prism_ray.teachers.teacher import Preprocessing
 from prism_ray.teachers.training import split_evenly
 
@@ -50,7 +51,7 @@ class Studying:
     pictures: Pictures
 
     @classmethod
-    def of(cls, arch: str, pictures: Pictures, batch: int = 50) -> "Studying":
+    def of(cls, arch: str, pictures: Pictures, batch: int = 50, precision: str = "fp32") -> "Studying":
         images, size, classes = pictures.images, pictures.size, pictures.classes
         stored = make_pictures(images, size, classes)
         (pictures.folder / "png").mkdir()
@@ -79,8 +80,13 @@ class Studying:
             stored=stored,
             reader=LabelReader(files, [commit], LabelForm(images, classes, size)),
             logits=torch.from_numpy(labels[0].logits).to(pictures.device),
-            config=EvaluateConfig(
-                student=NetworkConfig(arch=arch), batch_size=batch, test_every=relabel.epochs
+            config=EvaluateConfig.model_validate(
+                {
+                    "student": {"arch": arch},
+                    "batch_size": batch,
+                    "test_every": relabel.epochs,
+                    "precision": precision,
+                }
             ),
             relabel=relabel,
             data=ArrayImages("benchmark", names, few, dict.fromkeys(few, np.arange(2)), size),
@@ -98,7 +104,7 @@ class Studying:
     def ours(self) -> Took:
         """Train a student as evaluate does."""
         clock = Clock(self.pictures.device, _WARMUP)
-        with deterministic(True):
+        with deterministic(True), prepared([], self.config.precision):
             train_student(
                 self.stored,
                 self.read_epoch,
@@ -165,10 +171,11 @@ def measure(work: Studying, rounds: int) -> tuple[Pairs, Pairs]:
 @picture_options(images=50)
 @click.option("--arch", default="torchvision:resnet18", show_default=True, help="The student.")
 @click.option("--batch", default=50, show_default=True, help="Images of a step.")
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS))
 @click.option("--rounds", default=7, show_default=True, help="Paired measurements.")
-def main(pictures: Pictures, arch: str, batch: int, rounds: int) -> None:
-    click.echo(f"{arch}, steps of {batch}")
-    plain, own_input = measure(Studying.of(arch, pictures, batch), rounds)
+def main(pictures: Pictures, arch: str, batch: int, precision: str, rounds: int) -> None:
+    click.echo(f"{arch}, steps of {batch}, ours in {precision}, the plain loader in fp32")
+    plain, own_input = measure(Studying.of(arch, pictures, batch, precision), rounds)
     ours, theirs = plain.seconds
     click.echo(f"images a second: ours {1 / ours:.1f}, plain {1 / theirs:.1f}; {plain}")
     shares = sorted(own_input.ratios)

@@ -48,7 +48,7 @@ def test_every_check_of_the_card_runs(report: dict[str, dict[str, Any]]) -> None
         "evaluate/prism/student",
         "evaluate/random-real/hard-labels",
     }
-    for row in ("recover, fp32", "relabel", "student", "memory, fp32"):
+    for row in ("recover, fp32", "relabel", "student", "relabel, bf16", "student, bf16", "memory, fp32"):
         assert report[row]["values"]
 
 

@@ -91,7 +91,7 @@ def settings_of_groups(config: Config, facts: DataFacts) -> dict[str, str]:
     for teacher in config.teachers.pool:
         own: dict[str, Any] = {"network": networks([teacher.name])}
         if teacher.weights is None:
-            own["batch_size"] = config.teachers.squeeze.batch_size
+            own |= config.teachers.squeeze.model_dump(mode="json", include={"batch_size", "precision"})
         found[squeeze_group(teacher.name)] = own
     for name, image_set in config.image_sets.items():
         for kind, scorer in collections_of(config, image_set):
@@ -108,13 +108,14 @@ def settings_of_groups(config: Config, facts: DataFacts) -> dict[str, str]:
         found[recover_group(name)] = {"networks": networks(used), "recover": settings}
     relabel = config.relabel
     of_views = {"rand_augment", "patch_shuffle", "teacher_batch_norm", "teacher_batch_size", "ensemble"}
-    views = relabel.model_dump(mode="json", include={*of_views, "mode", "encoding"})
+    of_labels = {"mode", "encoding", "view_parameters", "precision"}
+    views = relabel.model_dump(mode="json", include={*of_views, *of_labels})
     views["mixup"] = relabel.mixup_alpha > 0.0
     found[RELABEL] = {"networks": networks(config.label_teachers), "relabel": views}
     judges = dict.fromkeys((config.feature_teacher, *config.analyze.verifiers))
     found[MEASURE] = {"networks": networks(judges)}
     for key, evaluation in config.evaluations.items():
-        include = {"student", "batch_size", "labels", "loss", "augment", "train_on"}
+        include = {"student", "batch_size", "labels", "loss", "augment", "train_on", "precision"}
         values = evaluation.model_dump(mode="json", include=include)
         values["average"] = evaluation.ema_decay > 0.0
         labellers = networks(config.label_teachers) if asks_teachers(config, evaluation) else []

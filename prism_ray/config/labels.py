@@ -4,7 +4,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from prism_ray.config.base import BatchSize, CropScale, NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from prism_ray.config.base import (
+    BatchSize,
+    CropScale,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Precision,
+    Section,
+)
 from prism_ray.config.networks import NetworkConfig
 from prism_ray.encodings import find_encoding
 from prism_ray.methods.protocols import PROTOCOLS
@@ -40,6 +48,9 @@ class RelabelConfig(Section):
     views in the batch."""
     teacher_batch_size: BatchSize = 256
     """Views per forward pass of a teacher. It changes the labels if teacher_batch_norm is batch."""
+    precision: Precision = "fp32"
+    """Precision of the teachers' passes, as `recover.precision`. bf16, the fastest, rounds logits to about
+    three digits."""
     epochs: PositiveInt = 300
     """Number of epochs that a student trains for, with one view per image and epoch."""
     prune_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -178,6 +189,9 @@ class EvaluateConfig(Section):
     """Decay of a moving average of the student's weights, for example 0.99. The average is tested. 0: the
     last weights are tested."""
 
+    precision: Precision = "fp32"
+    """Precision of the student's passes, as `recover.precision`; its weights, its losses and AdamW stay in
+    float32. bf16 is the fastest."""
     test_every: PositiveInt | None = None
     """Epochs between two tests of a student, for its curve, for example 10. Default: a fifth of them. The
     headline is always the test after the last epoch."""

@@ -14,6 +14,7 @@ from prism_ray.config.base import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Precision,
     Section,
 )
 
@@ -157,6 +158,8 @@ class SqueezeConfig(Section):
     """Augmentation: move each image by up to this many pixels."""
     flip: bool = True
     """Augmentation: mirror a random half of the images left to right."""
+    precision: Precision = "fp32"
+    """Precision of the passes, as `recover.precision`; the weights stay in float32. bf16 is the fastest."""
 
 
 class TeachersConfig(Section):

@@ -17,6 +17,7 @@ from prism_ray.config.base import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Precision,
     Section,
 )
 from prism_ray.config.selection import SelectionConfig
@@ -24,7 +25,6 @@ from prism_ray.methods import find_method, method_names
 from prism_ray.suggest import did_you_mean
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class StatisticsConfig(Section):

@@ -30,6 +30,7 @@ from prism_ray.relabel.views import Pixels, ViewTensors, render, to_device
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.build import build_network
+from prism_ray.teachers.precision import logits_of
 from prism_ray.teachers.teacher import Preprocessing
 from prism_ray.teachers.training import split_evenly
 from prism_ray.teachers.training_state import (
@@ -182,7 +183,8 @@ class _Training:
         total = torch.zeros((), device=self._device)
         for batch in batches:
             pick = order[batch]
-            logits = self.student(self._preprocessing.apply(render(images, views, pick)))
+            pixels = self._preprocessing.apply(render(images, views, pick))
+            logits = logits_of(self.student, pixels, config.precision)
             loss = student_loss(logits, targets.pick(pick), config, temperature)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -195,7 +197,14 @@ class _Training:
     def test(self) -> StudentTest:
         """Test the student, with the average of its weights if there is one."""
         with self._average.in_network() if self._average is not None else nullcontext():
-            return take_test(self.student, self._data, self._preprocessing, self._device, self._config.split)
+            return take_test(
+                self.student,
+                self._data,
+                self._preprocessing,
+                self._device,
+                self._config.split,
+                self._config.precision,
+            )
 
     def encode(self, num_epochs: int, identity: str, more: dict[str, Tensor]) -> bytes:
         """Return a checkpoint after `num_epochs`."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prism_ray.config.base import Precision
 from prism_ray.data import RealImages, Split
 from prism_ray.teachers.teacher import Preprocessing
 from prism_ray.teachers.training import logits_by_batch
@@ -28,12 +29,13 @@ def take_test(
     preprocessing: Preprocessing,
     device: torch.device,
     split: Split,
+    precision: Precision = "fp32",
 ) -> StudentTest:
     """Test a student on all real images of a split, which must have some; it is left in evaluation mode."""
     labels = data.labels[split]
     is_first, is_in_top = [], []
     indices = np.arange(len(labels))
-    for batch, logits in logits_by_batch(student, data, preprocessing, device, split, indices):
+    for batch, logits in logits_by_batch(student, data, preprocessing, device, split, indices, precision):
         label = torch.from_numpy(labels[batch]).to(device)
         is_first.append(logits.argmax(dim=1) == label)
         own = logits.gather(1, label[:, None])

@@ -21,12 +21,12 @@ from prism_ray.errors import ConfigError
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
 from prism_ray.recover.frozen import lean
-from prism_ray.recover.precision import passes, prepared
 from prism_ray.recover.recompute import recomputed, segmented
 from prism_ray.recover.setting import RecoverSetting
 from prism_ray.recover.statistics import StatisticsAlignment
 from prism_ray.sealed import under
 from prism_ray.teachers.layers import TeacherReference
+from prism_ray.teachers.precision import passes, prepared
 from prism_ray.teachers.teacher import Teacher, prior_shares
 
 

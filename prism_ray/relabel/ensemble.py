@@ -18,6 +18,7 @@ from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import ViewTensors, render, to_device
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.teachers.precision import prepared
 from prism_ray.teachers.teacher import Teacher, prior_shares, teacher_logits
 from prism_ray.teachers.training import split_evenly
 
@@ -158,10 +159,14 @@ def _label_views(
     """
     by_batch = config.teacher_batch_norm == "batch"
     parts: list[list[Tensor]] = [[] for _ in teachers]
-    with batch_statistics(teacher.network for teacher in teachers) if by_batch else nullcontext():
+    networks = [teacher.network for teacher in teachers]
+    with (
+        prepared(networks, config.precision),
+        batch_statistics(networks) if by_batch else nullcontext(),
+    ):
         for batch in split_evenly(len(order), config.teacher_batch_size):
             pixels = render(images, views, order[batch])
             for collected, teacher in zip(parts, teachers, strict=True):
-                collected.append(teacher_logits(teacher, pixels))
+                collected.append(teacher_logits(teacher, pixels, config.precision))
     back = order.argsort()
     return [torch.cat(collected)[back] for collected in parts]

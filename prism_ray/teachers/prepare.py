@@ -17,6 +17,7 @@ from prism_ray.teachers.build import build_network, count_parameters, input_size
 from prism_ray.teachers.cards import SQUEEZED, TeacherCard, encode_weights
 from prism_ray.teachers.class_order import check_names, check_names_of_file
 from prism_ray.teachers.library import network_of
+from prism_ray.teachers.precision import prepared
 from prism_ray.teachers.pretrained import PretrainedNetwork, load_pretrained
 from prism_ray.teachers.squeeze import measure_preprocessing, train
 from prism_ray.teachers.teacher import Preprocessing
@@ -74,7 +75,8 @@ def prepare_teacher(
         network = build_network(bare, num_classes, key)
         made = PretrainedNetwork(network, bare, num_classes, Preprocessing(mean, std, size), None)
         order = derive_seed(seed, "order")
-        losses = train(network, data, made.preprocessing, squeeze, order, device, checkpoints)
+        with prepared([], squeeze.precision):
+            losses = train(network, data, made.preprocessing, squeeze, order, device, checkpoints)
     else:
         if check_accuracy:  # before a download
             check_names(config, data.class_names, key)

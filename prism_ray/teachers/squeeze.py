@@ -14,6 +14,7 @@ from prism_ray.data.base import IN_MEMORY_BYTES
 from prism_ray.errors import EngineError
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
+from prism_ray.teachers.precision import logits_of
 from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 from prism_ray.teachers.training_state import encode_checkpoint, max_checkpoint_bytes, restore_checkpoint
@@ -78,7 +79,8 @@ def train(
             factor, beta = one_cycle(step, num_steps)
             optimizer.param_groups[0] |= {"lr": rate * factor, "betas": (beta, _BETA2)}
             pixels = to_pixels(images.read(order[batch], moves[batch]))
-            loss = F.cross_entropy(network(preprocessing.apply(pixels)), labels[order[batch]])
+            logits = logits_of(network, preprocessing.apply(pixels), config.precision)
+            loss = F.cross_entropy(logits, labels[order[batch]])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

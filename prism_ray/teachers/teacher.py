@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prism_ray.config.base import Precision
 from prism_ray.geometry import resize
+from prism_ray.teachers.precision import logits_of
 
 Triple = tuple[float, float, float]  # of red, green and blue
 
@@ -74,9 +76,9 @@ def prior_shares(priors: Sequence[float], temperature: float) -> Tensor:
     return torch.softmax(torch.tensor(priors, dtype=torch.float64) / temperature, dim=0)
 
 
-def teacher_logits(teacher: Teacher, pixels: Tensor) -> Tensor:
+def teacher_logits(teacher: Teacher, pixels: Tensor, precision: Precision = "fp32") -> Tensor:
     """Return a teacher's logits for the data's classes (b, C) of pixels (b, channels, H, W) in [0, 1]."""
-    return teacher.pick_classes(teacher.network(teacher.preprocessing.apply(pixels)))
+    return teacher.pick_classes(logits_of(teacher.network, teacher.preprocessing.apply(pixels), precision))
 
 
 def freeze(network: nn.Module, device: torch.device) -> nn.Module:

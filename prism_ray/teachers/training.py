@@ -8,7 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from prism_ray.config.base import Precision
 from prism_ray.data import RealImages, Split
+from prism_ray.teachers.precision import logits_of
 from prism_ray.teachers.teacher import Preprocessing, to_pixels
 
 _BATCH = 256
@@ -32,6 +34,7 @@ def logits_by_batch(
     device: torch.device,
     split: Split,
     indices: npt.NDArray[np.int64],
+    precision: Precision = "fp32",
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield slices of `indices` (N,), and the network's logits (b, C) on these images of a split.
 
@@ -40,7 +43,7 @@ def logits_by_batch(
     network.eval()
     for batch in split_evenly(len(indices), _BATCH):
         images = torch.from_numpy(data.read(split, indices[batch])).to(device)
-        yield batch, network(preprocessing.apply(to_pixels(images)))
+        yield batch, logits_of(network, preprocessing.apply(to_pixels(images)), precision)
 
 
 def classify(

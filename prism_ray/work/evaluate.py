@@ -18,6 +18,7 @@ from prism_ray.seeds import derive_seed
 from prism_ray.stages.evaluate import EvaluateUnit, asks_teachers, student_card
 from prism_ray.stages.relabel import group_seed
 from prism_ray.store import Commit
+from prism_ray.teachers.precision import prepared
 from prism_ray.work.context import Finish, WorkContext
 from prism_ray.work.controls import (
     ReadEpoch,
@@ -57,17 +58,18 @@ def evaluate(context: WorkContext, unit: EvaluateUnit) -> Finish:
         read_epoch = whole_images(images.slots, config.data.image_size)
     weights = context.weights_of(plan.teachers_of(unit), built_on)
     preprocessing = context.teacher(config.primary).preprocessing
-    result = train_student(
-        images,
-        read_epoch,
-        num_epochs,
-        student,
-        context.data,
-        preprocessing,
-        derive_seed(unit.seed, "order"),
-        context.device,
-        context.checkpoints(unit.id, made_with=sorted(weights.items())),
-    )
+    with prepared([], student.precision):
+        result = train_student(
+            images,
+            read_epoch,
+            num_epochs,
+            student,
+            context.data,
+            preprocessing,
+            derive_seed(unit.seed, "order"),
+            context.device,
+            context.checkpoints(unit.id, made_with=sorted(weights.items())),
+        )
     stats = asdict(result)
     resumed_at = stats.pop("resumed_at")  # of the attempt, so it is not in the card
     card = json.dumps({"unit": unit.id, "seed": unit.seed, **stats}, indent=1).encode()

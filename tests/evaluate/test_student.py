@@ -95,6 +95,17 @@ def test_a_student_learns_from_soft_labels(digits: RealImages, stored: StoredIma
     assert result.train_loss < 1.0
 
 
+def test_a_student_in_bfloat16_learns_as_well(digits: RealImages, stored: StoredImages) -> None:
+    """Catches a precision that changes nothing, weights in bfloat16, and bytes that do not repeat."""
+    values: dict[str, Any] = {"num_epochs": 30, "batch_size": 10, "learning_rate": 0.01}
+    exact = train(digits, stored, **values)
+    rounded = train(digits, stored, precision="bf16", **values)
+    assert rounded != exact
+    assert rounded == train(digits, stored, precision="bf16", **values)
+    assert rounded.train_loss == pytest.approx(exact.train_loss, rel=0.3)
+    assert rounded.accuracy > exact.accuracy - 0.1
+
+
 @pytest.mark.parametrize("batch_size", [3, 7, 50, 1000])
 def test_any_batch_size_works(digits: RealImages, stored: StoredImages, batch_size: int) -> None:
     """Would catch label files tied to a batch size, a dropped last batch, or one that is too small."""

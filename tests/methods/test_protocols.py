@@ -25,6 +25,7 @@ COMMON_RELABEL = {
     "prune_ratio": 0.0,
     "encoding": "fp16",
     "view_parameters": "stored",
+    "precision": "fp32",
 }
 COMMON_EVALUATE = {
     "split": "test",
@@ -44,6 +45,7 @@ COMMON_EVALUATE = {
     "train_on": "image-sets",
     "full_data_epochs": None,
     "augment": True,
+    "precision": "fp32",
 }
 # MSE over all logits, and cross-entropy with the class of the image that CutMix pastes into.
 MSE = {"loss": "mse"}

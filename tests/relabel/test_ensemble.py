@@ -130,6 +130,22 @@ def test_labels_are_the_ensembles_logits_of_the_views(stored: StoredImages, ense
         np.testing.assert_allclose(labels.logits, expected, rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("teacher_batch_norm", ["running", "batch"])
+def test_bfloat16_rounds_the_labels(
+    stored: StoredImages, ensemble: list[Teacher], teacher_batch_norm: str
+) -> None:
+    """Catches a precision that changes nothing, logits that are combined in bfloat16, or changed teachers."""
+    unit, values = replace(UNIT, num_epochs=1), {"teacher_batch_norm": teacher_batch_norm}
+    (exact,) = label(unit, stored, ensemble, **values)
+    (rounded,) = label(unit, stored, ensemble, precision="bf16", **values)
+    difference = np.abs(rounded.logits.astype(np.float64) - exact.logits)
+    scale = float(np.abs(exact.logits).max())
+    assert 0.0 < difference.max() < 0.05 * scale
+    assert len(np.unique(rounded.logits)) > 0.5 * len(np.unique(exact.logits))  # bfloat16 has few values
+    (again,) = label(unit, stored, ensemble, **values)
+    assert np.array_equal(again.logits, exact.logits)
+
+
 def test_large_groups_are_balanced_as_a_whole(ensemble: list[Teacher]) -> None:
     """Would catch norms taken per batch of the teachers' forward pass, which is an accident of memory."""
     slots = tuple(Slot(number % 10, number // 10) for number in range(300))  # two batches

@@ -43,10 +43,15 @@ def digest(network: nn.Module) -> str:
     return hashlib.sha256(encode_weights(network)).hexdigest()
 
 
-def test_a_tiny_network_learns_digits(digits: RealImages) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_tiny_network_learns_digits(digits: RealImages, precision: str) -> None:
     """Would catch training that does not train: labels out of step with images, a dead schedule."""
-    network = squeeze(digits, SqueezeConfig(epochs=2, flip=False), seed=0)
+    config = SqueezeConfig.model_validate({"epochs": 2, "flip": False, "precision": precision})
+    network = squeeze(digits, config, seed=0)
     assert measure_accuracy(network, digits, measure_preprocessing(digits, 32), CPU) > 0.9
+    assert all(weight.dtype == torch.float32 for weight in network.parameters())
+    exact = squeeze(digits, config.model_copy(update={"precision": "fp32"}), seed=0)
+    assert (digest(network) == digest(exact)) == (precision == "fp32")
 
 
 def test_same_seed_same_bytes_in_every_process(digits: RealImages) -> None:

@@ -1,4 +1,4 @@
-"""The precision of the teachers' passes in recover; statistics, loss, pixels and Adam are always float32.
+"""The precision of networks' passes; weights that are trained, statistics, losses and pixels are float32.
 
 fp32: exact up to the rounding of float32. tf32: products of 10 bits on GPUs that have them. bf16: activations
 and weights of convolutions and linear layers in bfloat16, by torch's autocast.
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from prism_ray.config.recover import Precision
+from prism_ray.config.base import Precision
 
 # Autocast would convert their frozen weights again in each pass. Classes derived from them may do more.
 _CONVERTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -18,7 +18,10 @@ _CONVERTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 @contextmanager
 def prepared(networks: Iterable[nn.Module], precision: Precision) -> Iterator[None]:
-    """Prepare frozen networks for passes inside `passes`; afterwards they are as they were."""
+    """Prepare networks for passes inside `passes`; afterwards they are as they were.
+
+    Weights that are trained stay as they are, and the backward passes belong inside too.
+    """
     with ExitStack() as stack:
         _allow_tf32(precision == "tf32", stack)
         if precision == "bf16":
@@ -34,6 +37,13 @@ def passes(precision: Precision, device: torch.device) -> AbstractContextManager
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def logits_of(network: nn.Module, x: Tensor, precision: Precision) -> Tensor:
+    """Return the network's output for its input x; in bf16 it is converted to float32."""
+    with passes(precision, x.device):
+        logits: Tensor = network(x)
+    return logits.float() if precision == "bf16" else logits
 
 
 def _convert(module: nn.Module, stack: ExitStack) -> None:
