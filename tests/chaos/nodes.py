@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on this machine, whose nodes can be killed and replaced.
 
-As a module: `Nodes`, which has the cluster in a process of its own. As a script: that process. It reads one
+Imported: `Nodes`, which has the cluster in a process of its own. Run (`-m`): that process. It reads one
 command a line, `add` or `kill PID` (of a raylet), and answers each with one line of JSON.
 """
 
@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
 from tests.processes import descendants
 
+_ROOT = Path(__file__).parents[2]
 NUM_NODES = 2  # beside the head, which has no CPU to give
 _ACTOR = "ray::WorkerActo"  # 15 letters of the name: of "ray::WorkerActor.do" too
 
@@ -31,7 +33,8 @@ class Nodes:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="ray-")  # short, because Ray's socket paths must be
         self._process = subprocess.Popen(
-            [sys.executable, __file__, self._folder.name],
+            [sys.executable, "-m", "tests.chaos.nodes", self._folder.name],
+            cwd=_ROOT,
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
