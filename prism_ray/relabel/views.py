@@ -6,12 +6,15 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from prism_ray.errors import StoreError
 from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows
 from prism_ray.parts.views import Views
 from prism_ray.stages.formation import Slot
 from prism_ray.teachers.teacher import to_pixels
+
+_LARGE = 64  # pixels of a side from which on crops one by one are faster on a CPU
 
 
 class Pixels(Protocol):
@@ -91,6 +94,9 @@ def render(images: Pixels, views: ViewTensors, pick: Tensor) -> Tensor:
 
 
 def _crop(images: Pixels, views: ViewTensors, pick: Tensor) -> Tensor:
+    """Return the crops of some views (b, channels, H, W), without their partners."""
+    if images.device.type == "cpu" and images.shape[-1] >= _LARGE:
+        return _crop_each(images[views.image[pick]], views, pick)
     size, column = images.shape[-1], views.columns
     rows = crop_matrix(column["crop_top"][pick], column["crop_height"][pick], size, size)
     columns = crop_matrix(column["crop_left"][pick], column["crop_width"][pick], size, size)
@@ -99,6 +105,26 @@ def _crop(images: Pixels, views: ViewTensors, pick: Tensor) -> Tensor:
         columns = swap_halves(columns, column["swap_columns"][pick])
     columns = flip_rows(columns, column["flip"][pick])
     return apply_matrices(to_pixels(images[views.image[pick]]), rows, columns)
+
+
+def _crop_each(images: Tensor, views: ViewTensors, pick: Tensor) -> Tensor:
+    """Return the crops of images (b, channels, H, W) one by one, up to rounding as from matrices.
+
+    A crop is only ever enlarged, so each pixel is a mean of four. A CPU does that in a fifth of the time of
+    two products of matrices at 224 pixels; a GPU has the products for nothing.
+    """
+    size = images.shape[-1]
+    names = ("crop_top", "crop_left", "crop_height", "crop_width", "flip", "swap_rows", "swap_columns")
+    rows = zip(*(views.columns[name][pick].tolist() for name in names), strict=True)
+    crops = torch.empty(images.shape, dtype=torch.get_default_dtype())
+    for image, crop, (top, left, height, width, flip, *swaps) in zip(images, crops, rows, strict=True):
+        swapped = [dim for dim, swap in zip((1, 2), swaps, strict=True) if swap]
+        if swapped:
+            image = image.roll([-(size // 2)] * len(swapped), swapped)
+        part = to_pixels(image[None, :, top : top + height, left : left + width])
+        shown = F.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
+        crop.copy_(shown.flip(2) if flip else shown)
+    return crops
 
 
 def swap_halves(matrix: Tensor, swap: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+import prism_ray.relabel.views
 from prism_ray.config import RelabelConfig
 from prism_ray.errors import StoreError
 from prism_ray.parts.images import StoredImages
@@ -240,6 +241,13 @@ def plain_render(stored: StoredImages, views: Views) -> Tensor:
     return torch.stack(out)
 
 
+@pytest.fixture(params=["products", "one by one"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops as products of matrices, as of small images and on GPUs, or one by one."""
+    monkeypatch.setattr(prism_ray.relabel.views, "_LARGE", 1 if request.param == "one by one" else 10**6)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("mixup", [0.0, 0.8])
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -270,6 +278,7 @@ def test_partners_are_rendered_only_where_they_show(
     assert torch.equal(out, render(torch.from_numpy(stored.images), with_all, torch.arange(len(views))))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("size", [15, 16])
 def test_patches_change_places_before_the_crop(stored: StoredImages, size: int) -> None:
     """Would catch halves of the crop swapped, rows for columns, or a row lost or doubled at an odd size."""
