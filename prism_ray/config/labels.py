@@ -110,11 +110,14 @@ class RelabelConfig(Section):
 
     @model_validator(mode="after")
     def _check_mode(self) -> Self:
-        settings = (self.encoding, self.prune_ratio, self.view_parameters)
-        if self.mode == "online" and settings != ("fp16", 0.0, "stored"):
+        of_files = {"encoding": "fp16", "prune_ratio": 0.0, "view_parameters": "stored"}
+        given = [
+            f"{key} = {getattr(self, key)}" for key, usual in of_files.items() if getattr(self, key) != usual
+        ]
+        if self.mode == "online" and given:
+            which, it = ("has", "it") if len(given) == 1 else ("have", "them")
             raise ValueError(
-                f"mode = online stores no labels, so encoding = {self.encoding}, prune_ratio = "
-                f"{self.prune_ratio} and view_parameters = {self.view_parameters} have no effect; leave them "
+                f"mode = online stores no labels, so {' and '.join(given)} {which} no effect; leave {it} "
                 "out, or set mode to stored"
             )
         return self
