@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from prism_ray.config import RecoverConfig, TeacherConfig
 from prism_ray.config.resolve import FULL_DATA
 from prism_ray.data import RealImages
 from prism_ray.device import peak_bytes, reset_peak
+from prism_ray.relabel.ensemble import epochs_together
 from prism_ray.run import Run
 from prism_ray.seeds import derive_seed
 from prism_ray.stages import Unit, find_stage, stage_of
@@ -256,9 +257,10 @@ class Rig:
             say("relabel")
             with self._group(figures.RELABEL) as seconds:
                 timed = [self._do(unit) for unit in RELABEL.units(plan) if unit.image_set == IMAGES]
-                steps = [step for each in timed for step in each.watch.steps]
+                together = epochs_together(config.relabel, num_images)
+                passes = [pass_ for each in timed for pass_ in _in_passes(each.watch.steps, together)]
                 tail = sum(each.tail for each in timed)  # to encode and write
-                seconds["view"] = (_typical(steps) + tail / num_epochs) / num_images
+                seconds["view"] = (_typical(passes) + tail / num_epochs) / num_images
                 whole = sum(each.seconds for each in timed)
                 rest = whole - num_epochs * num_images * seconds["view"]
                 seconds["rest"] = max(0.0, rest) / len(timed)
@@ -288,6 +290,12 @@ class Rig:
             for name, (seconds, peak) in self.groups.items()
             if name in settings
         }
+
+
+def _in_passes(seconds: Sequence[float], together: int) -> list[float]:
+    """Return the mean seconds of an epoch in each pass; its first epoch takes all of the time."""
+    passes = (seconds[first : first + together] for first in range(0, len(seconds), together))
+    return [sum(each) / len(each) for each in passes]
 
 
 def step_name(num_images: int, draw: tuple[str, ...]) -> str:

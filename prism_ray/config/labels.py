@@ -47,7 +47,8 @@ class RelabelConfig(Section):
     """running: BatchNorm uses the running statistics of the teachers. batch: it uses the statistics of the
     views in the batch."""
     teacher_batch_size: BatchSize = 256
-    """Views per forward pass of a teacher. It changes the labels if teacher_batch_norm is batch."""
+    """Views per forward pass of a teacher; a small group passes several epochs at once. It changes the labels
+    if teacher_batch_norm is batch."""
     precision: Precision = "fp32"
     """Precision of the teachers' passes, as `recover.precision`. bf16, the fastest, rounds logits to about
     three digits."""

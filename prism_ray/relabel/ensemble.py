@@ -15,7 +15,7 @@ from prism_ray.parts.images import StoredImages
 from prism_ray.parts.labels import EpochLabels
 from prism_ray.parts.views import Views, draw_views, whole_views
 from prism_ray.relabel.augment import ShownImages
-from prism_ray.relabel.views import ViewTensors, render, to_device
+from prism_ray.relabel.views import render, to_device
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.precision import prepared
@@ -68,6 +68,16 @@ def combine(logits: Sequence[Tensor], config: RelabelConfig, priors: Sequence[fl
     return norm_balanced_mean(logits)
 
 
+def epochs_together(config: RelabelConfig, num_images: int) -> int:
+    """Return how many epochs of a group of `num_images` pass through the teachers as one batch.
+
+    A teacher takes about as long for six views as for a hundred.
+    """
+    if config.teacher_batch_norm == "batch":  # the statistics are those of an epoch
+        return 1
+    return max(1, config.teacher_batch_size // num_images)
+
+
 @contextmanager
 def batch_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
     """Make BatchNorm layers normalise with the statistics of their batch; their own do not change.
@@ -112,6 +122,7 @@ class GroupLabeller:
         self._stored, self._teachers, self._device = stored, teachers, device
         self._priors = priors
         self._shown = ShownImages(stored, device)
+        self._together: dict[int, EpochLabels] = {}  # epochs that were labelled last
         if config.teacher_batch_norm == "batch" and len(stored.slots) == 1:
             raise EngineError(
                 f"{name}: relabel.teacher_batch_norm = 'batch' needs groups of two or more images, but this "
@@ -120,27 +131,74 @@ class GroupLabeller:
 
     def epoch(self, epoch: int) -> EpochLabels:
         """Return the soft labels of an epoch; raises EngineError if one is not finite."""
-        stored = self._stored
-        return self.label(
-            draw_views(stored.slots, epoch, self._seed, self._config, stored.images.shape[-1]), epoch
-        )
+        if epoch not in self._together:
+            epochs = self._epochs_with(epoch)
+            slots, size = self._stored.slots, self._stored.images.shape[-1]
+            views = [draw_views(slots, each, self._seed, self._config, size) for each in epochs]
+            labels = self._of_small_group(views, epochs) if len(epochs) > 1 else [self._of(views[0], epoch)]
+            self._together = dict(zip(epochs, labels, strict=True))
+        return self._together[epoch]
 
     def whole(self) -> EpochLabels:
         """Return the soft labels of the whole images; raises EngineError if one is not finite."""
-        return self.label(whole_views(self._stored.slots, self._stored.images.shape[-1]), 0)
+        return self._of(whole_views(self._stored.slots, self._stored.images.shape[-1]), 0)
+
+    def _epochs_with(self, epoch: int) -> range:
+        """Return the epochs whose views pass through the teachers together with those of `epoch`.
+
+        They depend on the settings alone, so labels have the same bytes whoever asks for them, in any order.
+        """
+        config, together = self._config, epochs_together(self._config, len(self._stored.slots))
+        begin = epoch // config.epochs_per_unit * config.epochs_per_unit
+        first = epoch - (epoch - begin) % together
+        end = min(first + together, begin + config.epochs_per_unit, config.num_label_epochs)
+        return range(first, max(end, epoch + 1))
 
     @torch.no_grad()
-    def label(self, views: Views, epoch: int) -> EpochLabels:
-        """Return the soft labels of views of the group's images; raises EngineError if one is not finite."""
+    def _of(self, views: Views, epoch: int) -> EpochLabels:
+        """Return the soft labels of views of the group's images."""
         config, stored, seed = self._config, self._stored, self._seed
         order = np.arange(len(views))
         if config.teacher_batch_norm == "batch":
             # Batch statistics need many classes; in a group of few IPC indices, neighbours have few.
             order = np.random.default_rng(derive_seed(seed, "batches", epoch)).permutation(len(views))
-        on_device = to_device(views, stored.slots, self._device)
+        images, on_device = self._shown.of_epoch(views), to_device(views, stored.slots, self._device)
         pick = torch.from_numpy(order).to(self._device)
-        logits = _label_views(self._shown.of_epoch(views), on_device, pick, config, self._teachers)
-        half = combine(logits, config, self._priors).to(torch.float16).cpu().numpy()
+        batches = split_evenly(len(order), config.teacher_batch_size)
+        logits = self._ask(render(images, on_device, pick[batch]) for batch in batches)
+        back = pick.argsort()
+        return self._combined([each[back] for each in logits], views, epoch)
+
+    @torch.no_grad()
+    def _of_small_group(self, views: Sequence[Views], epochs: Sequence[int]) -> list[EpochLabels]:
+        """Return the soft labels of several epochs, whose views the teachers see as one batch."""
+        every = torch.arange(len(self._stored.slots), device=self._device)
+        pixels = [
+            render(self._shown.of_epoch(each), to_device(each, self._stored.slots, self._device), every)
+            for each in views
+        ]
+        logits = self._ask([torch.cat(pixels)])
+        by_epoch = zip(*(torch.split(each, len(every)) for each in logits), strict=True)
+        return [self._combined(*each) for each in zip(by_epoch, views, epochs, strict=True)]
+
+    def _ask(self, batches: Iterable[Tensor]) -> list[Tensor]:
+        """Return each teacher's logits (B, C) of the views in batches of pixels (b, channels, H, W)."""
+        config, teachers = self._config, self._teachers
+        networks = [teacher.network for teacher in teachers]
+        by_batch = config.teacher_batch_norm == "batch"
+        parts: list[list[Tensor]] = [[] for _ in teachers]
+        with (
+            prepared(networks, config.precision),
+            batch_statistics(networks) if by_batch else nullcontext(),
+        ):
+            for pixels in batches:
+                for collected, teacher in zip(parts, teachers, strict=True):
+                    collected.append(teacher_logits(teacher, pixels, config.precision))
+        return [torch.cat(collected) for collected in parts]
+
+    def _combined(self, logits: Sequence[Tensor], views: Views, epoch: int) -> EpochLabels:
+        """Return the ensemble's labels of an epoch; raises EngineError if one is not finite."""
+        half = combine(logits, self._config, self._priors).to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
             names = ", ".join(teacher.name for teacher in self._teachers)
             raise EngineError(
@@ -148,25 +206,3 @@ class GroupLabeller:
                 f"({names}) gives logits that are larger than 65504 or not finite: check their weights"
             )
         return EpochLabels(epoch, views, half)
-
-
-def _label_views(
-    images: Tensor, views: ViewTensors, order: Tensor, config: RelabelConfig, teachers: Sequence[Teacher]
-) -> list[Tensor]:
-    """Return each teacher's logits (B, C), in the order of the views.
-
-    Teachers see them in batches of at most teacher_batch_size, in the order of `order` (B,).
-    """
-    by_batch = config.teacher_batch_norm == "batch"
-    parts: list[list[Tensor]] = [[] for _ in teachers]
-    networks = [teacher.network for teacher in teachers]
-    with (
-        prepared(networks, config.precision),
-        batch_statistics(networks) if by_batch else nullcontext(),
-    ):
-        for batch in split_evenly(len(order), config.teacher_batch_size):
-            pixels = render(images, views, order[batch])
-            for collected, teacher in zip(parts, teachers, strict=True):
-                collected.append(teacher_logits(teacher, pixels, config.precision))
-    back = order.argsort()
-    return [torch.cat(collected)[back] for collected in parts]
