@@ -31,6 +31,7 @@ from prism_ray.orchestrate.session import RayStartError, ray_session
 _OBJECT_STORE_BYTES = 128 * 2**20
 _REACH_TIMEOUT_S = 10.0
 _FULL_BYTES = 2**20
+_OMP_WAIT = "OMP_WAIT_POLICY"
 
 
 @contextmanager
@@ -122,12 +123,20 @@ def _local_session(
     if port is not None:
         check_port(port)
     actors = config.orchestrate.actors
-    wanted = (_bounds(actors)[1] if actors != "auto" else 1) * (num_threads or 1)
+    num_actors = _bounds(actors)[1] if actors != "auto" else 1
+    wanted, here = num_actors * (num_threads or 1), num_cores()
 
     def start() -> AbstractContextManager[list[Node]]:
-        return _started(max(num_cores(), wanted), port, config.orchestrate.ray_start_timeout_s, say)
+        return _started(max(here, wanted), port, config.orchestrate.ray_start_timeout_s, say)
 
     with ExitStack() as stack:
+        if wanted > here and num_actors > 1:
+            say(
+                f"note: {num_actors} actors of {num_threads} threads each share {here} cores; the bytes of a "
+                f"run depend on its threads, so it keeps them, and orchestrate.actors = "
+                f"{max(1, here // (num_threads or 1))} may be as fast"
+            )
+            stack.enter_context(_patient_threads())
         try:
             nodes = stack.enter_context(start())
         except _LocalStartError as error:
@@ -136,6 +145,23 @@ def _local_session(
             say(f"note: {error.summary}; starting it once more")
             nodes = stack.enter_context(start())
         yield nodes
+
+
+@contextmanager
+def _patient_threads() -> Iterator[None]:
+    """Let the threads of processes that are started inside sleep while they wait for each other.
+
+    OpenMP's spin for a while by default, and take the cores from those that they wait for: students of two
+    actors of two threads on two cores were three times slower.
+    """
+    if _OMP_WAIT in os.environ:
+        yield
+        return
+    os.environ[_OMP_WAIT] = "PASSIVE"
+    try:
+        yield
+    finally:
+        del os.environ[_OMP_WAIT]
 
 
 class _LocalStartError(OrchestrateError):

@@ -140,3 +140,35 @@ def test_a_start_that_fails_is_tried_once_more(environment: dict[str, str], digi
     assert found["notes"][0].endswith("; starting it once more")
     assert found["threads"] == 1
     assert found["left"] == 0
+
+
+# Prints what the driver is told, and how threads of the actors' processes wait. Argument: the config.
+CROWDED = """
+import json, os, sys
+from prism_ray.orchestrate.environment import prepare_for_local_ray
+prepare_for_local_ray()
+import ray
+from prism_ray.config import load_config
+from prism_ray.machine import num_cores
+from prism_ray.orchestrate.cluster import connect
+
+os.environ.pop("OMP_WAIT_POLICY", None)
+config = load_config(sys.argv[1], [f"orchestrate.actors={sys.argv[2]}"], "store")
+notes = []
+with connect(config, num_cores(), notes.append):
+    there = ray.get(ray.remote(lambda: os.environ.get("OMP_WAIT_POLICY")).remote(), timeout=60)
+print(json.dumps({"notes": notes, "there": there, "here": os.environ.get("OMP_WAIT_POLICY")}), flush=True)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("num_actors", [1, 2])
+def test_threads_of_too_many_actors_sleep_while_they_wait(
+    digits_config: Path, environment: dict[str, str], num_actors: int
+) -> None:
+    """Catches a run that is resumed with more actors, says nothing and becomes several times slower."""
+    found = run_program(CROWDED, str(digits_config), str(num_actors), environment=environment, timeout=100.0)
+    assert found["here"] is None
+    assert found["there"] == ("PASSIVE" if num_actors == 2 else None)
+    assert len(found["notes"]) == num_actors - 1
+    assert all("orchestrate.actors = 1 may be as fast" in note for note in found["notes"])
