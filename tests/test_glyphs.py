@@ -1,7 +1,6 @@
 """jobs/glyphs/render.py: classes, the split by design, the files; a rendering where fonts are installed."""
 
 import gzip
-import importlib.util
 import random
 import sys
 from pathlib import Path
@@ -13,19 +12,14 @@ import pytest
 from prism_ray.config import DataConfig
 from prism_ray.data import open_data
 from prism_ray.data.idx import read_idx
+from tests.programs import load_script
 
 SCRIPT = Path(__file__).parents[1] / "jobs" / "glyphs" / "render.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["render"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_class_names_fit_a_file_of_lines(script: ModuleType) -> None:

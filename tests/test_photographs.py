@@ -1,6 +1,5 @@
 """jobs/photographs/cut.py: what is in which split, and the same pixels each time."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -8,17 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.programs import load_script
+
 SCRIPT = Path(__file__).parents[1] / "jobs" / "photographs" / "cut.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cut", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")
