@@ -41,6 +41,7 @@ COVERED_BY = {
     "orchestrate/patience.py": "orchestrate/test_dispatch.py",
     "orchestrate/window.py": "orchestrate/test_scheduler.py",
     "forecast/kept.py": "forecast/test_preview.py",
+    "parts/redraw.py": "parts/test_view_columns.py",
     "parts/rows.py": "run/test_compact.py",
     "parts/views.py": "relabel/test_views.py",
     "pipeline.py": "test_resume.py",

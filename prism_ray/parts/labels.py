@@ -11,7 +11,7 @@ size, and a small group does not need a row group (with its header) for each epo
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from prism_ray.errors import StoreError
 from prism_ray.parquet import ParquetReader
 from prism_ray.parts.redraw import DrawnViews
 from prism_ray.parts.rows import RowLayout, open_rows
+from prism_ray.parts.view_columns import NAMES, concatenate, read_views, view_arrays, view_types
 from prism_ray.parts.views import MixUpViews, Views
 from prism_ray.plan import Plan
 from prism_ray.store import layout
@@ -76,13 +77,17 @@ class LabelForm:
     @property
     def schema(self) -> pa.Schema:
         """The columns of the files."""
-        views = _types_of(self.views) if self.drawn is None else _TYPES_IF_DRAWN
-        return _schema(views, self.num_classes, self.encoding)
+        types = view_types(self.views, all_parameters=self.drawn is None)
+        return _schema(types, self.num_classes, self.encoding)
 
     @property
     def full_schema(self) -> pa.Schema:
         """The columns of files that have all parameters of the views."""
-        return _schema(_types_of(self.views), self.num_classes, self.encoding)
+        return _schema(view_types(self.views), self.num_classes, self.encoding)
+
+    def read_views(self, table: pa.Table, epoch: int, unit_id: str) -> Views:
+        """Return the views of a unit's rows of one epoch; raises ValueError if they cannot be drawn again."""
+        return read_views(table, self.views, self.drawn, unit_id, epoch)
 
     def max_bytes(self, num_rows: int) -> int:
         """Return the most bytes of `num_rows` unpacked rows."""
@@ -116,26 +121,11 @@ _ROWS_PER_ROW_GROUP = 4096
 _MAX_KEPT_BYTES = 2**30
 _VIEW_BYTES = 512  # of a row without its logits, with its share of the pages
 _EPOCH = pa.field("epoch", pa.int32())
-_TYPES: dict[str, pa.DataType] = {  # of the columns of a view, in order
-    **{field.name: pa.int16() for field in fields(Views)},  # pixels
-    **dict.fromkeys(("label", "ipc_index", "partner_label", "partner_ipc_index"), pa.int32()),
-    **dict.fromkeys(("flip", "swap_columns", "swap_rows"), pa.bool_()),
-    "augment_seed": pa.int64(),
-    "own_share": pa.float16(),
-}
-_PARITY = "view_parity"
-_TYPES_IF_DRAWN = {"label": pa.int32(), "ipc_index": pa.int32(), _PARITY: pa.bool_()}
-_NUMPY_TYPES = {pa.bool_(): np.bool_, pa.float16(): np.float16}  # of the columns; else int64
 
 
 def _schema(views: Mapping[str, pa.DataType], num_classes: int, encoding: LabelEncoding) -> pa.Schema:
     """Return the columns of a file: epoch, view, logits as encoded."""
     return pa.schema([_EPOCH, *views.items(), *encoding.fields(num_classes)])
-
-
-def _types_of(views: type[Views]) -> dict[str, pa.DataType]:
-    """Return the columns of a kind of views."""
-    return {field.name: _TYPES[field.name] for field in fields(views)}
 
 
 def label_options(schema: pa.Schema) -> dict[str, Any]:
@@ -145,7 +135,7 @@ def label_options(schema: pa.Schema) -> dict[str, Any]:
     an encoding are in a dictionary, because Parquet has no plain integers of less than 4 bytes; there one of
     1,000 classes takes 10 bits.
     """
-    packed = {_EPOCH.name, *_TYPES, *_TYPES_IF_DRAWN}
+    packed = {_EPOCH.name, *NAMES}
     compression, in_dictionary = {}, []
     for column in schema:
         is_list = pa.types.is_fixed_size_list(column.type)
@@ -174,7 +164,7 @@ def encode_labels(
 
     Without `has_views` it leaves out the parameters of the views, which the reader must draw again.
     """
-    types = _types_of(type(epochs[0].views)) if has_views else _TYPES_IF_DRAWN
+    types = view_types(type(epochs[0].views), all_parameters=has_views)
     schema = _schema(types, epochs[0].logits.shape[1], encoding)
     step = epochs_per_row_group(len(epochs[0].views))
     sink = io.BytesIO()
@@ -191,30 +181,11 @@ def _to_table(
     types: Mapping[str, pa.DataType],
     encoding: LabelEncoding,
 ) -> pa.Table:
-    views = _concatenate([labels.views for labels in epochs])
+    views = concatenate([labels.views for labels in epochs])
     numbers = np.repeat([labels.epoch for labels in epochs], [len(labels.views) for labels in epochs])
     logits = np.concatenate([labels.logits for labels in epochs])
-    columns = [pa.array(numbers.astype(np.int32)), *_columns_of(views, types), *encoding.encode(logits)]
+    columns = [pa.array(numbers.astype(np.int32)), *view_arrays(views, types), *encoding.encode(logits)]
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _columns_of(views: Views, types: Mapping[str, pa.DataType]) -> list[pa.Array]:
-    values = vars(views) | ({_PARITY: _parity(views)} if _PARITY in types else {})
-    return [pa.array(values[name]).cast(kind) for name, kind in types.items()]
-
-
-def _parity(views: Views) -> npt.NDArray[np.bool_]:
-    """Return for each view whether the bits of its parameters have an odd sum.
-
-    Of a hundred views that are drawn otherwise, about fifty differ in it.
-    """
-    total = np.zeros(len(views), dtype=np.uint64)
-    for values in vars(views).values():
-        bits = values.view(np.uint16) if values.dtype == np.float16 else values
-        total ^= bits.astype(np.uint64)
-    for shift in (32, 16, 8, 4, 2, 1):
-        total ^= total >> np.uint64(shift)
-    return (total & np.uint64(1)).astype(np.bool_)
 
 
 def with_views(table: pa.Table, form: LabelForm, unit_id: str) -> pa.Table:
@@ -225,40 +196,11 @@ def with_views(table: pa.Table, form: LabelForm, unit_id: str) -> pa.Table:
     if form.drawn is None:
         return table
     epochs = pc.unique(table[_EPOCH.name]).to_pylist()
-    views = _concatenate(
-        [_views_of(table.filter(pc.equal(table["epoch"], e)), form, e, unit_id) for e in epochs]
-    )
+    rows = [table.filter(pc.equal(table[_EPOCH.name], epoch)) for epoch in epochs]
+    views = concatenate([form.read_views(*each, unit_id) for each in zip(rows, epochs, strict=True)])
     encoded = [table[field.name] for field in form.encoding.fields(form.num_classes)]
-    columns = [table[_EPOCH.name], *_columns_of(views, _types_of(form.views)), *encoded]
+    columns = [table[_EPOCH.name], *view_arrays(views, view_types(form.views)), *encoded]
     return pa.Table.from_arrays(columns, schema=form.full_schema)
-
-
-def _views_of(table: pa.Table, form: LabelForm, epoch: int, unit_id: str) -> Views:
-    """Return the views of a unit's rows of one epoch, read or drawn again."""
-    if form.drawn is None:
-        return form.views(
-            **{
-                name: table[name].to_numpy().astype(_NUMPY_TYPES.get(kind, np.int64))
-                for name, kind in _types_of(form.views).items()
-            }
-        )
-    views = form.drawn.of(unit_id, epoch)
-    for name in ("label", "ipc_index"):
-        if not np.array_equal(table[name].to_numpy(), vars(views)[name]):
-            raise ValueError(f"the rows of epoch {epoch} are not the images of the group in order")
-    if not np.array_equal(table[_PARITY].to_numpy(), _parity(views)):
-        raise ValueError(
-            f"the views of epoch {epoch} cannot be drawn again: numpy {np.__version__} draws others than the "
-            "numpy that the labels were made with"
-        )
-    return views
-
-
-def _concatenate(parts: Sequence[Views]) -> Views:
-    kind = type(parts[0])
-    return kind(
-        **{each.name: np.concatenate([vars(views)[each.name] for views in parts]) for each in fields(kind)}
-    )
 
 
 class LabelReader:
@@ -306,7 +248,7 @@ def join_labels(parts: Sequence[EpochLabels]) -> EpochLabels:
     kept = [labels.kept for labels in parts if labels.kept is not None]
     return EpochLabels(
         parts[0].epoch,
-        _concatenate([labels.views for labels in parts]),
+        concatenate([labels.views for labels in parts]),
         np.concatenate([labels.logits for labels in parts]),
         np.concatenate(kept) if kept else None,
     )
@@ -376,4 +318,4 @@ def decode_epoch(epoch: int, table: pa.Table, form: LabelForm, unit_id: str) -> 
     if any(column.null_count for column in table.columns):
         raise ValueError(f"epoch {epoch} has missing values")
     decoded = form.encoding.decode(table, form.num_classes)
-    return EpochLabels(epoch, _views_of(table, form, epoch, unit_id), decoded.logits, decoded.kept)
+    return EpochLabels(epoch, form.read_views(table, epoch, unit_id), decoded.logits, decoded.kept)
