@@ -15,6 +15,7 @@ def run_program(source: str, *arguments: str, environment: dict[str, str], timeo
     """Run Python source; return the JSON object that it prints last. What hangs is killed as a whole."""
     process = subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
+        cwd=Path(__file__).parents[1],  # so that it can import from `tests`
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -124,17 +124,18 @@ def _local_session(
         check_port(port)
     actors = config.orchestrate.actors
     num_actors = _bounds(actors)[1] if actors != "auto" else 1
-    wanted, here = num_actors * (num_threads or 1), num_cores()
+    threads, here = num_threads or 1, num_cores()
+    wanted = num_actors * threads
 
     def start() -> AbstractContextManager[list[Node]]:
         return _started(max(here, wanted), port, config.orchestrate.ray_start_timeout_s, say)
 
     with ExitStack() as stack:
-        if wanted > here and num_actors > 1:
+        if wanted > here and num_actors > 1 and threads > 1:
             say(
-                f"note: {num_actors} actors of {num_threads} threads each share {here} cores; the bytes of a "
+                f"note: {num_actors} actors of {threads} threads each share {here} cores; the bytes of a "
                 f"run depend on its threads, so it keeps them, and orchestrate.actors = "
-                f"{max(1, here // (num_threads or 1))} may be as fast"
+                f"{max(1, here // threads)} may be as fast"
             )
             stack.enter_context(_patient_threads())
         try:

@@ -8,9 +8,8 @@ from tests.programs import run_program
 # Runs in a process of its own, because a local Ray's environment must be settled before Ray is imported.
 # Argument 1: what goes wrong; 2: the store; 3: the config; then overrides.
 PROGRAM = """
-import contextlib, json, os, signal, sys, threading
+import json, os, signal, sys, threading
 from dataclasses import replace
-import psutil
 from prism_ray.orchestrate.environment import prepare_for_local_ray
 prepare_for_local_ray()
 import ray
@@ -26,6 +25,7 @@ from prism_ray.stages.formation import Slot
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.run import Ledger, new_run, save_run
 from prism_ray.store import StoreFiles
+from tests.processes import descendants
 
 fault, store, path, *overrides = sys.argv[1:]
 config = load_config(path, overrides, store)
@@ -48,12 +48,9 @@ class Listener:
         pass
 
 def kill_first_actor():
-    while True:
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):  # Ray's other processes come and go meanwhile
-                if process.name().startswith("ray::WorkerActo"):
-                    process.kill()
-                    return
+    while not (found := descendants(os.getpid(), "ray::WorkerActo")):
+        pass
+    found[0].kill()
 
 try:
     with connect(config, 1) as shape:

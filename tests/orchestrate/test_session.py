@@ -108,18 +108,16 @@ except PrismRayError as error:
 
 # The first raylet is killed as it appears. Argument: the config.
 STARTS = """
-import contextlib, json, sys, threading, time
+import json, os, sys, threading, time
 import psutil
 from prism_ray.config import load_config
 from prism_ray.orchestrate.cluster import connect
+from tests.processes import descendants
 
 def kill():
-    while True:
-        for process in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                if process.name() == "raylet":
-                    return process.kill()
+    while not (found := descendants(os.getpid(), "raylet")):
         time.sleep(0.01)
+    found[0].kill()
 
 threading.Thread(target=kill, daemon=True).start()
 notes = []
@@ -142,7 +140,8 @@ def test_a_start_that_fails_is_tried_once_more(environment: dict[str, str], digi
     assert found["left"] == 0
 
 
-# Prints what the driver is told, and how threads of the actors' processes wait. Argument: the config.
+# Prints what the driver is told, and how threads of the actors' processes wait. Arguments: the config; whether
+# there are more actors than cores for them; whether the run was begun with a thread for each core.
 CROWDED = """
 import json, os, sys
 from prism_ray.orchestrate.environment import prepare_for_local_ray
@@ -153,22 +152,30 @@ from prism_ray.machine import num_cores
 from prism_ray.orchestrate.cluster import connect
 
 os.environ.pop("OMP_WAIT_POLICY", None)
-config = load_config(sys.argv[1], [f"orchestrate.actors={sys.argv[2]}"], "store")
+num_threads = max(2, num_cores()) if sys.argv[3] == "resumed" else None
+num_actors = 1 if sys.argv[2] == "fit" else 2 if num_threads else num_cores() + 1
+config = load_config(sys.argv[1], [f"orchestrate.actors={num_actors}"], "store")
 notes = []
-with connect(config, num_cores(), notes.append):
+with connect(config, num_threads, notes.append):
     there = ray.get(ray.remote(lambda: os.environ.get("OMP_WAIT_POLICY")).remote(), timeout=60)
 print(json.dumps({"notes": notes, "there": there, "here": os.environ.get("OMP_WAIT_POLICY")}), flush=True)
 """
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("num_actors", [1, 2])
+@pytest.mark.parametrize(
+    ("actors", "run"), [("fit", "resumed"), ("too many", "resumed"), ("too many", "new")]
+)
 def test_threads_of_too_many_actors_sleep_while_they_wait(
-    digits_config: Path, environment: dict[str, str], num_actors: int
+    digits_config: Path, environment: dict[str, str], actors: str, run: str
 ) -> None:
-    """Catches a run that is resumed with more actors, says nothing and becomes several times slower."""
-    found = run_program(CROWDED, str(digits_config), str(num_actors), environment=environment, timeout=100.0)
+    """Catches a run that is resumed with more actors, says nothing and becomes several times slower.
+
+    A new run gives each of many actors one thread, which waits for no other.
+    """
+    found = run_program(CROWDED, str(digits_config), actors, run, environment=environment, timeout=100.0)
+    is_crowded = (actors, run) == ("too many", "resumed")
     assert found["here"] is None
-    assert found["there"] == ("PASSIVE" if num_actors == 2 else None)
-    assert len(found["notes"]) == num_actors - 1
+    assert found["there"] == ("PASSIVE" if is_crowded else None)
+    assert len(found["notes"]) == is_crowded
     assert all("orchestrate.actors = 1 may be as fast" in note for note in found["notes"])
