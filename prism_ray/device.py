@@ -11,6 +11,9 @@ import torch
 
 from prism_ray.machine import peak_resident_bytes
 
+# torch lets convolutions on CUDA round to TF32; here only where a `precision` of the config says so.
+PRODUCTS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+
 
 def repeat_bytes() -> None:
     """Make torch compute the same bytes each time, in this process from now on."""
@@ -20,8 +23,7 @@ def repeat_bytes() -> None:
     # Each new tensor would be filled first: no operation here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    # torch lets convolutions on CUDA round to TF32; here only where a `precision` of the config says so.
-    for products in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):  # type: ignore[attr-defined]
+    for products in PRODUCTS:
         products.fp32_precision = "ieee"
 
 

@@ -83,7 +83,7 @@ class RelabelConfig(Section):
     docs/labels.md has the sizes and what they cost in accuracy."""
 
     view_parameters: Literal["stored", "drawn"] = "stored"
-    """stored: each label has the parameters of its view (crop, flip, partner, ...), about 17 bytes, so that
+    """stored: each label has the parameters of its view (crop, flip, partner, ...), 10 to 17 bytes, so that
     any program can read them. drawn: one bit; prism-ray draws the views again from the seed, and its exports
     write them out."""
 

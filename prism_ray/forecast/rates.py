@@ -18,11 +18,9 @@ from prism_ray.stages.formation import ceil_div
 from prism_ray.stages.measure import MeasureUnit
 from prism_ray.stages.recover import RecoverUnit
 from prism_ray.stages.relabel import RelabelUnit
-from prism_ray.stages.squeeze import SqueezeUnit
+from prism_ray.stages.squeeze import SqueezeUnit, checked_sample
 
 Groups = Mapping[str, Mapping[str, float]]  # group -> step -> seconds
-
-_NUM_SAMPLED = 1024  # training images with which weights are tested
 
 
 class Rates:
@@ -75,8 +73,9 @@ class Rates:
         if not self._are_tests_decoded_once:  # all are read before anything else
             test += self._facts.num_test_images * self._read
         if teacher.weights is not None:
-            sample = min(_NUM_SAMPLED, self._num_train) * (rates["test_image"] + self._read)
-            return rates["rest"] + sample + test
+            num_shown, quota = checked_sample(self._facts.num_classes)
+            num_images = min(num_shown * quota, self._num_train)
+            return rates["rest"] + num_images * (rates["test_image"] + self._read) + test
         squeeze = self._config.teachers.squeeze
         passes = 2 if self._is_kept else 1 + squeeze.epochs
         reading = (1 if self._is_decoded_once else passes) * self._num_train * self._read

@@ -11,6 +11,16 @@ from prism_ray.stages.base import ALL, Basis, Scope, SettingsView, Stage, Within
 RUN = "run"  # the scope that every other one depends on: data, seed, threads
 
 
+_NUM_SAMPLED = 1024  # training images with which a ready teacher is checked, but
+_PER_CLASS = 4  # as many of each class at least,
+_MAX_CLASSES = 1024  # and of so many classes at most
+
+
+def checked_sample(num_classes: int) -> tuple[int, int]:
+    """Return of how many classes, and how many of each, a ready teacher is checked on training images."""
+    return min(num_classes, _MAX_CLASSES), max(_PER_CLASS, _NUM_SAMPLED // num_classes)
+
+
 @dataclass(frozen=True)
 class SqueezeUnit:
     """One teacher, to be trained or loaded with its pretrained weights."""

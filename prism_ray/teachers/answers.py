@@ -16,11 +16,9 @@ from prism_ray.config import TeacherConfig
 from prism_ray.data import RealImages
 from prism_ray.errors import ConfigError
 from prism_ray.seeds import derive_seed
+from prism_ray.stages.squeeze import checked_sample
 from prism_ray.teachers.class_order import Order, known_orders, shown_indices, shown_pairs
 
-_NUM_IMAGES = 1024  # of a sample, but
-_PER_CLASS = 4  # as many of each class at least,
-_MAX_CLASSES = 1024  # and of so many classes at most
 _SURE = 0.99
 _BY_CHANCE = 0.001  # largest probability that a better order is an accident
 _GOOD = 0.5  # smallest accuracy of an order that was fitted
@@ -33,10 +31,10 @@ def sample_images(data: RealImages) -> Indices:
     """Return the indices of the training images for the test, the same in every run on the same data."""
     num_classes = len(data.class_names)
     labels = range(num_classes)
-    if num_classes > _MAX_CLASSES:
+    num_shown, quota = checked_sample(num_classes)
+    if num_classes > num_shown:
         ranked = sorted(labels, key=lambda k: derive_seed("check-accuracy", data.class_names[k]))
-        labels = sorted(ranked[:_MAX_CLASSES])  # type: ignore[assignment]
-    quota = max(_PER_CLASS, _NUM_IMAGES // num_classes)
+        labels = sorted(ranked[:num_shown])  # type: ignore[assignment]
     picked = []
     for label in labels:
         rng = np.random.default_rng(derive_seed("check-accuracy", data.class_names[label]))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prism_ray.config.base import Precision
+from prism_ray.device import PRODUCTS
 
 # Autocast would convert their frozen weights again in each pass. Classes derived from them may do more.
 _CONVERTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -56,6 +57,6 @@ def _convert(module: nn.Module, stack: ExitStack) -> None:
 def _allow_tf32(allow: bool, stack: ExitStack) -> None:
     """Set whether convolutions and products on CUDA may round to TF32; torch allows it for convolutions."""
     wanted = "tf32" if allow else "ieee"
-    for setting in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):  # type: ignore[attr-defined]
-        stack.callback(setattr, setting, "fp32_precision", setting.fp32_precision)
-        setting.fp32_precision = wanted
+    for products in PRODUCTS:
+        stack.callback(setattr, products, "fp32_precision", products.fp32_precision)
+        products.fp32_precision = wanted

@@ -140,8 +140,8 @@ def test_a_start_that_fails_is_tried_once_more(environment: dict[str, str], digi
     assert found["left"] == 0
 
 
-# Prints what the driver is told, and how threads of the actors' processes wait. Arguments: the config; whether
-# there are more actors than cores for them; whether the run was begun with a thread for each core.
+# Prints what the driver is told, and how threads of the actors' processes wait. Arguments: the config;
+# whether the actors fit the cores; whether the run is new or was begun with a thread for each core.
 CROWDED = """
 import json, os, sys
 from prism_ray.orchestrate.environment import prepare_for_local_ray
