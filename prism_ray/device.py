@@ -19,7 +19,8 @@ def repeat_bytes() -> None:
     """Make torch compute the same bytes each time, in this process from now on."""
     # cuBLAS reads this when it starts; without it, matrix products on CUDA are not reproducible.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # Like use_deterministic_algorithms(True), which also loads the compiler, for a second: nothing compiles.
+    torch.set_deterministic_debug_mode("error")
     # Each new tensor would be filled first: no operation here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

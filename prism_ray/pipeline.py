@@ -126,8 +126,9 @@ def distill(
             Dispatcher(config, files, shape, display, ledger, lease.raise_if_lost) as dispatcher,
             ExitStack() as stack,
         ):
-            dispatcher.check_networks(asked.facts.class_names, teachers_in_store(config, progress))
+            dispatcher.first_actor()
             start_seconds = time.monotonic() - started
+            dispatcher.check_networks(asked.facts.class_names, teachers_in_store(config, progress))
             if not is_alone or lease.followed != holder:  # another driver has worked since they were listed
                 asked, progress = asked.with_commits(list_commits(files)), None
             run, progress = begin(asked, files, progress, shape.num_threads, ledger, display.message)

@@ -17,7 +17,7 @@ from prism_ray.plan import Plan
 from prism_ray.run import RunProgress
 from prism_ray.stages import Unit, find_stage, scope_of, stages
 
-RAY_START_S = 4.0  # to start a local Ray, without the packages of the actors
+RAY_START_S = 2.5  # to start a local Ray, without the packages of the actors
 _RAY_BYTES = 2**27  # that Ray takes in the process of an actor
 _EVERY_UNIT = frozenset[str]()
 

@@ -15,6 +15,7 @@ from prism_ray.machine import num_cores
 from prism_ray.orchestrate.environment import cluster_address
 from prism_ray.orchestrate.fitting import check_fit
 from prism_ray.orchestrate.guard import guarded_local_ray
+from prism_ray.orchestrate.lean import lean_head
 from prism_ray.orchestrate.local import (
     check_loopback,
     check_port,
@@ -189,17 +190,18 @@ def _started(
         store_folder = object_store_folder(folder, _OBJECT_STORE_BYTES, say)
 
         def enter() -> list[Node]:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=folder,
-                _plasma_directory=store_folder,
-                _metrics_export_port=port,
-            )
+            with lean_head():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    logging_level=logging.WARNING,
+                    log_to_driver=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    _temp_dir=folder,
+                    _plasma_directory=store_folder,
+                    _metrics_export_port=port,
+                )
             return live_nodes()
 
         try:

@@ -91,7 +91,7 @@ class Dispatcher:
         not needed.
         """
         while True:
-            name = self._first_actor()
+            name = self.first_actor()
             problem = self.actors.check_networks(name, config or self._config, class_names, in_store)
             if not isinstance(problem, Death):
                 break
@@ -100,8 +100,8 @@ class Dispatcher:
             kind = BY_NAME.get(problem.error)
             raise kind(problem.message) if kind else OrchestrateError(problem.traceback)
 
-    def _first_actor(self) -> str:
-        """Returns the name of an actor that has started; tells the user regularly why there is none yet."""
+    def first_actor(self) -> str:
+        """Waits until an actor has started, and tells the user regularly why none has; returns its name."""
         next_message = time.monotonic() + self._settings.log_interval_s
         while not self.actors.ready:
             self._adjust_actors()

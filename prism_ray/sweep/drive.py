@@ -200,8 +200,9 @@ def _do(
         dispatcher = stack.enter_context(
             Dispatcher(config, folder, shape, display, Ledger(folder), held.check)
         )
-        _check_networks(dispatcher, held.works)
+        dispatcher.first_actor()
         start_seconds = time.monotonic() - started
+        _check_networks(dispatcher, held.works)
         active = _begin(held, lenders, shape.num_threads, display)
         members = [point.member for point in active]
         to_take = num_to_take(members, lenders)
