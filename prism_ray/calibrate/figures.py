@@ -24,6 +24,7 @@ _NOT_OF_COST = {  # settings of an image set that change no step, or only the nu
     *("iterations", "iterations_step", "iterations_cycle", "learning_rate", "betas", "bn_weight"),
     *("replicate", "ipc", "selection", "crop_scale", "jitter", "primary", "images_per_batch"),
 }
+COARSE = "coarse"  # of an image set: the seconds of a coarse iteration, as a share of those of another one
 
 
 @dataclass(frozen=True)

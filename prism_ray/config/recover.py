@@ -155,6 +155,9 @@ class RecoverConfig(ImageSetConfig):
     """Precision of the teachers' passes. fp32: exact up to rounding. tf32: faster on GPUs since Ampere, with
     products of 10 bits. bf16: activations in bfloat16, the fastest on GPUs since Ampere and on CPUs that have
     it. Statistics and losses are in float32 always."""
+    coarse_share: Fraction = 0.0
+    """Share of the iterations, the first ones, in which the networks see the views at half their height and
+    width. Such an iteration takes down to a quarter of the time. 0: none, as published."""
     init_patch_shuffle: bool = False
     """Put the four quarters of each initial image into a random order."""
     options: dict[str, Any] = Field(default={})
@@ -176,6 +179,15 @@ class RecoverConfig(ImageSetConfig):
                 f"iterations - iterations_step * {last_round} is {fewest}: round {last_round} would store "
                 "its initial images unchanged; raise iterations, or lower iterations_step or "
                 "iterations_cycle"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_coarse_share(self) -> Self:
+        if self.coarse_share > 0.0 and self.statistics.layers == "bn+conv":
+            raise ValueError(
+                f"coarse_share = {self.coarse_share} makes some views smaller, and statistics.layers = "
+                "'bn+conv' matches patches of views of one size; set coarse_share to 0, or layers to bn"
             )
         return self
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from prism_ray.calibrate import figures
 from prism_ray.calibrate.small import iterations_by
-from prism_ray.config import Config
+from prism_ray.config import Config, RecoverConfig
 from prism_ray.config.resolve import FULL_DATA
 from prism_ray.data import DataFacts
 from prism_ray.data.base import IN_MEMORY_BYTES
@@ -100,7 +100,10 @@ class Rates:
             self._fits[unit.image_set] = IterationCost(rates)
         cost = self._fits[unit.image_set]
         counts = iterations_by(self._plan, unit)
-        return rates["rest"] + sum(count * cost.of(n, draw) for (n, draw), count in counts.items())
+        whole = sum(count * cost.of(n, draw) for (n, draw), count in counts.items())
+        image_set = self._config.image_sets[unit.image_set]
+        share = image_set.coarse_share if isinstance(image_set, RecoverConfig) else 0.0
+        return rates["rest"] + whole * (1.0 - share * (1.0 - rates.get(figures.COARSE, 1.0)))
 
     def _evaluate(self, unit: EvaluateUnit) -> float:
         rates = self._groups[figures.evaluate_group(unit.evaluation)]

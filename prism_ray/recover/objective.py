@@ -160,9 +160,11 @@ class Objective:
         return Losses(total, ce, bn, alignments, terms)
 
     def _ask(self, teacher: Teacher, x: Tensor) -> Tensor:
-        """Return a teacher's logits (B, outputs), at least float32."""
+        """Return a teacher's logits (B, outputs), at least float32; its input is as small as the views."""
+        setting = self._setting
+        size = max(1, teacher.preprocessing.size * x.shape[-1] // setting.image_size)
         with self._passes():
-            logits: Tensor = teacher.network(self._setting.space.to_teacher(x, teacher))
+            logits: Tensor = teacher.network(setting.space.to_teacher(x, teacher, size))
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     def _passes(self) -> AbstractContextManager[object]:

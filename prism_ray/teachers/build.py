@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
-from prism_ray.config import Config, NetworkConfig, TeacherConfig
+from prism_ray.config import Config, NetworkConfig, RecoverConfig, TeacherConfig
 from prism_ray.config.resolve import STUDENT
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.batchnorm import find_batchnorm
@@ -97,7 +97,9 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
         if config.teachers.check_accuracy:
             check_names(teacher, class_names, key)
         named = class_names if config.teachers.check_accuracy else ()
-        network = _check_teacher(teacher, num_classes, named, config.data.image_size, key)
+        network = _check_teacher(
+            teacher, num_classes, named, config.data.image_size, key, _coarse_key(config, teacher.name)
+        )
         if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
@@ -114,11 +116,17 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
 
 
 def _check_teacher(
-    config: TeacherConfig, num_classes: int, class_names: Sequence[str], image_size: int, key: str
+    config: TeacherConfig,
+    num_classes: int,
+    class_names: Sequence[str],
+    image_size: int,
+    key: str,
+    coarse_key: str | None,
 ) -> nn.Module:
     """Check one teacher of the pool, and its weights as far as possible without a download.
 
-    Without `class_names` the names of the classes are not compared.
+    Without `class_names` the names of the classes are not compared. `coarse_key` is that of the setting that
+    gives it images of half the size too.
     """
     num_outputs = num_classes
     if config.weights_path:
@@ -134,8 +142,22 @@ def _check_teacher(
     network = build_without_memory(network_of(config), num_outputs, key)
     if config.weights_path:
         match_weights(config, state, network, key)
-    _try_out(network, config, num_outputs, input_size(config, image_size, key), key, _size_key(config, key))
+    size = input_size(config, image_size, key)
+    _try_out(network, config, num_outputs, size, key, _size_key(config, key))
+    if coarse_key is not None:
+        why = f"half the size, because of {coarse_key}"
+        _try_out(network, config, num_outputs, max(1, size // 2), key, why, modes=(False,))
     return network
+
+
+def _coarse_key(config: Config, teacher: str) -> str | None:
+    """Return the setting of an image set that shows a teacher views of half the size, None if none does."""
+    for name, image_set in config.image_sets.items():
+        if not isinstance(image_set, RecoverConfig) or image_set.coarse_share == 0.0:
+            continue
+        if teacher in (image_set.primary, *config.candidates(image_set)):
+            return f"image_sets.{name}.coarse_share"
+    return None
 
 
 def _size_key(config: TeacherConfig, key: str) -> str:
@@ -171,12 +193,23 @@ def check_classes(config: TeacherConfig, num_outputs: int, num_classes: int, key
 
 
 def _try_out(
-    network: nn.Module, config: NetworkConfig, num_outputs: int, size: int, key: str, size_key: str
+    network: nn.Module,
+    config: NetworkConfig,
+    num_outputs: int,
+    size: int,
+    key: str,
+    size_key: str,
+    modes: Sequence[bool] | None = None,
 ) -> None:
-    """Pass two images through a network in evaluation mode; before that in training mode if it is trained."""
+    """Pass two images through a network in evaluation mode; before that in training mode if it is trained.
+
+    `modes` says otherwise whether it is in training mode, pass by pass.
+    """
     device = next(network.parameters()).device
-    is_trained = not isinstance(config, TeacherConfig) or config.weights is None
-    for training in (True, False) if is_trained else (False,):
+    if modes is None:
+        is_trained = not isinstance(config, TeacherConfig) or config.weights is None
+        modes = (True, False) if is_trained else (False,)
+    for training in modes:
         try:
             with torch.random.fork_rng(devices=[]):  # dropout
                 logits = network.train(training)(torch.empty(2, 3, size, size, device=device))

@@ -54,6 +54,14 @@ def test_units_are_steps_and_a_rest() -> None:
     assert seconds(plan, "evaluate")[0] == pytest.approx(1.0 + 10 * 0.1 + 5 * 10 * 0.011)
 
 
+def test_coarse_iterations_take_their_share_of_the_time() -> None:
+    """Catches a forecast of all iterations at the full size."""
+    plan = plan_of(recover__coarse_share=0.5)
+    groups = GROUPS | {"recover/distilled": GROUPS["recover/distilled"] | {"coarse": 0.3}}
+    found = [Rates(plan, groups).seconds(unit) for unit in plan.units("recover", "distilled")]
+    assert found == [pytest.approx(1.0 + 50 * 0.2 + 50 * 0.06)] * 2
+
+
 def test_large_real_images_are_read_in_every_epoch() -> None:
     """Catches a forecast that forgets to decode a million files twenty times."""
     config = config_of(pool_size=1, data={"source": "image-folder", "path": "x", "image_size": 224})

@@ -203,6 +203,17 @@ def test_impossible_image_sizes_are_refused(arch: str, size: int) -> None:
     assert "data.image_size" in message
 
 
+def test_networks_that_cannot_take_coarse_views_are_refused() -> None:
+    """Would catch a teacher that fails in the first iteration of recover, after hours of squeeze."""
+    config = make_config(teacher={"arch": "torchvision:vgg11_bn"})
+    check_networks(config, TEN)
+    coarse = config.image_sets["distilled"].model_copy(update={"coarse_share": 0.5})
+    with pytest.raises(
+        ConfigError, match=r"teachers\.pool\.1\.arch.*16 x 16.*image_sets\.distilled\.coarse_share"
+    ):
+        check_networks(config.model_copy(update={"image_sets": {"distilled": coarse}}), TEN)
+
+
 @pytest.mark.parametrize(
     "network",
     [
