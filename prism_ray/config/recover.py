@@ -184,11 +184,17 @@ class RecoverConfig(ImageSetConfig):
 
     @model_validator(mode="after")
     def _check_coarse_share(self) -> Self:
-        if self.coarse_share > 0.0 and self.statistics.layers == "bn+conv":
-            raise ValueError(
-                f"coarse_share = {self.coarse_share} makes some views smaller, and statistics.layers = "
-                "'bn+conv' matches patches of views of one size; set coarse_share to 0, or layers to bn"
-            )
+        if self.coarse_share == 0.0:
+            return self
+        for key, is_set in (
+            ("statistics.layers = 'bn+conv'", self.statistics.layers == "bn+conv"),
+            (f"densification_weight = {self.densification_weight}", self.densification_weight > 0.0),
+        ):
+            if is_set:
+                raise ValueError(
+                    f"coarse_share = {self.coarse_share} makes some views smaller, and {key} compares "
+                    "views of one size; set the coarse_share of this image set to 0"
+                )
         return self
 
     @model_validator(mode="after")

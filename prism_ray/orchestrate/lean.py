@@ -8,15 +8,16 @@ of parameters and the node below it have.
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-_PARAMETERS = {
+_PARAMETERS: dict[str, Any] = {
     "dashboard_agent_listen_port": 0,  # any free one; nobody connects to it
     "no_monitor": True,  # the autoscaler: one machine does not grow
     "include_log_monitor": False,  # it sends logs to the driver, which does not show them
 }
+_inside: list[bool] = []  # not empty: the names are replaced
 
 
 @contextmanager
@@ -25,24 +26,31 @@ def lean_head() -> Iterator[None]:
 
     These names are not public in Ray. If a version of Ray lacks one, it starts what it starts otherwise.
     """
-    from ray._private import node, parameter
+    if _inside:  # a start that did not return in time
+        yield
+        return
+    replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, before, meanwhile
+    with suppress(ImportError, AttributeError):
+        from ray._private import parameter
 
-    replaced: list[tuple[Any, str, Any]] = []
-    params = getattr(parameter, "RayParams", None)
-    if params is not None and _PARAMETERS.keys() <= inspect.signature(params).parameters.keys():
-        replaced.append((parameter, "RayParams", partial(params, **_PARAMETERS)))
-    head = getattr(node, "Node", None)
-    if hasattr(head, "start_api_server"):
-        replaced.append((head, "start_api_server", _start_no_api_server))
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
-    for owner, name, value in replaced:
-        setattr(owner, name, value)
+        known = inspect.signature(parameter.RayParams).parameters.keys()
+        params = partial(parameter.RayParams, **{k: v for k, v in _PARAMETERS.items() if k in known})
+        replaced.append((parameter, "RayParams", parameter.RayParams, params))
+    with suppress(ImportError, AttributeError):
+        from ray._private import node
+
+        start = node.Node.start_api_server
+        replaced.append((node.Node, "start_api_server", start, _start_no_api_server))
+    _inside.append(True)
+    for owner, name, _, meanwhile in replaced:
+        setattr(owner, name, meanwhile)
     try:
         yield
     finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
+        for owner, name, before, _ in replaced:
+            setattr(owner, name, before)
+        _inside.clear()
 
 
-def _start_no_api_server(node: Any, **_: Any) -> None:
+def _start_no_api_server(node: Any, *_: Any, **__: Any) -> None:
     """Take the place of Node.start_api_server: without a dashboard it would only count Ray's users."""

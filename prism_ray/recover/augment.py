@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prism_ray.config import RecoverConfig
 from prism_ray.crops import draw_crops
-from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows, roll_rows
+from prism_ray.geometry import apply_matrices, coarse_size, crop_matrix, flip_rows, roll_rows
 
 
 def smallest_crops(config: RecoverConfig, num_iterations: int) -> npt.NDArray[np.float64]:
@@ -54,7 +54,7 @@ class Augmentation:
         """
         now = slice(iteration, iteration + 1)
         is_coarse = iteration < self._num_coarse
-        size = max(1, self._size // 2) if is_coarse else self._size
+        size = coarse_size(self._size) if is_coarse else self._size
         start, length, shift = (self._coarse_rows if is_coarse else self._rows)[:, now]
         rows = roll_rows(crop_matrix(start, length, self._size, size), shift)
         start, length, shift = (self._coarse_columns if is_coarse else self._columns)[:, now]

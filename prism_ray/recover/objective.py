@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prism_ray.errors import ConfigError
+from prism_ray.geometry import coarse_size
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
 from prism_ray.recover.frozen import lean
@@ -162,7 +163,8 @@ class Objective:
     def _ask(self, teacher: Teacher, x: Tensor) -> Tensor:
         """Return a teacher's logits (B, outputs), at least float32; its input is as small as the views."""
         setting = self._setting
-        size = max(1, teacher.preprocessing.size * x.shape[-1] // setting.image_size)
+        own = teacher.preprocessing.size
+        size = own if x.shape[-1] == setting.image_size else coarse_size(own)
         with self._passes():
             logits: Tensor = teacher.network(setting.space.to_teacher(x, teacher, size))
         return logits.float() if logits.dtype == torch.bfloat16 else logits

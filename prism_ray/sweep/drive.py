@@ -200,7 +200,8 @@ def _do(
         dispatcher = stack.enter_context(
             Dispatcher(config, folder, shape, display, Ledger(folder), held.check)
         )
-        dispatcher.first_actor()
+        if held.works:
+            dispatcher.first_actor()
         start_seconds = time.monotonic() - started
         _check_networks(dispatcher, held.works)
         active = _begin(held, lenders, shape.num_threads, display)
@@ -266,7 +267,7 @@ def _check_networks(dispatcher: "Dispatcher", works: Sequence[PointWork]) -> Non
     for work in works:
         assert work.asked is not None
         config, in_store = work.config, teachers_in_store(work.config, work.progress)
-        pieces = config.teachers, config.data, *config.evaluations.values()
+        pieces = config.teachers, config.data, *config.evaluations.values(), *config.image_sets.values()
         key = (*(piece.model_dump_json() for piece in pieces), *sorted(in_store))
         if key not in seen:
             seen.add(key)

@@ -15,6 +15,7 @@ from torch import nn
 from prism_ray.config import Config, NetworkConfig, RecoverConfig, TeacherConfig
 from prism_ray.config.resolve import STUDENT
 from prism_ray.errors import ConfigError
+from prism_ray.geometry import coarse_size
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.class_order import check_names, check_names_of_file
 from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of
@@ -92,14 +93,16 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
     num_classes = len(class_names)
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
+        coarse_key = _coarse_key(config, teacher.name)
         if teacher.weights_path and teacher.name in in_store:
+            if coarse_key is not None:
+                network = build_without_memory(network_of(teacher), num_classes, key)
+                _try_coarse(network, teacher, num_classes, config.data.image_size, key, coarse_key)
             continue
         if config.teachers.check_accuracy:
             check_names(teacher, class_names, key)
         named = class_names if config.teachers.check_accuracy else ()
-        network = _check_teacher(
-            teacher, num_classes, named, config.data.image_size, key, _coarse_key(config, teacher.name)
-        )
+        network = _check_teacher(teacher, num_classes, named, config.data.image_size, key, coarse_key)
         if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
@@ -145,9 +148,16 @@ def _check_teacher(
     size = input_size(config, image_size, key)
     _try_out(network, config, num_outputs, size, key, _size_key(config, key))
     if coarse_key is not None:
-        why = f"half the size, because of {coarse_key}"
-        _try_out(network, config, num_outputs, max(1, size // 2), key, why, modes=(False,))
+        _try_coarse(network, config, num_outputs, image_size, key, coarse_key)
     return network
+
+
+def _try_coarse(
+    network: nn.Module, config: TeacherConfig, num_outputs: int, image_size: int, key: str, coarse_key: str
+) -> None:
+    """Pass two images of half the size through a teacher."""
+    size, why = coarse_size(input_size(config, image_size, key)), f"half the size, because of {coarse_key}"
+    _try_out(network, config, num_outputs, size, key, why, modes=(False,))
 
 
 def _coarse_key(config: Config, teacher: str) -> str | None:
@@ -155,7 +165,10 @@ def _coarse_key(config: Config, teacher: str) -> str | None:
     for name, image_set in config.image_sets.items():
         if not isinstance(image_set, RecoverConfig) or image_set.coarse_share == 0.0:
             continue
-        if teacher in (image_set.primary, *config.candidates(image_set)):
+        selection, names = image_set.selection, list(config.candidates(image_set))
+        if selection.include_primary or selection.logits == "primary":
+            names.append(image_set.primary)
+        if teacher in names:
             return f"image_sets.{name}.coarse_share"
     return None
 

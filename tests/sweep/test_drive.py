@@ -10,12 +10,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from prism_ray.config import Config, RecoverConfig
 from prism_ray.store import Failure, StoreFiles, set_aside
 from prism_ray.store.elsewhere import own_name
+from prism_ray.sweep.drive import _check_networks
 from tests.conftest import SMALL_OVERRIDES, _environment
+from tests.plans import config_of
 from tests.stores import committed
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -193,3 +198,22 @@ def test_other_settings_for_finished_points_are_refused(done: Sweep) -> None:
     assert result.returncode == 2
     assert result.stderr.count("contains another run") == 4
     assert "recover.learning_rate" in result.stderr
+
+
+def test_networks_are_checked_for_the_image_sets_of_every_point() -> None:
+    """Catches a point whose networks cannot do what its image sets ask of them, found after its squeeze."""
+    checked: list[float] = []
+
+    def check(names: object, in_store: object, config: Config) -> None:
+        image_set = config.image_sets["distilled"]
+        assert isinstance(image_set, RecoverConfig)
+        checked.append(image_set.coarse_share)
+
+    facts = SimpleNamespace(facts=SimpleNamespace(class_names=()))
+    works: Any = [
+        SimpleNamespace(asked=facts, config=config_of(recover__coarse_share=share), progress=None)
+        for share in (0.0, 0.5, 0.0)
+    ]
+    dispatcher: Any = SimpleNamespace(check_networks=check)
+    _check_networks(dispatcher, works)
+    assert checked == [0.0, 0.5]
