@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from prism_ray.recover.override import CallOf, Forward, take_over
+from prism_ray.teachers.override import CallOf, Forward, take_over
 
 MIN_VALUES = 2**18  # of an input; with fewer the calls from Python would cost more than they save
 

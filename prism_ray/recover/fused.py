@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from prism_ray.recover.channels import measure_values
-from prism_ray.recover.override import CallOf
+from prism_ray.teachers.override import CallOf
 
 
 class BatchNormCall(CallOf):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
-from prism_ray.recover.override import Forward, take_over
+from prism_ray.teachers.override import Forward, take_over
 
 _SHARE = 4  # a segment's layers output at most 1/4; more and smaller segments keep more inputs
 

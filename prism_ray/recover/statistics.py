@@ -19,7 +19,6 @@ from prism_ray.config import StatisticsConfig
 from prism_ray.errors import MissingLayerError
 from prism_ray.recover.fused import BatchNormCall, with_statistics
 from prism_ray.recover.gaps import Targets
-from prism_ray.recover.override import Forward, take_over
 from prism_ray.recover.recompute import is_recomputing
 from prism_ray.teachers.batchnorm import find_batchnorm, running_statistics
 from prism_ray.teachers.layers import (
@@ -29,6 +28,7 @@ from prism_ray.teachers.layers import (
     measure_channels,
     measure_patches,
 )
+from prism_ray.teachers.override import Forward, take_over
 
 
 class StatisticsAlignment:

@@ -1,7 +1,7 @@
 """The teacher ensemble, and its soft labels for a group of images."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from prism_ray.relabel.augment import ShownImages
 from prism_ray.relabel.views import render, to_device
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.batchnorm import find_batchnorm
+from prism_ray.teachers.folded import folded
 from prism_ray.teachers.precision import prepared
 from prism_ray.teachers.teacher import Teacher, prior_shares, teacher_logits
 from prism_ray.teachers.training import split_evenly
@@ -188,8 +189,8 @@ class GroupLabeller:
         by_batch = config.teacher_batch_norm == "batch"
         parts: list[list[Tensor]] = [[] for _ in teachers]
         with (
+            batch_statistics(networks) if by_batch else folded(teachers),
             prepared(networks, config.precision),
-            batch_statistics(networks) if by_batch else nullcontext(),
         ):
             for pixels in batches:
                 for collected, teacher in zip(parts, teachers, strict=True):

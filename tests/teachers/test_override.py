@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prism_ray.recover.override import CallOf, take_over
+from prism_ray.teachers.override import CallOf, take_over
 
 
 @pytest.mark.parametrize("fails", [False, True])
