@@ -28,11 +28,6 @@ def crop_matrix(start: Tensor, length: Tensor, size_in: int, size_out: int) -> T
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def coarse_size(size: int) -> int:
-    """Return the pixels of a side, of a view or a network's input, in a coarse iteration of recover."""
-    return max(1, size // 2)
-
-
 def flip_rows(matrix: Tensor, flip: Tensor) -> Tensor:
     """Return (B, out, in) with the output reversed where `flip` (B,) is true."""
     return torch.where(flip[:, None, None], matrix.flip(1), matrix)

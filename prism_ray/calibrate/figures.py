@@ -23,9 +23,7 @@ from prism_ray.store.records import FINITE, FORMAT, Count
 _NOT_OF_COST = {  # settings of an image set that change no step, or only the number of steps
     *("iterations", "iterations_step", "iterations_cycle", "learning_rate", "betas", "bn_weight"),
     *("replicate", "ipc", "selection", "crop_scale", "jitter", "primary", "images_per_batch"),
-    "coarse_share",
 }
-COARSE = "coarse"  # of an image set: the seconds of a coarse iteration, as a share of those of another one
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,6 @@ def settings_of_groups(config: Config, facts: DataFacts) -> dict[str, str]:
         if isinstance(image_set, RecoverConfig):
             used = list(dict.fromkeys((image_set.primary, *config.candidates(image_set))))
             settings["logits"] = image_set.selection.logits
-            if image_set.coarse_share > 0.0:
-                settings["coarse"] = True
             settings["batch"] = _largest_batch(config, facts, name)
         found[recover_group(name)] = {"networks": networks(used), "recover": settings}
     relabel = config.relabel

@@ -204,8 +204,6 @@ class Rig:
                 return
             batch = self._small.batches[name]
             num_images = len(batch.slots)
-            coarse_share = self._optimised(name).coarse_share
-            self._change(name, coarse_share=0.0)
             started = self._clock()
             probe = self._do(self._batch(name, batch, batch.draws[:1], 2, num_images))
             one = max(1e-4, probe.watch.steps[-1])
@@ -224,34 +222,29 @@ class Rig:
             if fewest < num_images:
                 timed = self._do(self._batch(name, batch, draws[:1], repeats, fewest))
                 seconds[step_name(fewest, draws[0])] = median(timed.watch.steps)
-            if coarse_share > 0.0:
-                self._change(name, coarse_share=1.0)
-                timed = self._do(self._batch(name, batch, draws[:1], repeats + 1, num_images))
-                ratio = median(timed.watch.steps) / seconds[step_name(num_images, draws[0])]
-                seconds[figures.COARSE] = min(1.0, ratio)
 
     def _batch(
         self, name: str, batch: Batch, draws: tuple[tuple[str, ...], ...], repeats: int, num_images: int
     ) -> RecoverUnit:
         """Return a batch that has each draw for some iterations, one after the other."""
-        priors = {teacher.name: 50.0 for teacher in self._context.config.teachers.pool}
-        selection = self._optimised(name).selection
-        self._change(name, selection=selection.model_copy(update={"redraw": repeats, "priors": priors}))
+        self._redraw_every(name, repeats)
         slots = batch.slots[:num_images]
         iterations = (repeats * len(draws),) * len(slots)
         key = f"{len(draws)}-{repeats}-{num_images}"
         return RecoverUnit(name, key, slots, iterations, draws, derive_seed(self._run.config.seed, name))
 
-    def _optimised(self, name: str) -> RecoverConfig:
-        """Return the present settings of an image set that is optimised."""
-        image_set = self._context.config.image_sets[name]
-        assert isinstance(image_set, RecoverConfig)
-        return image_set
-
-    def _change(self, name: str, **update: Any) -> None:
-        """Change settings of an image set from now on."""
+    def _redraw_every(self, name: str, repeats: int) -> None:
+        """Set the iterations between two draws of an image set."""
         config = self._context.config
-        sets = config.image_sets | {name: self._optimised(name).model_copy(update=update)}
+        image_set = config.image_sets[name]
+        assert isinstance(image_set, RecoverConfig)
+        selection = image_set.selection.model_copy(
+            update={
+                "redraw": repeats,
+                "priors": {teacher.name: 50.0 for teacher in config.teachers.pool},
+            }
+        )
+        sets = config.image_sets | {name: image_set.model_copy(update={"selection": selection})}
         self._context.config = config.model_copy(update={"image_sets": sets})
 
     def _labels_and_students(self, say: Callable[[str], None]) -> None:

@@ -137,17 +137,16 @@ def _batch(plan: Plan, image_set: str) -> Batch:
     return Batch(slots, draws, (min(sizes), max(sizes)))
 
 
-def iterations_by(plan: Plan, unit: RecoverUnit, share: float = 1.0) -> Counter[tuple[int, tuple[str, ...]]]:
-    """Return how many of the first `share` of a batch's iterations have each number of images and draw."""
+def iterations_by(plan: Plan, unit: RecoverUnit) -> Counter[tuple[int, tuple[str, ...]]]:
+    """Return how many iterations of a batch have each number of images and draw."""
     config = plan.config.image_sets[unit.image_set]
     assert isinstance(config, RecoverConfig)
     total = unit.num_iterations
-    until = round(share * total)
     redraw = config.selection.redraw if isinstance(config.selection.redraw, int) else total
     counts: Counter[tuple[int, tuple[str, ...]]] = Counter()
     joins = sorted(unit.iterations, reverse=True)  # an image takes part in the last so many iterations
-    bounds = {0, total, *(total - n for n in joins), *range(redraw, total, redraw)}
-    for first, last in pairwise(sorted({min(bound, until) for bound in bounds})):
+    bounds = sorted({0, total, *(total - n for n in joins), *range(redraw, total, redraw)})
+    for first, last in pairwise(bounds):
         num_images = sum(n >= total - first for n in joins)
         counts[num_images, tuple(sorted(unit.draws[first // redraw]))] += last - first
     return counts

@@ -155,9 +155,6 @@ class RecoverConfig(ImageSetConfig):
     """Precision of the teachers' passes. fp32: exact up to rounding. tf32: faster on GPUs since Ampere, with
     products of 10 bits. bf16: activations in bfloat16, the fastest on GPUs since Ampere and on CPUs that have
     it. Statistics and losses are in float32 always."""
-    coarse_share: Fraction = 0.0
-    """Share of the iterations, the first ones, in which the networks see the views at half their height and
-    width. Such an iteration takes down to a quarter of the time. 0: none, as published."""
     init_patch_shuffle: bool = False
     """Put the four quarters of each initial image into a random order."""
     options: dict[str, Any] = Field(default={})
@@ -180,21 +177,6 @@ class RecoverConfig(ImageSetConfig):
                 "its initial images unchanged; raise iterations, or lower iterations_step or "
                 "iterations_cycle"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_coarse_share(self) -> Self:
-        if self.coarse_share == 0.0:
-            return self
-        for key, is_set in (
-            ("statistics.layers = 'bn+conv'", self.statistics.layers == "bn+conv"),
-            (f"densification_weight = {self.densification_weight}", self.densification_weight > 0.0),
-        ):
-            if is_set:
-                raise ValueError(
-                    f"coarse_share = {self.coarse_share} makes some views smaller, and {key} compares "
-                    "views of one size; set the coarse_share of this image set to 0"
-                )
         return self
 
     @model_validator(mode="after")

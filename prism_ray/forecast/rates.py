@@ -6,7 +6,7 @@ import numpy as np
 
 from prism_ray.calibrate import figures
 from prism_ray.calibrate.small import iterations_by
-from prism_ray.config import Config, RecoverConfig
+from prism_ray.config import Config
 from prism_ray.config.resolve import FULL_DATA
 from prism_ray.data import DataFacts
 from prism_ray.data.base import IN_MEMORY_BYTES
@@ -99,26 +99,8 @@ class Rates:
         if unit.image_set not in self._fits:
             self._fits[unit.image_set] = IterationCost(rates)
         cost = self._fits[unit.image_set]
-        seconds = rates["rest"]
-        share, ratio = self._coarse(unit)
-        for until, factor in ((1.0, 1.0), (share, ratio - 1.0)):
-            counts = iterations_by(self._plan, unit, until)
-            seconds += factor * sum(count * cost.of(n, draw) for (n, draw), count in counts.items())
-        return seconds
-
-    def _coarse(self, unit: RecoverUnit) -> tuple[float, float]:
-        """Return the share of coarse iterations, and the seconds of one as a share of another's."""
-        image_set = self._config.image_sets[unit.image_set]
-        share = image_set.coarse_share if isinstance(image_set, RecoverConfig) else 0.0
-        return share, self._groups.get(figures.recover_group(unit.image_set), {}).get(figures.COARSE, 1.0)
-
-    def share_of_time(self, unit: Unit, share_of_steps: float) -> float:
-        """Return about which share of a unit's time has passed when a share of its steps is done."""
-        if not isinstance(unit, RecoverUnit):
-            return share_of_steps
-        share, ratio = self._coarse(unit)
-        passed = ratio * min(share_of_steps, share) + max(0.0, share_of_steps - share)
-        return passed / max(1e-9, ratio * share + 1.0 - share)
+        counts = iterations_by(self._plan, unit)
+        return rates["rest"] + sum(count * cost.of(n, draw) for (n, draw), count in counts.items())
 
     def _evaluate(self, unit: EvaluateUnit) -> float:
         rates = self._groups[figures.evaluate_group(unit.evaluation)]

@@ -103,7 +103,6 @@ class Remaining:
                 continue
             kind = self._kinds[kin_of(unit)]
             if kind.num_left > 0 and kind.rate is not None:  # else its commit was counted meanwhile
-                passed = self._rates.share_of_time(unit, now.share) * kind.rate * self._work(unit)
-                total -= passed
-                longest = max(0.0, longest - passed)
+                total -= now.share * kind.rate * self._work(unit)
+                longest = max(0.0, longest - now.share * kind.rate * self._work(unit))
         return max(0.0, total / len(actors), longest)

@@ -54,8 +54,7 @@ class Method:
         """Return the method's own loss terms by name, with their weights applied.
 
         Each term maps the augmented images x' (B, channels, H, W; in the reference space, see
-        `setting.space`) to a scalar that is added to the loss. H and W are half of `setting.image_size` in
-        the coarse iterations of recover.coarse_share. Called once per batch, on the actor.
+        `setting.space`) to a scalar that is added to the loss. Called once per batch, on the actor.
         """
         return {}
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prism_ray.config import RecoverConfig
 from prism_ray.crops import draw_crops
-from prism_ray.geometry import apply_matrices, coarse_size, crop_matrix, flip_rows, roll_rows
+from prism_ray.geometry import apply_matrices, crop_matrix, flip_rows, roll_rows
 
 
 def smallest_crops(config: RecoverConfig, num_iterations: int) -> npt.NDArray[np.float64]:
@@ -38,25 +38,17 @@ class Augmentation:
         crops = draw_crops(rng, num_iterations, size, scale)
         flips = (rng.random(num_iterations) < 0.5) & config.flip
         shifts = (rng.random((2, num_iterations)) * (config.jitter + 1)).astype(np.int64)
-        self._size, self._num_coarse = size, round(config.coarse_share * num_iterations)
-        by_iteration = [  # start, length, shift
-            torch.from_numpy(np.stack(each)).to(device)
-            for half in (shifts, shifts // 2)
-            for each in ((crops.top, crops.height, half[0]), (crops.left, crops.width, half[1]))
-        ]
-        self._rows, self._columns, self._coarse_rows, self._coarse_columns = by_iteration
+        rows, columns = (crops.top, crops.height, shifts[0]), (crops.left, crops.width, shifts[1])
+        self._size = size
+        self._rows = torch.from_numpy(np.stack(rows)).to(device)  # start, length, shift by iteration
+        self._columns = torch.from_numpy(np.stack(columns)).to(device)
         self._flips = torch.from_numpy(flips).to(device)
 
     def __call__(self, x: Tensor, iteration: int) -> Tensor:
-        """Return x (B, channels, H, W) as augmented in an iteration; in a coarse one it is half as large.
-
-        A roll of s pixels is one of s // 2 there.
-        """
+        """Return x (B, channels, H, W) as augmented in an iteration."""
         now = slice(iteration, iteration + 1)
-        is_coarse = iteration < self._num_coarse
-        size = coarse_size(self._size) if is_coarse else self._size
-        start, length, shift = (self._coarse_rows if is_coarse else self._rows)[:, now]
-        rows = roll_rows(crop_matrix(start, length, self._size, size), shift)
-        start, length, shift = (self._coarse_columns if is_coarse else self._columns)[:, now]
-        columns = flip_rows(crop_matrix(start, length, self._size, size), self._flips[now])
+        start, length, shift = self._rows[:, now]
+        rows = roll_rows(crop_matrix(start, length, self._size, self._size), shift)
+        start, length, shift = self._columns[:, now]
+        columns = flip_rows(crop_matrix(start, length, self._size, self._size), self._flips[now])
         return apply_matrices(x, rows, roll_rows(columns, shift))

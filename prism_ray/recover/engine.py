@@ -90,8 +90,6 @@ def recover_batch(
     setting, x = replace(setting, labels=setting.labels[indices]), x[indices]
     seed = derive_seed(unit.seed, "augment")
     augment = Augmentation(config, unit.num_iterations, setting.image_size, seed, setting.device)
-    if config.coarse_share > 0.0 and setting.device.type == "cuda":
-        _try_steps(setting, x.clone())  # memory that is too small for the later views is found now
     with Objective(setting) as objective:
         done = optimise(x, setting, objective, augment, checkpoints)
     images = np.empty(x.shape, np.uint8)
@@ -182,8 +180,7 @@ def largest_fit(setting: RecoverSetting, x: Tensor) -> int:
 
 
 def _try_steps(setting: RecoverSetting, x: Tensor) -> None:
-    fine = setting.config.model_copy(update={"coarse_share": 0.0})  # they need the most memory
-    augment = Augmentation(fine, 1, setting.image_size, setting.unit.seed, setting.device)
+    augment = Augmentation(setting.config, 1, setting.image_size, setting.unit.seed, setting.device)
     optimizer = torch.optim.Adam([x.requires_grad_(True)], fused=True)
     with Objective(setting) as objective:
         objective.join(len(x))

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prism_ray.errors import ConfigError
-from prism_ray.geometry import coarse_size
 from prism_ray.methods import find_method
 from prism_ray.recover.densify import densification
 from prism_ray.recover.frozen import lean
@@ -161,12 +160,9 @@ class Objective:
         return Losses(total, ce, bn, alignments, terms)
 
     def _ask(self, teacher: Teacher, x: Tensor) -> Tensor:
-        """Return a teacher's logits (B, outputs), at least float32; its input is as small as the views."""
-        setting = self._setting
-        own = teacher.preprocessing.size
-        size = own if x.shape[-1] == setting.image_size else coarse_size(own)
+        """Return a teacher's logits (B, outputs), at least float32."""
         with self._passes():
-            logits: Tensor = teacher.network(setting.space.to_teacher(x, teacher, size))
+            logits: Tensor = teacher.network(self._setting.space.to_teacher(x, teacher))
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     def _passes(self) -> AbstractContextManager[object]:

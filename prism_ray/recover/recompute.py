@@ -59,8 +59,7 @@ def recomputed(forward: Forward, *args: Any, **kwargs: Any) -> Any:
 def segmented(network: nn.Module, image: Tensor) -> Iterator[None]:
     """Make forward passes inside this context run in segments; parameters are not touched.
 
-    `image` (1, 3, H, W) has the size of the network's later inputs, or of the largest. The backward pass
-    belongs inside too.
+    `image` (1, 3, H, W) has the size of the network's later inputs. The backward pass belongs inside too.
     """
     forwards = _Cut(network, observe(network, image)).forwards
     with ExitStack() as stack:

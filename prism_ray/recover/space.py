@@ -36,12 +36,9 @@ class ReferenceSpace:
         """Clip x in place to the values of pixels in [0, 1]."""
         return x.clamp_(min=-self.mean / self.std, max=(1.0 - self.mean) / self.std)
 
-    def to_teacher(self, x: Tensor, teacher: Teacher, size: int | None = None) -> Tensor:
-        """Return x (B, channels, H, W) as the teacher's input (B, 3, size, size): one affine map.
-
-        `size` is that of the teacher by default.
-        """
+    def to_teacher(self, x: Tensor, teacher: Teacher) -> Tensor:
+        """Return x (B, channels, H, W) as the teacher's input (B, 3, size, size): one affine map."""
         mean, std = teacher.preprocessing.mean_std(x)
         scale, shift = self.std / std, (self.mean - mean) / std
-        z = resize(x, size or teacher.preprocessing.size) * scale + shift
+        z = resize(x, teacher.preprocessing.size) * scale + shift
         return z.contiguous(memory_format=torch.channels_last)

@@ -12,10 +12,9 @@ import torch
 import torchvision
 from torch import nn
 
-from prism_ray.config import Config, NetworkConfig, RecoverConfig, TeacherConfig
+from prism_ray.config import Config, NetworkConfig, TeacherConfig
 from prism_ray.config.resolve import STUDENT
 from prism_ray.errors import ConfigError
-from prism_ray.geometry import coarse_size
 from prism_ray.teachers.batchnorm import find_batchnorm
 from prism_ray.teachers.class_order import check_names, check_names_of_file
 from prism_ray.teachers.library import check_architecture, describe, implied_kwargs, network_of
@@ -93,16 +92,12 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
     num_classes = len(class_names)
     for number, teacher in enumerate(config.teachers.pool):
         key = f"teachers.pool.{number}"
-        coarse_key = _coarse_key(config, teacher.name)
         if teacher.weights_path and teacher.name in in_store:
-            if coarse_key is not None:
-                network = build_without_memory(network_of(teacher), num_classes, key)
-                _try_coarse(network, teacher, num_classes, config.data.image_size, key, coarse_key)
             continue
         if config.teachers.check_accuracy:
             check_names(teacher, class_names, key)
         named = class_names if config.teachers.check_accuracy else ()
-        network = _check_teacher(teacher, num_classes, named, config.data.image_size, key, coarse_key)
+        network = _check_teacher(teacher, num_classes, named, config.data.image_size, key)
         if teacher.name in config.bn_teachers and not find_batchnorm(network):
             raise ConfigError(
                 f"{key}.arch = {teacher.arch!r}: has no BatchNorm layer, so there are no statistics to "
@@ -119,17 +114,11 @@ def check_networks(config: Config, class_names: Sequence[str], in_store: Set[str
 
 
 def _check_teacher(
-    config: TeacherConfig,
-    num_classes: int,
-    class_names: Sequence[str],
-    image_size: int,
-    key: str,
-    coarse_key: str | None,
+    config: TeacherConfig, num_classes: int, class_names: Sequence[str], image_size: int, key: str
 ) -> nn.Module:
     """Check one teacher of the pool, and its weights as far as possible without a download.
 
-    Without `class_names` the names of the classes are not compared. `coarse_key` is that of the setting that
-    gives it images of half the size too.
+    Without `class_names` the names of the classes are not compared.
     """
     num_outputs = num_classes
     if config.weights_path:
@@ -145,32 +134,8 @@ def _check_teacher(
     network = build_without_memory(network_of(config), num_outputs, key)
     if config.weights_path:
         match_weights(config, state, network, key)
-    size = input_size(config, image_size, key)
-    _try_out(network, config, num_outputs, size, key, _size_key(config, key))
-    if coarse_key is not None:
-        _try_coarse(network, config, num_outputs, image_size, key, coarse_key)
+    _try_out(network, config, num_outputs, input_size(config, image_size, key), key, _size_key(config, key))
     return network
-
-
-def _try_coarse(
-    network: nn.Module, config: TeacherConfig, num_outputs: int, image_size: int, key: str, coarse_key: str
-) -> None:
-    """Pass two images of half the size through a teacher."""
-    size, why = coarse_size(input_size(config, image_size, key)), f"half the size, because of {coarse_key}"
-    _try_out(network, config, num_outputs, size, key, why, modes=(False,))
-
-
-def _coarse_key(config: Config, teacher: str) -> str | None:
-    """Return the setting of an image set that shows a teacher views of half the size, None if none does."""
-    for name, image_set in config.image_sets.items():
-        if not isinstance(image_set, RecoverConfig) or image_set.coarse_share == 0.0:
-            continue
-        selection, names = image_set.selection, list(config.candidates(image_set))
-        if selection.include_primary or selection.logits == "primary":
-            names.append(image_set.primary)
-        if teacher in names:
-            return f"image_sets.{name}.coarse_share"
-    return None
 
 
 def _size_key(config: TeacherConfig, key: str) -> str:
@@ -206,23 +171,12 @@ def check_classes(config: TeacherConfig, num_outputs: int, num_classes: int, key
 
 
 def _try_out(
-    network: nn.Module,
-    config: NetworkConfig,
-    num_outputs: int,
-    size: int,
-    key: str,
-    size_key: str,
-    modes: Sequence[bool] | None = None,
+    network: nn.Module, config: NetworkConfig, num_outputs: int, size: int, key: str, size_key: str
 ) -> None:
-    """Pass two images through a network in evaluation mode; before that in training mode if it is trained.
-
-    `modes` says otherwise whether it is in training mode, pass by pass.
-    """
+    """Pass two images through a network in evaluation mode; before that in training mode if it is trained."""
     device = next(network.parameters()).device
-    if modes is None:
-        is_trained = not isinstance(config, TeacherConfig) or config.weights is None
-        modes = (True, False) if is_trained else (False,)
-    for training in modes:
+    is_trained = not isinstance(config, TeacherConfig) or config.weights is None
+    for training in (True, False) if is_trained else (False,):
         try:
             with torch.random.fork_rng(devices=[]):  # dropout
                 logits = network.train(training)(torch.empty(2, 3, size, size, device=device))

@@ -67,14 +67,6 @@ def test_it_needs_no_real_images(tmp_path: Path) -> None:
     assert made.groups["evaluate/student"].seconds["step"] > 0.0
 
 
-def test_coarse_iterations_are_measured(tmp_path: Path) -> None:
-    """Catches the cost of a coarse iteration taken for that of every one, or not measured at all."""
-    recover = {"ipc": 1, "primary": "a", "iterations": 8, "iterations_step": 0, "coarse_share": 0.5}
-    config = small(recover=recover, relabel={"mode": "online"}, evaluate={"student": NET, "controls": []})
-    made = measured(match(config, StoreFiles(str(tmp_path / "run")), "config.yaml"))
-    assert 0.0 < made.groups["recover/distilled"].seconds["coarse"] <= 1.0
-
-
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     """Catches a traceback of another process, or an endless wait for it."""
     config = small(teachers={"pool": [{"name": "a", "arch": "timm:no_such_network"}]})

@@ -112,18 +112,3 @@ def test_betas_of_one_are_refused(config_path: Path, betas: str) -> None:
     """Adam takes betas below 1 only: its bias correction would divide by zero on every actor."""
     with pytest.raises(ConfigError, match=r"recover\.betas"):
         load_config(config_path, [f"recover.betas={betas}"])
-
-
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
-        ({"statistics": {"layers": "bn+conv"}}, r"statistics\.layers = 'bn\+conv'"),
-        ({"densification_weight": 0.1}, r"densification_weight = 0\.1"),
-    ],
-)
-def test_coarse_views_are_refused_where_views_of_one_size_are_compared(
-    values: dict[str, object], named: str
-) -> None:
-    """A term whose value depends on the size: it would jump when the views grow, or fail at once."""
-    with pytest.raises(ValidationError, match=named):
-        RecoverConfig.model_validate({"ipc": 1, "primary": "a", "coarse_share": 0.5, **values})

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from prism_ray.forecast.rates import IterationCost, Rates, kin_of, work_of
 from prism_ray.plan import Plan
-from prism_ray.stages.recover import RecoverUnit
 from tests.plans import config_of, facts_of
 
 GROUPS = {
@@ -53,32 +52,6 @@ def test_units_are_steps_and_a_rest() -> None:
     assert seconds(plan, "relabel") == [pytest.approx(1.0 + 10 * 40 * 0.01)]
     assert seconds(plan, "measure") == [pytest.approx(4.0)]
     assert seconds(plan, "evaluate")[0] == pytest.approx(1.0 + 10 * 0.1 + 5 * 10 * 0.011)
-
-
-def test_coarse_iterations_take_their_share_of_the_time() -> None:
-    """Catches a forecast of all iterations at the full size."""
-    plan = plan_of(recover__coarse_share=0.5)
-    groups = GROUPS | {"recover/distilled": GROUPS["recover/distilled"] | {"coarse": 0.3}}
-    found = [Rates(plan, groups).seconds(unit) for unit in plan.units("recover", "distilled")]
-    assert found == [pytest.approx(1.0 + 50 * 0.2 + 50 * 0.06)] * 2
-    rates, unit = Rates(plan, groups), next(plan.units("recover", "distilled"))
-    shares = [rates.share_of_time(unit, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert shares == pytest.approx([0.0, 0.075 / 0.65, 0.15 / 0.65, 0.4 / 0.65, 1.0])
-
-
-def test_the_coarse_iterations_are_the_first_ones() -> None:
-    """Catches the mean of all iterations for those in which fewer images take part."""
-    plan = plan_of(recover__formation="joint", recover__iterations_step=20, recover__coarse_share=0.4)
-    groups = GROUPS | {"recover/distilled": GROUPS["recover/distilled"] | {"10 t0": 0.15, "coarse": 0.5}}
-    unit = next(plan.units("recover", "distilled"))
-    assert isinstance(unit, RecoverUnit)
-    cost = IterationCost(groups["recover/distilled"])
-    expected = 1.0
-    for iteration in range(100):
-        num_images = sum(count >= 100 - iteration for count in unit.iterations)
-        expected += cost.of(num_images, ["t0"]) * (0.5 if iteration < 40 else 1.0)
-    assert min(unit.iterations) < 100
-    assert Rates(plan, groups).seconds(unit) == pytest.approx(expected)
 
 
 def test_large_real_images_are_read_in_every_epoch() -> None:

@@ -122,7 +122,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 32,
         "init_patch_shuffle": False,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
     # recover.sh: batch 100, lr 0.25, r_bn 0.01, 4000 iterations for all, jitter 32, noise.
     "sre2l": {
@@ -140,7 +139,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 32,
         "init_patch_shuffle": False,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
     # Batch 80 in class order, lr 0.1, r 0.01, densification 1, 4000 iterations, jitter 32, noise.
     "g-vbsm": {
@@ -158,7 +156,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 32,
         "init_patch_shuffle": False,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
     # Batch 80, lr 0.05, r 0.1, 1000 iterations, crop (0.5, 1), no roll, no densification; RDED collages. The
     # patch shuffle is the paper's: the public code computes one and then does not use it.
@@ -177,7 +174,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 0,
         "init_patch_shuffle": True,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
     # Batch 100, class-sorted; lr 0.25, r_bn 0.01, jitter 0; 4000 iterations in 8 rounds of 500; median
     # probability; smallest crop from 1 to 0.08 on a cosine over all iterations (milestone 1).
@@ -196,7 +192,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 0,
         "init_patch_shuffle": False,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
     # lr 0.25, r_bn 0.01, 4000 iterations, jitter 32; the batch of 100 is the sibling codes'.
     "cv-dd": {
@@ -214,7 +209,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 32,
         "init_patch_shuffle": False,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
     # imagenet1k_recover.sh: batch IPC (10 to 200) of one class, lr 0.25, r_bn 0.01, 4000 iterations, jitter
     # 32, noise.
@@ -233,7 +227,6 @@ RECOVER: dict[str, dict[str, Any]] = {
         "jitter": 32,
         "init_patch_shuffle": False,
         "precision": "fp32",
-        "coarse_share": 0.0,
     },
 }
 SELECT: dict[str, dict[str, Any]] = {

@@ -38,19 +38,6 @@ def test_it_is_crop_then_flip_then_roll(see_augmentation: SeeAugmentation) -> No
         torch.testing.assert_close(augment(x, iteration), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.usefixtures("float64")
-def test_coarse_iterations_show_the_same_crop_at_half_the_size(see_augmentation: SeeAugmentation) -> None:
-    """Would catch a coarse view of another crop, an aliased one, and a share of the wrong iterations."""
-    fine, coarse = (make(8, crop_scale=(0.1, 1.0), jitter=5, coarse_share=share) for share in (0.0, 0.4))
-    x, half = batch().double(), SIZE // 2
-    for iteration in range(3):  # 0.4 of 8
-        top, left, height, width, flip, down, right = see_augmentation(fine, iteration, SIZE, 5)
-        expected = TF.resized_crop(x, top, left, height, width, [half, half], antialias=True)
-        expected = torch.roll(expected.flip(3) if flip else expected, (down // 2, right // 2), (2, 3))
-        torch.testing.assert_close(coarse(x, iteration), expected, rtol=0, atol=1e-12)
-    assert all(torch.equal(coarse(x, iteration), fine(x, iteration)) for iteration in range(3, 8))
-
-
 def test_crops_keep_to_the_scale(see_augmentation: SeeAugmentation) -> None:
     """Would catch crop_scale being ignored."""
     augment = make(30, crop_scale=(0.3, 0.5), jitter=0, flip=False)

@@ -76,20 +76,6 @@ def test_each_teacher_sees_its_own_resolution(
     assert_equal(differentiate(losses.total, x), differentiate(expected, x))
 
 
-def test_views_of_half_the_size_are_inputs_of_half_the_size(
-    striding: MakeStriding, depthwise: MakeDepthwise
-) -> None:
-    """Would catch coarse views that are enlarged again: they would cost as much as the fine ones."""
-    teachers = [striding(), depthwise(2 * SIZE)]
-    sizes: dict[str, int] = {}
-    for teacher in teachers:
-        teacher.network.register_forward_pre_hook(
-            lambda _, inputs, name=teacher.name: sizes.update({name: inputs[0].shape[-1]})
-        )
-    reckon(set_up(teachers), make_x(3)[:, :, ::2, ::2])
-    assert sizes == {teachers[0].name: SIZE // 2, teachers[1].name: SIZE}
-
-
 @pytest.mark.usefixtures("float64")
 def test_gradient_by_finite_differences(striding: MakeStriding, depthwise: MakeDepthwise) -> None:
     """Would catch a gradient that autograd reckons wrongly in both calculations, or that is cut off."""

@@ -262,17 +262,6 @@ def test_an_input_that_changes_is_an_error_and_no_other_gradient() -> None:
 # What fits
 
 
-def test_the_largest_batch_is_that_of_the_fine_views() -> None:
-    """Catches a number of images that fits only while the views are coarse."""
-    teacher = teacher_of("plain", OWN["plain"])
-    sizes: list[int] = []
-    teacher.network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
-    setting = set_up("prism", teacher)
-    setting = replace(setting, config=setting.config.model_copy(update={"coarse_share": 0.9}))
-    largest_fit(setting, start())
-    assert set(sizes) == {SIZE}
-
-
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_largest_batch_that_fits_is_found(recompute: bool) -> None:
     """Catches a number that does not fit, or one that is smaller than it need be."""

@@ -32,7 +32,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "redrawn": {"selection": {"include_primary": False, "slots": 1, "redraw": 5, "logits": "drawn"}},
     "averaged": {"statistics": {"momentum": 0.8}, "formation": "joint", "densification_weight": 1e-3},
     "late": {"formation": "joint"},
-    "coarse": {"coarse_share": 0.6},
 }
 
 

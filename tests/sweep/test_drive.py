@@ -202,18 +202,18 @@ def test_other_settings_for_finished_points_are_refused(done: Sweep) -> None:
 
 def test_networks_are_checked_for_the_image_sets_of_every_point() -> None:
     """Catches a point whose networks cannot do what its image sets ask of them, found after its squeeze."""
-    checked: list[float] = []
+    checked: list[int] = []
 
     def check(names: object, in_store: object, config: Config) -> None:
         image_set = config.image_sets["distilled"]
         assert isinstance(image_set, RecoverConfig)
-        checked.append(image_set.coarse_share)
+        checked.append(image_set.selection.slots)
 
     facts = SimpleNamespace(facts=SimpleNamespace(class_names=()))
     works: Any = [
-        SimpleNamespace(asked=facts, config=config_of(recover__coarse_share=share), progress=None)
-        for share in (0.0, 0.5, 0.0)
+        SimpleNamespace(asked=facts, config=config_of(recover__selection={"slots": slots}), progress=None)
+        for slots in (0, 1, 0)
     ]
     dispatcher: Any = SimpleNamespace(check_networks=check)
     _check_networks(dispatcher, works)
-    assert checked == [0.0, 0.5]
+    assert checked == [0, 1]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from prism_ray.config import Config, NetworkConfig, RecoverConfig, parse_config
+from prism_ray.config import Config, NetworkConfig, parse_config
 from prism_ray.config.networks import TeacherConfig
 from prism_ray.errors import ConfigError
 from prism_ray.teachers.build import build_network, check_networks, count_parameters, input_size
@@ -201,37 +201,6 @@ def test_impossible_image_sizes_are_refused(arch: str, size: int) -> None:
     assert "evaluate.student.arch" in message
     assert f"{size} x {size}" in message
     assert "data.image_size" in message
-
-
-def test_networks_that_cannot_take_coarse_views_are_refused() -> None:
-    """Would catch a teacher that fails in the first iteration of recover, after hours of squeeze."""
-    config = make_config(teacher={"arch": "torchvision:vgg11_bn"})
-    check_networks(config, TEN)
-    coarse = config.image_sets["distilled"].model_copy(update={"coarse_share": 0.5})
-    with pytest.raises(
-        ConfigError, match=r"teachers\.pool\.1\.arch.*16 x 16.*image_sets\.distilled\.coarse_share"
-    ):
-        check_networks(config.model_copy(update={"image_sets": {"distilled": coarse}}), TEN)
-
-
-def test_coarse_views_are_tried_with_a_teacher_in_the_store_too(tmp_path: Path) -> None:
-    """Would catch a coarse_share that is set after squeeze and fails in the first iteration."""
-    config = make_config(teacher={"arch": save_weights("torchvision:vgg11_bn", 10, tmp_path / "w.pt")})
-    coarse = config.image_sets["distilled"].model_copy(update={"coarse_share": 0.5})
-    config = config.model_copy(update={"image_sets": {"distilled": coarse}})
-    with pytest.raises(ConfigError, match=r"teachers\.pool\.1\.arch.*16 x 16"):
-        check_networks(config, TEN, {"second"})
-
-
-def test_a_primary_that_is_not_asked_sees_no_coarse_views() -> None:
-    """Would catch a network refused because of views that it never sees."""
-    config = make_config(teacher={"arch": "torchvision:vgg11_bn"}, primary="second")
-    selection = {"include_primary": False, "logits": "drawn", "bn_teachers": ["first"]}
-    image_set = config.image_sets["distilled"]
-    assert isinstance(image_set, RecoverConfig)
-    chosen = image_set.selection.model_copy(update=selection)
-    coarse = image_set.model_copy(update={"coarse_share": 0.5, "selection": chosen})
-    check_networks(config.model_copy(update={"image_sets": {"distilled": coarse}}), TEN)
 
 
 @pytest.mark.parametrize(
