@@ -38,15 +38,13 @@ def folded(teachers: Iterable[Teacher]) -> Iterator[None]:
 
 
 def _pairs_of(teacher: Teacher) -> list[Pair]:
-    """Return the layers to fold of a teacher, which are looked for once."""
+    """Return the layers to fold of a teacher, which are looked for once; none if it is trained."""
     network = teacher.network
+    if network.training or any(parameter.requires_grad for parameter in network.parameters()):
+        return []
     if network not in _known:
-        _known[network] = [] if _has_parameters_that_change(network) else _tried(teacher)
+        _known[network] = _tried(teacher)
     return _known[network]
-
-
-def _has_parameters_that_change(network: nn.Module) -> bool:
-    return network.training or any(parameter.requires_grad for parameter in network.parameters())
 
 
 @torch.no_grad()
