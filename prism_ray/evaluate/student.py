@@ -31,7 +31,7 @@ from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.build import build_network
 from prism_ray.teachers.precision import logits_of
-from prism_ray.teachers.teacher import Preprocessing
+from prism_ray.teachers.teacher import Preprocessing, channels_last
 from prism_ray.teachers.training import split_evenly
 from prism_ray.teachers.training_state import (
     Progress,
@@ -164,7 +164,7 @@ class _Training:
         self._config, self._data, self._preprocessing = config, data, preprocessing
         self._num_epochs, self._device = num_epochs, device
         self.student = build_network(config.student, len(data.class_names), "evaluate.student")
-        self.student.to(device).to(memory_format=torch.channels_last)
+        channels_last(self.student.to(device))
         self._optimizer = make_optimizer(self.student, config)
         self._average = WeightAverage(self.student, config.ema_decay) if config.ema_decay > 0.0 else None
 

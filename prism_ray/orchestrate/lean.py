@@ -7,9 +7,9 @@ of parameters and the node below it have.
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 _PARAMETERS: dict[str, Any] = {
@@ -40,7 +40,7 @@ def lean_head() -> Iterator[None]:
         from ray._private import node
 
         start = node.Node.start_api_server
-        replaced.append((node.Node, "start_api_server", start, _start_no_api_server))
+        replaced.append((node.Node, "start_api_server", start, partialmethod(_start_if_asked, start)))
     _inside.append(True)
     for owner, name, _, meanwhile in replaced:
         setattr(owner, name, meanwhile)
@@ -52,5 +52,7 @@ def lean_head() -> Iterator[None]:
         _inside.clear()
 
 
-def _start_no_api_server(node: Any, *_: Any, **__: Any) -> None:
+def _start_if_asked(node: Any, start: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Take the place of Node.start_api_server: without a dashboard it would only count Ray's users."""
+    if kwargs.get("include_dashboard"):  # another Ray of this process, while a start of ours hangs
+        start(node, *args, **kwargs)

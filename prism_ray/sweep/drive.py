@@ -267,8 +267,9 @@ def _check_networks(dispatcher: "Dispatcher", works: Sequence[PointWork]) -> Non
     for work in works:
         assert work.asked is not None
         config, in_store = work.config, teachers_in_store(work.config, work.progress)
-        pieces = config.teachers, config.data, *config.evaluations.values(), *config.image_sets.values()
-        key = (*(piece.model_dump_json() for piece in pieces), *sorted(in_store))
+        pieces = config.teachers, config.data, *config.evaluations.values()
+        names = (config.primary, *config.bn_teachers, "", *sorted(in_store))
+        key = (*(piece.model_dump_json() for piece in pieces), *names)
         if key not in seen:
             seen.add(key)
             dispatcher.check_networks(work.asked.facts.class_names, in_store, config)

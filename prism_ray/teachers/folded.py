@@ -4,12 +4,14 @@ In evaluation mode BatchNorm is an affine map of each channel, y = a (x - mean) 
 a = gamma / sqrt(var + eps). Behind a convolution x = w * input + b it is one with weights a w and bias
 a (b - mean) + beta: a pass over the activations less. The logits differ by rounding.
 
-Which layers follow each other is found by watching a pass. Code outside of modules may use the output of a
-convolution too; so the network is folded only if it gives the same logits, else it stays as it is.
+Which layers follow each other is found by watching a pass of an image. Code outside of modules may use the
+output of a convolution too; so the network is folded only if it gives the same logits in float64 on the
+CPU. There rounding is a millionth of what is allowed, so the choice is the same on every machine.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,46 +23,47 @@ from torch.utils._pytree import tree_leaves
 from prism_ray.teachers.override import Forward, take_over
 from prism_ray.teachers.teacher import Teacher
 
-Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
+Pair = tuple[str, str]  # names of a convolution and of the BatchNorm behind it
 
-_TOLERANCE = 1e-4  # of the logits, as a share of the largest: rounding is a hundredth of it
-_known: WeakKeyDictionary[nn.Module, list[Pair]] = WeakKeyDictionary()
+_TOLERANCE = 1e-9  # of the logits, as a share of the largest
+_known: WeakKeyDictionary[nn.Module, Sequence[Pair]] = WeakKeyDictionary()
 
 
 @contextmanager
 def folded(teachers: Iterable[Teacher]) -> Iterator[None]:
-    """Fold the BatchNorm layers of frozen teachers inside; afterwards the networks are as they were."""
+    """Fold the BatchNorm layers of frozen teachers inside; afterwards the networks are as they were.
+
+    The first time a copy of each network is tried. The network must keep its weights from then on.
+    """
     with ExitStack() as stack:
         for teacher in teachers:
-            for convolution, norm in _pairs_of(teacher):
-                _fold(convolution, norm, stack)
+            _fold(teacher.network, _pairs_of(teacher), stack)
         yield
 
 
-def _pairs_of(teacher: Teacher) -> list[Pair]:
+def _pairs_of(teacher: Teacher) -> Sequence[Pair]:
     """Return the layers to fold of a teacher, which are looked for once; none if it is trained."""
     network = teacher.network
     if network.training or any(parameter.requires_grad for parameter in network.parameters()):
-        return []
+        return ()
     if network not in _known:
-        _known[network] = _tried(teacher)
+        _known[network] = ()
+        with suppress(RuntimeError, TypeError, ValueError):  # a network that float64 cannot pass through
+            _known[network] = _tried(network, teacher.preprocessing.size)
     return _known[network]
 
 
 @torch.no_grad()
-def _tried(teacher: Teacher) -> list[Pair]:
+def _tried(network: nn.Module, size: int) -> Sequence[Pair]:
     """Return the pairs of a network, none if it gives other logits when they are folded."""
-    network = teacher.network
-    like = next(network.parameters(), torch.empty(0))
-    size = teacher.preprocessing.size
-    noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    images = noise.to(like).contiguous(memory_format=torch.channels_last)
-    pairs, logits = find_pairs(network, images)
+    network = copy.deepcopy(network).to("cpu", torch.float64)
+    noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    image = noise.double().contiguous(memory_format=torch.channels_last)
+    pairs, logits = find_pairs(network, image)
     with ExitStack() as stack:
-        for pair in pairs:
-            _fold(*pair, stack)
-        error = (network(images) - logits).abs().max()
-    return pairs if bool(error <= _TOLERANCE * logits.abs().max()) else []
+        _fold(network, pairs, stack)
+        error = (network(image) - logits).abs().max()
+    return pairs if bool(error <= _TOLERANCE * logits.abs().max()) else ()
 
 
 def find_pairs(network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
@@ -69,6 +72,7 @@ def find_pairs(network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
     `images` (B, 3, H, W) are a network's input. Layers that are called several times, or that do more than
     their class, are left out.
     """
+    names = {module: name for name, module in network.named_modules()}
     made: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # id of an output -> its layer, it, its version
     users: dict[int, list[nn.Module]] = {}  # id of an output -> the layers that get it
     calls: dict[nn.Module, int] = {}
@@ -90,11 +94,11 @@ def find_pairs(network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
             stack.callback(module.register_forward_hook(after).remove)
         logits: Tensor = network(images)
     pairs = [
-        (convolution, norm)
+        (names[convolution], names[norm])
         for number, (convolution, _, _) in made.items()
         for norm in users.get(number, [])
-        if len(users[number]) == 1 and isinstance(norm, nn.BatchNorm2d) and _can_fold(norm)
-        if calls[convolution] == calls[norm] == 1 and _is_plain(convolution)
+        if len(users[number]) == 1 and calls[convolution] == calls.get(norm) == 1
+        if _can_fold(convolution, norm)
     ]
     return pairs, logits
 
@@ -104,19 +108,29 @@ def _has_children(module: nn.Module) -> bool:
     return type(module) is not BatchNormAct2d and any(True for _ in module.children())
 
 
-def _can_fold(norm: nn.BatchNorm2d) -> bool:
-    return (
-        type(norm) in (nn.BatchNorm2d, BatchNormAct2d) and norm.running_mean is not None and _is_plain(norm)
+def _can_fold(convolution: nn.Module, norm: nn.Module) -> bool:
+    """Return whether both are layers of these classes whose forward pass is that of the class."""
+    is_norm = type(norm) in (nn.BatchNorm2d, BatchNormAct2d) and norm.running_mean is not None
+    return is_norm and not any(
+        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+        for module in (convolution, norm)
     )
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Return whether a layer has the forward pass of its class, and nothing hooked to it."""
-    return not ("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
+def _fold(network: nn.Module, pairs: Iterable[Pair], stack: ExitStack) -> None:
+    """Let convolutions do what BatchNorm does behind them, until `stack` is closed.
+
+    What is folded already, or watched by a hook, stays as it is.
+    """
+    for pair in pairs:
+        convolution, norm = (network.get_submodule(name) for name in pair)
+        if _can_fold(convolution, norm):
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            _fold_pair(convolution, norm, stack)
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, stack: ExitStack) -> None:
-    """Let a convolution do what BatchNorm does behind it, until `stack` is closed."""
+def _fold_pair(convolution: nn.Conv2d, norm: nn.BatchNorm2d, stack: ExitStack) -> None:
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None
     assert var is not None

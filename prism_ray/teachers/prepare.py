@@ -20,7 +20,7 @@ from prism_ray.teachers.library import network_of
 from prism_ray.teachers.precision import prepared
 from prism_ray.teachers.pretrained import PretrainedNetwork, load_pretrained
 from prism_ray.teachers.squeeze import measure_preprocessing, train
-from prism_ray.teachers.teacher import Preprocessing
+from prism_ray.teachers.teacher import Preprocessing, channels_last
 from prism_ray.teachers.training import classify, measure_accuracy
 
 _REPORTED = ("test_accuracy", "validation_accuracy", "num_parameters", "num_bn_layers")
@@ -83,7 +83,7 @@ def prepare_teacher(
         made = load_pretrained(config, num_classes, image_size, key)
         if check_accuracy and made.file is not None:
             check_names_of_file(config, made.file.class_names, made.num_outputs, data.class_names, key)
-        network = made.network.to(device).to(memory_format=torch.channels_last)
+        network = channels_last(made.network.to(device))
         sample = sample_images(data)
         labels = data.labels["train"][sample]
         answer = partial(classify, network, data, made.preprocessing, device, "train", sample)

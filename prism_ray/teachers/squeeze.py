@@ -15,7 +15,7 @@ from prism_ray.errors import EngineError
 from prism_ray.sealed import Checkpoints
 from prism_ray.seeds import derive_seed
 from prism_ray.teachers.precision import logits_of
-from prism_ray.teachers.teacher import Preprocessing, to_pixels, triple
+from prism_ray.teachers.teacher import Preprocessing, channels_last, to_pixels, triple
 from prism_ray.teachers.training import split_evenly
 from prism_ray.teachers.training_state import encode_checkpoint, max_checkpoint_bytes, restore_checkpoint
 
@@ -57,7 +57,7 @@ def train(
     labels = torch.from_numpy(data.labels["train"]).to(device)
     images = _TrainImages(data, device)
     batches = split_evenly(len(labels), config.batch_size)
-    network.to(device).to(memory_format=torch.channels_last).train()
+    channels_last(network.to(device)).train()
     rate = config.learning_rate
     decay = config.weight_decay
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay, fused=True)

@@ -83,8 +83,15 @@ def teacher_logits(teacher: Teacher, pixels: Tensor, precision: Precision = "fp3
 
 def freeze(network: nn.Module, device: torch.device) -> nn.Module:
     """Return the network on `device`, in evaluation mode, channels last, without parameter gradients."""
-    network = network.to(device).to(memory_format=torch.channels_last)
-    return network.eval().requires_grad_(False)
+    return channels_last(network.to(device)).eval().requires_grad_(False)
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Return the network with its tensors of rank 4 channels last. torch's own conversion fails at rank 5."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return network
 
 
 def to_pixels(images: Tensor) -> Tensor:

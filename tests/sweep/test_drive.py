@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from prism_ray.config import Config, RecoverConfig
+from prism_ray.config import Config
 from prism_ray.store import Failure, StoreFiles, set_aside
 from prism_ray.store.elsewhere import own_name
 from prism_ray.sweep.drive import _check_networks
@@ -200,20 +200,22 @@ def test_other_settings_for_finished_points_are_refused(done: Sweep) -> None:
     assert "recover.learning_rate" in result.stderr
 
 
-def test_networks_are_checked_for_the_image_sets_of_every_point() -> None:
-    """Catches a point whose networks cannot do what its image sets ask of them, found after its squeeze."""
-    checked: list[int] = []
+def test_networks_are_checked_for_what_the_image_sets_of_each_point_ask_of_them() -> None:
+    """Catches a point whose BN teacher has no BatchNorm, found after its squeeze; and a check made twice."""
+    checked: list[tuple[str, ...]] = []
 
     def check(names: object, in_store: object, config: Config) -> None:
-        image_set = config.image_sets["distilled"]
-        assert isinstance(image_set, RecoverConfig)
-        checked.append(image_set.selection.slots)
+        checked.append(config.bn_teachers)
 
     facts = SimpleNamespace(facts=SimpleNamespace(class_names=()))
     works: Any = [
-        SimpleNamespace(asked=facts, config=config_of(recover__selection={"slots": slots}), progress=None)
-        for slots in (0, 1, 0)
+        SimpleNamespace(asked=facts, config=config_of(pool_size=3, **values), progress=None)
+        for values in (
+            {"recover__selection": {"bn_teachers": ["t1"]}},
+            {"recover__selection": {"bn_teachers": ["t2"]}},
+            {"recover__selection": {"bn_teachers": ["t1"]}, "recover__learning_rate": 0.5},
+        )
     ]
     dispatcher: Any = SimpleNamespace(check_networks=check)
     _check_networks(dispatcher, works)
-    assert checked == [0, 1]
+    assert checked == [("t0", "t1"), ("t0", "t2")]

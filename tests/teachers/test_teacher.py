@@ -25,6 +25,14 @@ def test_pixels_are_shares_of_255() -> None:
     assert torch.equal(to_pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)), torch.tensor([0, 0.2, 1]))
 
 
+def test_weights_of_other_ranks_stay_as_they_are() -> None:
+    """Would catch a network with a convolution over volumes that no stage can take."""
+    volumes, areas = nn.Conv3d(1, 2, 3), nn.Conv2d(3, 4, 3)
+    freeze(nn.Sequential(volumes, areas), torch.device("cpu"))
+    assert areas.weight.is_contiguous(memory_format=torch.channels_last)
+    assert volumes.weight.is_contiguous()
+
+
 def test_frozen_networks_stay_as_they_are() -> None:
     """Would catch running statistics that drift with the synthetic images, or gradients that cost memory."""
     network = freeze(
