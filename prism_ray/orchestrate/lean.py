@@ -8,7 +8,7 @@ of parameters and the node below it have.
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial, partialmethod
 from typing import Any
 
@@ -29,27 +29,26 @@ def lean_head() -> Iterator[None]:
     if _inside:  # a start that did not return in time
         yield
         return
-    replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, before, meanwhile
-    with suppress(ImportError, AttributeError):
-        from ray._private import parameter
-
-        known = inspect.signature(parameter.RayParams).parameters.keys()
-        params = partial(parameter.RayParams, **{k: v for k, v in _PARAMETERS.items() if k in known})
-        replaced.append((parameter, "RayParams", parameter.RayParams, params))
-    with suppress(ImportError, AttributeError):
-        from ray._private import node
-
-        start = node.Node.start_api_server
-        replaced.append((node.Node, "start_api_server", start, partialmethod(_start_if_asked, start)))
     _inside.append(True)
-    for owner, name, _, meanwhile in replaced:
-        setattr(owner, name, meanwhile)
-    try:
+    with ExitStack() as stack:
+        stack.callback(_inside.clear)
+        with suppress(ImportError, AttributeError):
+            from ray._private import parameter
+
+            known = inspect.signature(parameter.RayParams).parameters.keys()
+            params = partial(parameter.RayParams, **{k: v for k, v in _PARAMETERS.items() if k in known})
+            _replace(parameter, "RayParams", params, stack)
+        with suppress(ImportError, AttributeError):
+            from ray._private import node
+
+            start = partialmethod(_start_if_asked, node.Node.start_api_server)
+            _replace(node.Node, "start_api_server", start, stack)
         yield
-    finally:
-        for owner, name, before, _ in replaced:
-            setattr(owner, name, before)
-        _inside.clear()
+
+
+def _replace(owner: Any, name: str, value: Any, stack: ExitStack) -> None:
+    stack.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 def _start_if_asked(node: Any, start: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

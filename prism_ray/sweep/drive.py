@@ -268,8 +268,8 @@ def _check_networks(dispatcher: "Dispatcher", works: Sequence[PointWork]) -> Non
         assert work.asked is not None
         config, in_store = work.config, teachers_in_store(work.config, work.progress)
         pieces = config.teachers, config.data, *config.evaluations.values()
-        names = (config.primary, *config.bn_teachers, "", *sorted(in_store))
-        key = (*(piece.model_dump_json() for piece in pieces), *names)
+        asked = tuple(piece.model_dump_json() for piece in pieces)
+        key = asked, config.primary, config.bn_teachers, frozenset(in_store)
         if key not in seen:
             seen.add(key)
             dispatcher.check_networks(work.asked.facts.class_names, in_store, config)

@@ -57,8 +57,8 @@ def _pairs_of(teacher: Teacher) -> Sequence[Pair]:
 def _tried(network: nn.Module, size: int) -> Sequence[Pair]:
     """Return the pairs of a network, none if it gives other logits when they are folded."""
     network = copy.deepcopy(network).to("cpu", torch.float64)
-    noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-    image = noise.double().contiguous(memory_format=torch.channels_last)
+    noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    image = noise.contiguous(memory_format=torch.channels_last)
     pairs, logits = find_pairs(network, image)
     with ExitStack() as stack:
         _fold(network, pairs, stack)
